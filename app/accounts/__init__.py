@@ -1,0 +1,1 @@
+"""The profiles of a household: who watches, and with which settings a child begins."""

@@ -1,0 +1,80 @@
+"""Who may call a route: one FastAPI dependency per right. Each answers the Principal or refuses.
+
+A parent may do what the household may; nobody else has another's rights.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from fastapi import Depends, Header, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from app.auth.tokens import Principal, Role, TokenCache
+from app.errors import Forbidden, PinRequired, Unauthenticated
+
+if TYPE_CHECKING:
+    from app.auth.pins import Pins
+
+_bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="An access token.")
+
+
+async def principal(
+    request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+) -> Principal:
+    """Whoever the bearer token speaks for. Raises Unauthenticated."""
+    tokens: TokenCache = request.app.state.services.token_cache
+    authorization = next((value for name, value in request.scope["headers"] if name == b"authorization"), None)
+    if authorization is None:
+        raise Unauthenticated
+    return tokens.principal_of(authorization)
+
+
+def _holder_of(*roles: Role) -> Callable[..., Awaitable[Principal]]:
+    async def holder(caller: Annotated[Principal, Depends(principal)]) -> Principal:
+        if caller.role not in roles:
+            raise Forbidden
+        return caller
+
+    return holder
+
+
+household = _holder_of(Role.HOUSEHOLD, Role.PARENT)
+parent = _holder_of(Role.PARENT)
+service = _holder_of(Role.SERVICE)
+admin = _holder_of(Role.ADMIN)
+
+
+async def parent_rights(
+    request: Request,
+    caller: Annotated[Principal, Depends(household)],
+    x_pin_token: Annotated[str | None, Header(description="from /parental-controls/pin/verify")] = None,
+) -> Principal:
+    """A parent: by token, or the household with an unlock. Raises Unauthenticated, PinRequired, CountersUnavailable."""
+    return await prove_parent(request, caller, pin_token=x_pin_token)
+
+
+async def prove_parent(
+    request: Request, caller: Principal, *, pin_token: str | None = None, pin: str | None = None
+) -> Principal:
+    """The caller as a parent, if its token, its unlock or the PIN itself says so; for calls with these in the body.
+
+    Raises:
+        PinRequired: nothing says so.
+        NoPin, WrongPin, Locked, TooManyRequests: of a PIN that was given.
+    """
+    if caller.role is Role.PARENT:
+        return caller
+    pins: Pins = request.app.state.services.pins
+    if pin_token is not None and await pins.is_unlocked(caller.account_id, pin_token):
+        return msgspec.structs.replace(caller, role=Role.PARENT)
+    if pin is None:
+        raise PinRequired
+    await pins.check(caller.account_id, pin)
+    return msgspec.structs.replace(caller, role=Role.PARENT)
+
+
+Household = Annotated[Principal, Depends(household)]
+ParentRights = Annotated[Principal, Depends(parent_rights)]
+Service = Annotated[Principal, Depends(service)]
+Admin = Annotated[Principal, Depends(admin)]

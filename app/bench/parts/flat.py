@@ -1,0 +1,48 @@
+"""Whether a beat costs the same however many viewers there are."""
+
+from app.bench.load import Order
+from app.bench.parts.part import Figures, Part
+from app.bench.plan import connections_for
+from app.bench.stage import Stage
+
+SIZES = (1_000, 10_000, 100_000, 500_000)
+
+
+def run(stage: Stage) -> Figures:
+    crew = stage.open_sessions()
+    stage.warm(crew)
+    sizes = sorted({size for size in SIZES if size < stage.plan.viewers} | {stage.plan.viewers})
+    if stage.plan.quick:
+        sizes = [sizes[0], sizes[-1]]
+    connections = connections_for(stage.plan.viewers)  # the same for all, or batches would differ
+    found: list[Figures] = []
+    with crew.worker_halted():  # it would have more to do with more viewers, but not because of a beat
+        for size in sizes:
+            what = f"heartbeats of {size:,} viewers"
+            measured = stage.measure(
+                crew, what, Order(seconds=stage.plan.sample_seconds, span=range(size), connections=connections)
+            )
+            found.append(
+                {
+                    "viewers": size,
+                    "per_second": round(measured.loaded.per_second, 1),
+                    "errors": measured.loaded.errors,
+                    "api_us_per_beat": measured.microseconds("api"),
+                    "valkey_us_per_beat": measured.microseconds("valkey"),
+                    "us_per_beat": measured.microseconds("api", "valkey"),
+                }
+            )
+    costs = [size["us_per_beat"] for size in found]
+    return {
+        "sizes": found,
+        "spread": round(max(costs) / min(costs) - 1, 3),
+        "errors": sum(size["errors"] for size in found),
+    }
+
+
+def summary(figures: Figures) -> str:
+    costs = ", ".join(f"{size['viewers']:,}: {size['us_per_beat']:.1f} µs" for size in figures["sizes"])
+    return f"processor time of API and Valkey for a beat: {costs}; spread {figures['spread']:.0%}"
+
+
+PART = Part(name="flat", run=run, summary=summary)

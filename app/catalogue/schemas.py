@@ -1,0 +1,87 @@
+"""What the catalogue takes and answers."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+from pydantic import BaseModel
+
+from app.domain.title import Title
+from app.errors import HourglassError, InvalidInput, Malformed
+
+LARGEST_UPLOAD = 10_000
+LONGEST_DURATION_SECONDS = 7 * 86_400
+_NO_CONTROLS = r"^[^\x00-\x1f\x7f]+$"
+
+
+class TitleItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One title of an upload. The upload may be large, so msgspec decodes it."""
+
+    id: Annotated[str, Meta(max_length=64, pattern=_NO_CONTROLS)]
+    name: Annotated[str, Meta(max_length=300, pattern=_NO_CONTROLS)]
+    is_educational: bool
+    duration_seconds: Annotated[int, Meta(ge=0, le=LONGEST_DURATION_SECONDS)] | None = None
+
+
+class UploadAnswer(BaseModel):
+    received: int
+    created: int
+    updated: int
+    unchanged: int
+
+
+class TitleAnswer(BaseModel):
+    id: str
+    name: str
+    is_educational: bool
+    duration_seconds: int | None
+
+
+class TitlePage(BaseModel):
+    """``next_cursor`` is null on the last page."""
+
+    titles: list[TitleAnswer]
+    next_cursor: str | None
+
+
+_decode_list = msgspec.json.Decoder(list[TitleItem]).decode
+_decode_lines = msgspec.json.Decoder(TitleItem).decode_lines
+_PLACE = re.compile(r" - at `\$(?P<path>[^`]*)`$")
+_STEP = re.compile(r"\[(\d+|\.\.\.)\]|\.(\w+)")
+
+
+def titles_of(body: bytes, *, is_ndjson: bool) -> list[Title]:
+    """The titles of an upload.
+
+    Raises:
+        Malformed: not JSON in UTF-8.
+        InvalidInput: not titles, too many, or an id given twice.
+    """
+    try:
+        items = _decode_lines(body) if is_ndjson else _decode_list(body)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Malformed from None
+    if len(items) > LARGEST_UPLOAD:
+        raise InvalidInput(f"An upload holds at most {LARGEST_UPLOAD} titles.")
+    _refuse_repeated(items)
+    return [Title(**msgspec.structs.asdict(item)) for item in items]
+
+
+def _refuse_repeated(items: Sequence[TitleItem]) -> None:
+    seen: set[str] = set()
+    for place, item in enumerate(items):
+        if item.id in seen:
+            raise InvalidInput(errors=[{"pointer": f"/{place}/id", "detail": "is given twice"}])
+        seen.add(item.id)
+
+
+def _invalid(message: str) -> HourglassError:
+    """The message ends with the place; names of unknown fields in it are the client's and not repeated."""
+    place = _PLACE.search(message)
+    pointer = "".join(f"/{index or name}" for index, name in _STEP.findall(place["path"])) if place else ""
+    detail = "Unknown fields are not accepted here." if "unknown field" in message else _PLACE.sub("", message)
+    return InvalidInput(errors=[{"pointer": pointer, "detail": detail}])

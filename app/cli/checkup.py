@@ -1,0 +1,201 @@
+"""What `hourglass doctor` looks at, and what it thinks of it."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import asyncpg
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from app.cli.errors import CommandError, reaching
+from app.clock import now_ms
+from app.postgres_store.migrate import head
+from app.redis_store.client import create_client
+from app.settings import Settings
+
+OLDEST_REDIS = (7, 0)
+OLDEST_VALKEY = (8, 0)
+OLDEST_POSTGRES = 14
+CONNECT_SECONDS = 5.0
+OFFSET_WARNING_MS = 1_000
+OFFSET_FAILURE_MS = 30_000
+"""Usage is dated by Redis alone; the host's clock judges tokens, PostgreSQL's dates rows."""
+SUBSCRIPTIONS = 2
+RESERVED_CONNECTIONS = 10
+
+
+class Verdict(Enum):
+    GOOD = "[green]good[/]"
+    WARNING = "[yellow]warning[/]"
+    FAILURE = "[red]failure[/]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One look at one thing: what it is, what was found, what is wanted."""
+
+    subject: str
+    found: str
+    wanted: str
+    verdict: Verdict
+
+
+def judged(subject: str, found: object, wanted: str, *, good: bool, otherwise: Verdict = Verdict.FAILURE) -> Finding:
+    return Finding(subject=subject, found=str(found), wanted=wanted, verdict=Verdict.GOOD if good else otherwise)
+
+
+async def checkup(settings: Settings) -> list[Finding]:
+    """Look at everything; a server out of reach is a finding like any other."""
+    findings = []
+    for name, examine in (("Redis", examine_redis), ("PostgreSQL", examine_postgres)):
+        try:
+            findings += await examine(settings)
+        except CommandError as error:
+            findings.append(judged(name, error, "answers", good=False))
+    return findings
+
+
+def show(findings: Sequence[Finding]) -> bool:
+    """Print the findings; whether none is a failure."""
+    table = Table("", "found", "wanted", "verdict", title="Hourglass doctor", title_justify="left")
+    for finding in findings:
+        table.add_row(finding.subject, escape(finding.found), finding.wanted, finding.verdict.value)
+    Console().print(table)
+    return all(finding.verdict is not Verdict.FAILURE for finding in findings)
+
+
+async def examine_redis(settings: Settings) -> list[Finding]:
+    """Raises CommandError when it cannot be reached."""
+    async with _redis(settings) as redis:
+        info: dict[str, Any] = await redis.info()
+        policy = await _setting(redis, "maxmemory-policy", info.get("maxmemory_policy"))
+        fsync = await _setting(redis, "appendfsync")
+        save = await _setting(redis, "save")
+        clients = await _setting(redis, "maxclients", info.get("maxclients"))
+        offset_ms = await _offset(lambda: _redis_time(redis))
+    return [
+        _redis_version(info),
+        judged("append-only file", "on" if info.get("aof_enabled") else "off", "on", good=info.get("aof_enabled") == 1),
+        judged(
+            "  written", fsync, "everysec or always", good=fsync in {"everysec", "always"}, otherwise=Verdict.WARNING
+        ),
+        judged(
+            "  last write", info.get("aof_last_write_status", "?"), "ok", good=info.get("aof_last_write_status") == "ok"
+        ),
+        _eviction(policy),
+        judged(
+            "snapshots", save or "off", "off: the append-only file suffices", good=not save, otherwise=Verdict.WARNING
+        ),
+        _clock("Redis clock", offset_ms),
+        _redis_clients(settings, clients),
+    ]
+
+
+async def examine_postgres(settings: Settings) -> list[Finding]:
+    """Raises CommandError when it cannot be reached."""
+    with reaching("PostgreSQL", "DATABASE_URL"):
+        connection = await asyncpg.connect(settings.database_url.get_secret_value(), timeout=CONNECT_SECONDS)
+        try:
+            version = str(await connection.fetchval("SHOW server_version")).split()[0]
+            revision = await _revision(connection)
+            allowed = int(await connection.fetchval("SHOW max_connections"))
+            synchronous = await connection.fetchval("SHOW synchronous_commit")
+            offset_ms = await _offset(lambda: _postgres_time(connection))
+        finally:
+            await connection.close(timeout=CONNECT_SECONDS)
+    needed = (settings.workers + 1) * settings.database_pool + RESERVED_CONNECTIONS
+    return [
+        judged(
+            "PostgreSQL version",
+            version,
+            f"{OLDEST_POSTGRES} or newer",
+            good=int(version.split(".")[0]) >= OLDEST_POSTGRES,
+        ),
+        judged("schema", revision or "none", f"{head()} (hourglass migrate)", good=revision == head()),
+        judged("synchronous_commit", synchronous, "on", good=synchronous != "off", otherwise=Verdict.WARNING),
+        _clock("PostgreSQL clock", offset_ms),
+        judged("PostgreSQL connections", allowed, f"{needed} for this host", good=allowed >= needed),
+    ]
+
+
+@asynccontextmanager
+async def _redis(settings: Settings) -> AsyncIterator[Redis]:
+    client = create_client(settings.redis_url.get_secret_value(), timeout_seconds=CONNECT_SECONDS, connections=1)
+    try:
+        with reaching("Redis", "REDIS_URL"):
+            yield client
+    finally:
+        await client.aclose()
+
+
+async def _setting(redis: Redis, name: str, otherwise: object = None) -> str:
+    """A setting of the server; managed services often forbid to ask."""
+    try:
+        answer = await redis.config_get(name)
+    except ResponseError:
+        return "unknown" if otherwise is None else str(otherwise)
+    return "".join(value or "" for value in answer.values())
+
+
+def _redis_version(info: Mapping[str, Any]) -> Finding:
+    is_valkey = "valkey_version" in info
+    text = str(info["valkey_version" if is_valkey else "redis_version"])
+    oldest = OLDEST_VALKEY if is_valkey else OLDEST_REDIS
+    name = "Valkey" if is_valkey else "Redis"
+    numbers = tuple(int(part) for part in text.split(".")[:2])
+    return judged(f"{name} version", text, f"{'.'.join(map(str, oldest))} or newer", good=numbers >= oldest)
+
+
+def _eviction(policy: str) -> Finding:
+    otherwise = Verdict.FAILURE if policy.startswith("allkeys") else Verdict.WARNING
+    return judged("eviction", policy, "noeviction: counters are data", good=policy == "noeviction", otherwise=otherwise)
+
+
+def _redis_clients(settings: Settings, allowed: str) -> Finding:
+    needed = (settings.workers + 1) * (settings.redis_connections + SUBSCRIPTIONS)
+    wanted = f"{needed} for this host"
+    if not allowed.isdigit():
+        return judged("Redis connections", allowed, wanted, good=False, otherwise=Verdict.WARNING)
+    return judged("Redis connections", allowed, wanted, good=int(allowed) >= needed)
+
+
+async def _offset(ask: Callable[[], Awaitable[float]]) -> float:
+    """Milliseconds by which a server's clock is ahead of ours, half the way there and back taken off."""
+    began = time.monotonic()
+    ours_ms = now_ms()
+    theirs_ms = await ask()
+    return theirs_ms - ours_ms - (time.monotonic() - began) * 500
+
+
+async def _redis_time(redis: Redis) -> float:
+    seconds, microseconds = await redis.time()
+    return float(seconds * 1000 + microseconds / 1000)
+
+
+async def _postgres_time(connection: "asyncpg.Connection[asyncpg.Record]") -> float:
+    return float(await connection.fetchval("SELECT extract(epoch FROM clock_timestamp()) * 1000"))
+
+
+def _clock(subject: str, offset_ms: float) -> Finding:
+    otherwise = Verdict.FAILURE if abs(offset_ms) > OFFSET_FAILURE_MS else Verdict.WARNING
+    return judged(
+        subject,
+        f"{offset_ms:+.0f} ms from this host",
+        f"within {OFFSET_WARNING_MS} ms",
+        good=abs(offset_ms) <= OFFSET_WARNING_MS,
+        otherwise=otherwise,
+    )
+
+
+async def _revision(connection: "asyncpg.Connection[asyncpg.Record]") -> str | None:
+    if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
+        return None
+    revision: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
+    return revision

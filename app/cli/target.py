@@ -1,0 +1,51 @@
+"""Which deployment a command speaks to."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+DEFAULT = Path(".hourglass")
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Data folder of a running `hourglass up`. Without it: the environment, else .hourglass."),
+]
+
+
+def settings_of(data_dir: Path | None, **overrides: object) -> "Settings":
+    """The settings of the deployment meant, which are also put into this process's environment.
+
+    Raises:
+        DeploymentError: nothing runs in the folder named.
+        SettingsError: no folder named, and the environment is incomplete.
+    """
+    from app.settings import load_settings  # noqa: PLC0415  keeps `--help` quick
+
+    adopt(data_dir)
+    return load_settings(**{name: value for name, value in overrides.items() if value is not None})
+
+
+def adopt(data_dir: Path | None) -> str | None:
+    """Take over the environment of the deployment meant; its base address where it is one of `hourglass up`."""
+    from app.embedded.deployment import NOTE, locate  # noqa: PLC0415  as above
+    from app.settings import export, is_given  # noqa: PLC0415
+
+    if data_dir is None:
+        if is_given("database_url") or is_given("redis_url") or not (DEFAULT / NOTE).exists():
+            return None
+        data_dir = DEFAULT
+    deployment = locate(data_dir)
+    export(deployment.variables)
+    return deployment.api_url
+
+
+def api_url(data_dir: Path | None) -> str:
+    """The base address of the deployment meant; where the environment describes it, from host and port there."""
+    from app.cli.address import base_url  # noqa: PLC0415  as above
+
+    settings = settings_of(data_dir)
+    return base_url(settings.host, settings.port)

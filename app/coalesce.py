@@ -1,0 +1,94 @@
+"""Many callers, one call: items submitted in the same tick of the event loop travel together.
+
+A lone item leaves at once; under load the calls in flight fill up and the items that wait form the next batch, so
+batches grow exactly as far as the load demands.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class Overloaded(Exception):
+    """More items wait than may wait; the caller should try again later."""
+
+
+class Coalescer(Generic[Item, Answer]):
+    """Gathers items and hands them to ``call``, which answers one value per item, in order.
+
+    Args:
+        call: does the work for a batch. If it raises, every item of the batch gets that error.
+        max_batch: items in one call.
+        max_in_flight: calls at once.
+        max_waiting: items that may wait; one more raises Overloaded.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
+        *,
+        max_batch: int,
+        max_in_flight: int,
+        max_waiting: int = 100_000,
+    ) -> None:
+        self._call = call
+        self._max_batch = max_batch
+        self._max_in_flight = max_in_flight
+        self._max_waiting = max_waiting
+        self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._is_scheduled = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def submit(self, item: Item) -> "asyncio.Future[Answer]":
+        """Queue an item; the future yields its answer. A caller that gives up leaves the batch undisturbed."""
+        if len(self._waiting) >= self._max_waiting:
+            raise Overloaded
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()  # asks the kernel for the process id: not once per item
+        future: asyncio.Future[Answer] = loop.create_future()
+        self._waiting.append((item, future))
+        if not self._is_scheduled and len(self._in_flight) < self._max_in_flight:
+            self._is_scheduled = True
+            loop.call_soon(self._dispatch)
+        return future
+
+    async def drain(self) -> None:
+        """Wait until nothing is queued or in flight."""
+        while self._waiting or self._in_flight:
+            await asyncio.sleep(0)
+            if self._in_flight:
+                await asyncio.wait(self._in_flight)
+
+    def _dispatch(self) -> None:
+        self._is_scheduled = False
+        while self._waiting and len(self._in_flight) < self._max_in_flight:
+            size = min(self._max_batch, len(self._waiting))
+            batch = [self._waiting.popleft() for _ in range(size)]
+            task = asyncio.create_task(self._run(batch))
+            self._in_flight.add(task)
+            task.add_done_callback(self._landed)
+
+    def _landed(self, task: "asyncio.Task[None]") -> None:
+        self._in_flight.discard(task)
+        if self._waiting and not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
+
+    async def _run(self, batch: Sequence[tuple[Item, "asyncio.Future[Answer]"]]) -> None:
+        try:
+            answers = await self._call([item for item, _ in batch])
+        except BaseException as error:  # noqa: BLE001  every waiter is told; none is left hanging
+            failure = RuntimeError("the batch was cancelled") if isinstance(error, asyncio.CancelledError) else error
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(failure)
+            return
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)

@@ -1,0 +1,22 @@
+"""Who watches: a child or an adult of a household."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """``timezone`` is for display; a child's viewing days follow its config. An adult has no limits to review."""
+
+    id: str
+    name: str
+    is_kids: bool
+    timezone: str
+    limits_reviewed: bool
+
+
+class ErasureReceipt(msgspec.Struct, frozen=True, kw_only=True):
+    """Proof of an erasure without personal data: how many rows of each kind are gone."""
+
+    erased_at_ms: int
+    counts: Mapping[str, int]

@@ -1,0 +1,189 @@
+"""What parents read about past viewing days: rows as they were flushed, and what they add up to."""
+
+from collections.abc import Collection, Sequence
+from datetime import date, timedelta
+
+import msgspec
+
+from app.domain.policy import MINUTE_MS
+from app.domain.viewing_day import Calendar, day_number_of, reset_ms
+
+WEEK = 7
+TOP_TITLES = 3
+
+
+class Viewer(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom a report is about. ``calendar`` is None for an adult."""
+
+    account_id: str
+    profile_id: str
+    name: str
+    timezone: str
+    calendar: Calendar | None
+
+
+class DayAsked(msgspec.Struct, frozen=True):
+    """A viewing day to be reported, and when it ended."""
+
+    profile_id: str
+    day: date
+    ends_ms: int
+
+
+class DayTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """One viewing day of one child; all zero when nothing was watched.
+
+    ``limit_minutes`` is the limit that the day ended with, None for unlimited (or for a day before there was a limit).
+    """
+
+    day: date
+    counted_ms: int = 0
+    educational_ms: int = 0
+    overrun_ms: int = 0
+    limit_minutes: int | None = None
+    starts_ms: int = 0
+    ends_ms: int = 0
+
+    @property
+    def total_ms(self) -> int:
+        return self.counted_ms + self.educational_ms + self.overrun_ms
+
+
+class SessionPart(msgspec.Struct, frozen=True, kw_only=True):
+    """The share of a session that lies in one viewing day. ``title_name`` is None for a title we do not know."""
+
+    session_id: str
+    day: date
+    title_id: str
+    title_name: str | None
+    device_id: str
+    device_type: str
+    is_educational: bool
+    started_ms: int
+    last_beat_ms: int
+    has_ended: bool
+    counted_ms: int
+    educational_ms: int
+    overrun_ms: int
+
+    @property
+    def total_ms(self) -> int:
+        return self.counted_ms + self.educational_ms + self.overrun_ms
+
+    def ended_ms(self, *, as_of_ms: int, max_gap_ms: int, day_ends_ms: int) -> int | None:
+        """When this part ended, as known at ``as_of_ms``; None while it runs.
+
+        A session that outlived its day has no beat at the reset: what it was credited until then shows that it went on.
+        """
+        is_over = self.has_ended or as_of_ms - self.last_beat_ms > max_gap_ms or as_of_ms >= day_ends_ms
+        return max(self.last_beat_ms, self.started_ms + self.total_ms) if is_over else None
+
+
+class Granted(msgspec.Struct, frozen=True):
+    """Extra time given: how often, how many minutes in all, and how often without limit."""
+
+    count: int = 0
+    minutes: int = 0
+    unlimited: int = 0
+
+
+class ReportedDay(msgspec.Struct, frozen=True):
+    """A day of a child with what was granted on it."""
+
+    totals: DayTotals
+    granted: Granted
+
+
+class TitleTime(msgspec.Struct, frozen=True):
+    """How long a title was watched. ``name`` is None for a title we do not know."""
+
+    title_id: str
+    name: str | None
+    total_ms: int
+
+
+class ChildWeek(msgspec.Struct, frozen=True):
+    """Seven viewing days of a child, and the total of the seven before them."""
+
+    profile_id: str
+    profile_name: str
+    days: tuple[DayTotals, ...]
+    previous_ms: int
+    granted: Granted
+    top_titles: tuple[TitleTime, ...] = ()
+
+    @property
+    def total_ms(self) -> int:
+        return sum(day.total_ms for day in self.days)
+
+    @property
+    def counted_ms(self) -> int:
+        return sum(day.counted_ms for day in self.days)
+
+    @property
+    def educational_ms(self) -> int:
+        return sum(day.educational_ms for day in self.days)
+
+    @property
+    def average_daily_ms(self) -> float:
+        return self.total_ms / len(self.days)
+
+    @property
+    def limit_usage(self) -> float | None:
+        """The share of the limits that was used, 1 = all; days without a limit are left out, None if none has one."""
+        limited = [(day.counted_ms, day.limit_minutes) for day in self.days if day.limit_minutes is not None]
+        limits_ms = sum(minutes * MINUTE_MS for _, minutes in limited)
+        return sum(counted_ms for counted_ms, _ in limited) / limits_ms if limits_ms else None
+
+    @property
+    def change(self) -> float | None:
+        """Growth against the week before, 1 = twice as much; None when nothing was watched then."""
+        return self.total_ms / self.previous_ms - 1 if self.previous_ms else None
+
+
+class WeeklyReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Seven viewing days, ``week_start`` to ``week_end``, of each child in the order of their creation."""
+
+    week_start: date
+    week_end: date
+    as_of_ms: int
+    children: tuple[ChildWeek, ...]
+
+
+def child_week(
+    profile_id: str, profile_name: str, days: Sequence[ReportedDay], *, week_end: date, titles: Sequence[TitleTime]
+) -> ChildWeek:
+    """Put the week that ends with ``week_end`` together from two weeks of days, in any order."""
+    first = week_end - timedelta(days=WEEK - 1)
+    by_date = {reported.totals.day: reported for reported in days}
+    this_week = [by_date[first + timedelta(days=place)] for place in range(WEEK)]
+    return ChildWeek(
+        profile_id,
+        profile_name,
+        days=tuple(reported.totals for reported in this_week),
+        previous_ms=sum(reported.totals.total_ms for reported in days if reported.totals.day < first),
+        granted=Granted(
+            count=sum(reported.granted.count for reported in this_week),
+            minutes=sum(reported.granted.minutes for reported in this_week),
+            unlimited=sum(reported.granted.unlimited for reported in this_week),
+        ),
+        top_titles=tuple(titles),
+    )
+
+
+def last_finished_day(calendar: Calendar, at_ms: int) -> date:
+    """The name of the viewing day before the one that runs."""
+    return calendar.day_at(calendar.day_at(at_ms).starts_ms - 1).date
+
+
+def ends_of(calendar: Calendar, days: Sequence[date], *, at_ms: int) -> list[int]:
+    """When viewing days ended. Those that the calendar no longer knows are taken to have followed its first rule."""
+    anchor, rule = calendar.anchor, calendar.rules[0]
+    known = {day.number: day.ends_ms for day in (anchor, *calendar.days_after(anchor, until_ms=at_ms))}
+    numbers = [day_number_of(day) for day in days]
+    return [known.get(number) or reset_ms(number + 1, rule.timezone, rule.reset_hour) for number in numbers]
+
+
+def limit_on(day: date, *, weekday: int | None, weekend: int | None, weekend_days: Collection[int]) -> int | None:
+    """The limit of a viewing day; its name decides weekday or weekend (Monday = 0)."""
+    return weekend if day.weekday() in weekend_days else weekday

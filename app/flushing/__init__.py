@@ -1,0 +1,1 @@
+"""Flow 3: unflushed counters from Redis to PostgreSQL."""

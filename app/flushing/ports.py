@@ -1,0 +1,48 @@
+"""What the flush reads and where it writes."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from app.domain.accounting import Live
+from app.domain.unflushed import Backlog, Unflushed
+
+
+class UnflushedCounters(Protocol):
+    """Every call may raise CountersUnavailable."""
+
+    @property
+    def buckets(self) -> int:
+        """Buckets are numbered from 0."""
+        ...
+
+    async def peek(self, bucket: int, *, older_than_ms: int, limit: int) -> list[Unflushed]:
+        """Finished sessions and days, then the children dirty longest (at least so long); removes nothing."""
+        ...
+
+    async def forget(self, bucket: int, entries: Sequence[Unflushed]) -> None:
+        """Remove what has not changed since it was peeked; the rest stays dirty."""
+        ...
+
+    async def backlog(self) -> Backlog: ...
+
+
+class Ledger(Protocol):
+    """Every call may raise DatabaseUnavailable."""
+
+    async def upsert(self, entries: Sequence[tuple[str, Live]]) -> None:
+        """Write counters where they are newer, all or nothing. Raises RowRefused for what can never be written."""
+        ...
+
+    async def park(self, entry: Unflushed, error: str, *, at_ms: int) -> None:
+        """Set an unacceptable entry aside, visibly."""
+        ...
+
+    async def note_flush(self, buckets: Sequence[int], *, at_ms: int) -> None:
+        """Note that what was due at an instant is written."""
+        ...
+
+
+class SoleFlusher(Protocol):
+    async def is_ours(self) -> bool:
+        """Whether this process may flush; takes the lock when it is free."""
+        ...

@@ -1,0 +1,98 @@
+"""Flow 3, the flush: peek → upsert where newer → forget if unchanged.
+
+A crash at any point loses nothing: what was not forgotten is written again, and writing again changes nothing. A
+second flusher is harmless for the same reason; a lock keeps it idle.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from app.clock import Clock
+from app.domain.unflushed import Backlog, RowRefused, Unflushed
+from app.flushing.ports import Ledger, SoleFlusher, UnflushedCounters
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flushed:
+    """What one cycle did."""
+
+    entries: int = 0
+    parked: int = 0
+    was_ours: bool = True
+
+
+class Flusher:
+    """Writes unflushed counters, the oldest first.
+
+    Args:
+        age_ms: a running child is written when its counters have been dirty so long: about once a minute.
+        batch: entries in one transaction.
+    """
+
+    def __init__(
+        self,
+        *,
+        counters: UnflushedCounters,
+        ledger: Ledger,
+        lock: SoleFlusher,
+        clock: Clock,
+        age_ms: int,
+        batch: int,
+    ) -> None:
+        self._counters = counters
+        self._ledger = ledger
+        self._lock = lock
+        self._clock = clock
+        self._age_ms = age_ms
+        self._batch = batch
+
+    async def cycle(self, *, age_ms: int | None = None) -> Flushed:
+        """Write everything that is due.
+
+        Args:
+            age_ms: another age than the usual one; 0 writes all.
+
+        Raises:
+            CountersUnavailable, DatabaseUnavailable: some may be written; the next cycle goes on.
+        """
+        if not await self._lock.is_ours():
+            return Flushed(was_ours=False)
+        began_ms = self._clock()
+        entries = parked = 0
+        for bucket in range(self._counters.buckets):
+            while True:
+                batch = await self._counters.peek(
+                    bucket, older_than_ms=self._age_ms if age_ms is None else age_ms, limit=self._batch
+                )
+                if batch:
+                    parked += await self._write(batch)
+                    await self._counters.forget(bucket, batch)
+                    entries += len(batch)
+                if len(batch) < self._batch:
+                    break
+        await self._ledger.note_flush(range(self._counters.buckets), at_ms=began_ms)
+        return Flushed(entries=entries, parked=parked)
+
+    async def drain(self) -> Flushed:
+        """Write everything, however young."""
+        return await self.cycle(age_ms=0)
+
+    async def backlog(self) -> Backlog:
+        return await self._counters.backlog()
+
+    async def _write(self, entries: Sequence[Unflushed]) -> int:
+        """Write a batch; where a row in it can never be written, halve until only that row is left, and park it."""
+        try:
+            await self._ledger.upsert([(entry.profile_id, entry.live) for entry in entries])
+        except RowRefused as error:
+            if len(entries) == 1:
+                log.warning("row_parked", profile_id=entries[0].profile_id, error=str(error))
+                await self._ledger.park(entries[0], str(error), at_ms=self._clock())
+                return 1
+            middle = len(entries) // 2
+            return await self._write(entries[:middle]) + await self._write(entries[middle:])
+        return 0

@@ -1,0 +1,116 @@
+"""The API of one process: the heartbeat as a plain ASGI callable, everything else as FastAPI."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from app import __version__, health, problems
+from app.accounts.router import router as accounts_router
+from app.auth.pin_router import router as pin_router
+from app.auth.router import router as auth_router
+from app.catalogue.router import router as catalogue_router
+from app.logs import configure_logs
+from app.openapi import document
+from app.parents.router import router as parents_router
+from app.reports.router import router as reports_router
+from app.requests import Receive
+from app.settings import Settings, load_settings
+from app.viewing.router import router as viewing_router
+from app.wiring import open_services
+
+API_PREFIX = "/api/v1"
+HEARTBEAT_PATH = f"{API_PREFIX}/viewing-time/heartbeat"
+BATCH_PATH = f"{API_PREFIX}/viewing-time/heartbeats"
+OFFLINE_PATH = f"{API_PREFIX}/viewing-time/offline-sync"
+CATALOGUE_PATH = f"{API_PREFIX}/catalog/titles"
+
+_FAST_PATHS = frozenset({HEARTBEAT_PATH, BATCH_PATH})
+_CORS: Mapping[str, Any] = {
+    "allow_methods": ("GET", "POST", "PUT", "PATCH", "DELETE"),
+    "allow_headers": ("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Last-Event-ID", "X-PIN-Token"),
+    "expose_headers": ("ETag", "Retry-After"),
+    "max_age": 600,
+}
+
+
+class Front:
+    """Hands a heartbeat to its endpoint and anything else, preflights of heartbeats included, to FastAPI.
+
+    Args:
+        api: the rest.
+        cors: what the middleware is told when there are origins to allow; without them a beat costs nothing more.
+    """
+
+    def __init__(self, api: FastAPI, *, cors: Mapping[str, Any] | None = None) -> None:
+        self._api = api
+        self._fast: problems.App = self._beat if cors is None else CORSMiddleware(self._beat, **cors)
+        self.state = api.state
+
+    def lifespan(self) -> AbstractAsyncContextManager[object]:
+        """Open and close the application outside a server, for tests."""
+        return self._api.router.lifespan_context(self._api)
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        return document(self._api, prefix=API_PREFIX)
+
+    async def __call__(self, scope: problems.Scope, receive: Receive, send: problems.Send) -> None:
+        if scope["type"] == "http" and scope["path"] in _FAST_PATHS and scope["method"] == "POST":
+            await self._fast(scope, receive, send)
+        else:
+            await self._api(scope, receive, send)
+
+    async def _beat(self, scope: problems.Scope, receive: Receive, send: problems.Send) -> None:
+        viewing = self._api.state.services.viewing
+        endpoint = viewing.heartbeat if scope["path"] == HEARTBEAT_PATH else viewing.heartbeats
+        await endpoint(scope, receive, send)
+
+
+def create_app(settings: Settings | None = None) -> Front:
+    """The ASGI application. Connections open in its lifespan, as ``app.state.services``."""
+    settings = settings or load_settings()
+    configure_logs(settings.log_level)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_services(settings) as services:
+            app.state.services = services
+            app.state.draining = services.viewing.wakes
+            yield
+
+    api = FastAPI(
+        title="Hourglass",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=f"{API_PREFIX}/docs",
+        redoc_url=None,
+        openapi_url=f"{API_PREFIX}/openapi.json",
+    )
+    routes = APIRouter(prefix=API_PREFIX)
+    for router in (
+        auth_router,
+        pin_router,
+        accounts_router,
+        catalogue_router,
+        viewing_router,
+        parents_router,
+        reports_router,
+    ):
+        routes.include_router(router)
+    api.include_router(routes)
+    api.include_router(health.router)
+    api.openapi = lambda: document(api, prefix=API_PREFIX)  # type: ignore[method-assign]
+    problems.install(
+        api,
+        body_limit_bytes=settings.body_limit_bytes,
+        body_timeout_seconds=settings.body_timeout_seconds,
+        self_reading=(CATALOGUE_PATH, OFFLINE_PATH),
+    )
+    if not settings.cors_origins:
+        return Front(api)
+    cors = {"allow_origins": settings.cors_origins, **_CORS}
+    api.add_middleware(CORSMiddleware, **cors)  # outermost: refusals of the guard are for the browser to read, too
+    return Front(api, cors=cors)

@@ -1,0 +1,25 @@
+"""What operators watch. Processes share one folder (``PROMETHEUS_MULTIPROC_DIR``), so that one scrape sums them all."""
+
+from prometheus_client import REGISTRY as OWN
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest, multiprocess
+
+BEATS = Counter("hourglass_heartbeats", "Heartbeats handed to the counters, repeats included.")
+SCRIPT_CALLS = Counter("hourglass_record_calls", "Script calls that counted heartbeats.")
+COUNTERS_UNAVAILABLE = Counter("hourglass_counters_unavailable", "Calls that Redis did not answer in time.")
+STALE_POLICIES = Counter("hourglass_stale_policies", "Policies served past their life because loading failed.")
+FLUSHED = Counter("hourglass_flushed_entries", "Entries written to PostgreSQL.")
+PARKED = Counter("hourglass_parked_rows", "Entries that PostgreSQL can never take, set aside.")
+FLUSH_FAILURES = Counter("hourglass_flush_failures", "Flush cycles that failed and will be repeated.")
+FLUSH_LAG = Gauge(
+    "hourglass_flush_lag_seconds", "Age of the oldest unflushed running child.", multiprocess_mode="mostrecent"
+)
+BACKLOG = Gauge("hourglass_unflushed", "Entries that wait to be flushed.", ["kind"], multiprocess_mode="mostrecent")
+
+
+def render(*, shared: bool) -> bytes:
+    """The text format; ``shared`` sums the processes of this deployment."""
+    if not shared:
+        return generate_latest(OWN)
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)

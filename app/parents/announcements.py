@@ -1,0 +1,52 @@
+"""After a commit: tell the caches."""
+
+import structlog
+
+from app.domain.policy import Policy
+from app.errors import CountersUnavailable, DatabaseUnavailable
+from app.parents.ports import Policies, PolicyAnnouncer
+
+_log = structlog.get_logger(__name__)
+
+
+class Announcements:
+    """Brings a committed policy to everybody who holds a copy."""
+
+    def __init__(self, *, policies: Policies, announcer: PolicyAnnouncer) -> None:
+        self._policies = policies
+        self._announcer = announcer
+
+    async def changed(self, profile_id: str) -> None:
+        """Announce the policy as it stands now.
+
+        The change is committed, so a failure here is not the parent's: the worker's sweep announces it again.
+        """
+        try:
+            found = await self._policies.load([profile_id])
+        except DatabaseUnavailable as error:
+            _log.warning("policy_not_announced", profile_id=profile_id, reason=error.code)
+            return
+        for policy in found:
+            if policy is not None:
+                await self.announce(policy)
+
+    async def announce(self, policy: Policy) -> None:
+        """Announce a policy that was committed just now. A failure is not the parent's either."""
+        try:
+            await self._announcer.announce([policy])
+        except CountersUnavailable as error:
+            _log.warning("policy_not_announced", profile_id=policy.profile_id, reason=error.code)
+
+    async def erased(self, profile_id: str) -> None:
+        """Announce that there is no such profile any more."""
+        try:
+            await self._announcer.withdraw(profile_id)
+        except CountersUnavailable as error:
+            _log.warning("policy_not_withdrawn", profile_id=profile_id, reason=error.code)
+
+    async def household_changed(self, account_id: str) -> None:
+        """Announce that profiles were added to an account or left it."""
+        try:
+            await self._announcer.announce_household(account_id)
+        except CountersUnavailable as error:
+            _log.warning("household_not_announced", account_id=account_id, reason=error.code)

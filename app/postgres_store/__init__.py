@@ -1,0 +1,1 @@
+"""Policy and flushed usage in PostgreSQL. ``tables`` lists every table."""

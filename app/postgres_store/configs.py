@@ -1,0 +1,130 @@
+"""Settings of children: read, and changed in one transaction."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from sqlalchemy import RowMapping, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.domain.config import Config
+from app.domain.viewing_day import Calendar
+from app.errors import NoConfig, ProfileAccessDenied
+from app.instants import utc
+from app.postgres_store.access import connection, is_uuid, transaction
+from app.postgres_store.audit import note
+from app.postgres_store.tables import profiles, viewing_time_config_history, viewing_time_configs
+
+_CONFIG = select(
+    viewing_time_configs.c.version,
+    viewing_time_configs.c.weekday_limit_minutes,
+    viewing_time_configs.c.weekend_limit_minutes,
+    viewing_time_configs.c.reset_hour,
+    viewing_time_configs.c.timezone,
+    viewing_time_configs.c.educational_exempt,
+    viewing_time_configs.c.warning_minutes,
+    viewing_time_configs.c.limits_reviewed,
+    viewing_time_configs.c.calendar,
+)
+
+
+class PostgresConfigs:
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def read(self, *, account_id: str, profile_id: str) -> Config:
+        """The settings of a child of this account.
+
+        Raises:
+            ProfileAccessDenied: there is no such profile on the account.
+            NoConfig: it is an adult's.
+            DatabaseUnavailable: PostgreSQL cannot be reached in time.
+        """
+        async with connection(self._engine) as database:
+            await require_child(database, account_id=account_id, profile_id=profile_id)
+            return await config_of(database, profile_id)
+
+    async def change(
+        self, *, account_id: str, profile_id: str, actor: str, at_ms: int, change: Callable[[Config], Config]
+    ) -> Config:
+        """Replace the settings of a child by what ``change`` makes of them; nobody else changes them meanwhile.
+
+        Whatever ``change`` raises undoes everything.
+
+        Raises:
+            ProfileAccessDenied, NoConfig, DatabaseUnavailable: as for ``read``.
+        """
+        async with transaction(self._engine) as database:
+            await require_child(database, account_id=account_id, profile_id=profile_id, lock=True)
+            config = change(await config_of(database, profile_id))
+            await self._store(database, profile_id, config, at_ms=at_ms)
+            await touch_policy(database, profile_id, at_ms=at_ms)
+            await note(
+                database,
+                account_id=account_id,
+                profile_id=profile_id,
+                actor=actor,
+                action="settings_saved",
+                at_ms=at_ms,
+                detail={"version": config.version},
+            )
+        return config
+
+    async def _store(self, database: AsyncConnection, profile_id: str, config: Config, *, at_ms: int) -> None:
+        values = msgspec.to_builtins(config)
+        await database.execute(
+            update(viewing_time_configs)
+            .where(viewing_time_configs.c.profile_id == profile_id)
+            .values(**values, updated_at=utc(at_ms))
+        )
+        await database.execute(
+            insert(viewing_time_config_history).values(
+                profile_id=profile_id,
+                version=config.version,
+                weekday_limit_minutes=config.weekday_limit_minutes,
+                weekend_limit_minutes=config.weekend_limit_minutes,
+                valid_from=utc(at_ms),
+            )
+        )
+
+
+async def require_child(database: AsyncConnection, *, account_id: str, profile_id: str, lock: bool = False) -> None:
+    """See that the profile is a child of the account; with ``lock``, nobody else changes its policy meanwhile.
+
+    The lock is a statement of its own: what is read after it is what the last holder left behind.
+
+    Raises:
+        ProfileAccessDenied, NoConfig
+    """
+    if not (is_uuid(account_id) and is_uuid(profile_id)):
+        raise ProfileAccessDenied
+    mine = select(profiles.c.is_kids).where(profiles.c.id == profile_id, profiles.c.account_id == account_id)
+    if lock:
+        mine = mine.with_for_update(key_share=True)
+    is_kids = (await database.execute(mine)).scalar_one_or_none()
+    if is_kids is None:
+        raise ProfileAccessDenied
+    if not is_kids:
+        raise NoConfig
+
+
+async def config_of(database: AsyncConnection, profile_id: str) -> Config:
+    """The settings of a child."""
+    found = await database.execute(_CONFIG.where(viewing_time_configs.c.profile_id == profile_id))
+    return _config(found.mappings().one())
+
+
+async def touch_policy(database: AsyncConnection, profile_id: str, *, at_ms: int) -> None:
+    """Make every copy of the profile's policy old."""
+    await database.execute(
+        update(profiles)
+        .where(profiles.c.id == profile_id)
+        .values(policy_version=profiles.c.policy_version + 1, policy_changed_at=utc(at_ms))
+    )
+
+
+def _config(row: RowMapping) -> Config:
+    values: dict[str, Any] = dict(row)
+    values["warning_minutes"] = tuple(values["warning_minutes"])
+    values["calendar"] = msgspec.convert(values["calendar"], Calendar)
+    return Config(**values)

@@ -1,0 +1,104 @@
+"""Policies, read from their owner: what the caches are filled from."""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.clock import Clock
+from app.domain.policy import Grant, OfflineUse, Policy
+from app.domain.viewing_day import Calendar
+from app.instants import utc
+from app.postgres_store.access import connection, is_uuid
+
+_GRANT_DAYS_KEPT = 3
+"""A day that began 37 hours ago, twelve zones west of UTC, bears a name three days old; no older grant can matter."""
+
+_SELECT = """
+SELECT p.id::text, p.account_id::text, p.policy_version, p.is_kids,
+       c.version, c.weekday_limit_minutes, c.weekend_limit_minutes, c.educational_exempt, c.warning_minutes::text,
+       c.calendar::text, g.days, g.minutes, o.uses::text
+  FROM profiles p
+  LEFT JOIN viewing_time_configs c ON c.profile_id = p.id
+  LEFT JOIN LATERAL (
+       SELECT array_agg(t.day - DATE '1970-01-01' ORDER BY t.granted_at, t.id) AS days,
+              array_agg(t.minutes ORDER BY t.granted_at, t.id) AS minutes
+         FROM time_grants t
+        WHERE t.profile_id = p.id AND t.day >= :oldest AND t.revoked_at IS NULL) g ON true
+  LEFT JOIN LATERAL (
+       SELECT jsonb_agg(jsonb_build_array(b.day - DATE '1970-01-01', b.offline_used_ms, b.offline_educational_ms,
+                                          b.offline_overrun_ms)) AS uses
+         FROM viewing_time_balances b
+        WHERE b.profile_id = p.id AND b.day >= :oldest
+          AND (b.offline_used_ms > 0 OR b.offline_educational_ms > 0 OR b.offline_overrun_ms > 0)) o ON true
+ WHERE NOT EXISTS (SELECT FROM erasure_tombstones e WHERE e.subject_id IN (p.id, p.account_id))
+"""
+_BY_ID = text(_SELECT + " AND p.id = ANY(CAST(:ids AS uuid[]))")
+_CHANGED = text(_SELECT + " AND p.policy_changed_at >= :since")
+
+
+class PostgresPolicies:
+    """Reads the policies of profiles; one statement whatever their number."""
+
+    def __init__(self, engine: AsyncEngine, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    async def load(self, profile_ids: Sequence[str]) -> list[Policy | None]:
+        """The policies in the order asked; None for a profile that does not exist or was erased.
+
+        Raises:
+            DatabaseUnavailable: PostgreSQL cannot be reached in time.
+        """
+        if not any(map(is_uuid, profile_ids)):
+            return [None] * len(profile_ids)
+        async with connection(self._engine) as database:
+            return await policies_of(database, profile_ids, at_ms=self._clock())
+
+    async def changed_since(self, at_ms: int) -> list[Policy]:
+        """Every policy that changed at or after an instant.
+
+        A change is dated before its commit: ask from a little earlier than the last time.
+
+        Raises:
+            DatabaseUnavailable: PostgreSQL cannot be reached in time.
+        """
+        async with connection(self._engine) as database:
+            rows = await database.execute(_CHANGED, {"since": utc(at_ms), "oldest": _oldest_grant(self._clock())})
+            return [_policy(row) for row in rows]
+
+
+async def policies_of(database: AsyncConnection, profile_ids: Sequence[str], *, at_ms: int) -> list[Policy | None]:
+    """The policies as they stand in this transaction, with the grants that can matter at an instant."""
+    ids = sorted({profile_id for profile_id in profile_ids if is_uuid(profile_id)})
+    rows = await database.execute(_BY_ID, {"ids": ids, "oldest": _oldest_grant(at_ms)})
+    found = {policy.profile_id: policy for policy in map(_policy, rows)}
+    return [found.get(profile_id) for profile_id in profile_ids]
+
+
+def _oldest_grant(at_ms: int) -> date:
+    return utc(at_ms).date() - timedelta(days=_GRANT_DAYS_KEPT)
+
+
+def _policy(row: Sequence[Any]) -> Policy:
+    (profile_id, account_id, version, is_kids, config_version, weekday, weekend, exempt, warnings, calendar,
+     days, minutes, offline) = row  # fmt: skip
+    if not is_kids:
+        return Policy(profile_id, account_id, version, False, 0, None, None, True, (), None)
+    return Policy(
+        profile_id,
+        account_id,
+        version,
+        True,
+        config_version,
+        weekday,
+        weekend,
+        exempt,
+        msgspec.json.decode(warnings, type=tuple[int, ...]),
+        msgspec.json.decode(calendar, type=Calendar),
+        tuple(Grant(*grant) for grant in zip(days, minutes, strict=True)) if days else (),
+        msgspec.json.decode(offline, type=tuple[OfflineUse, ...]) if offline else (),
+    )

@@ -1,0 +1,264 @@
+"""Past viewing as PostgreSQL has it. Each method is one statement.
+
+Sessions lie in monthly partitions by ``started_at``: every query bounds it, so that only the months in question are
+touched.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import msgspec
+from sqlalchemy import RowMapping, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.domain.policy import MINUTE_MS
+from app.domain.report import (
+    TOP_TITLES,
+    DayAsked,
+    DayTotals,
+    Granted,
+    ReportedDay,
+    SessionPart,
+    TitleTime,
+    Viewer,
+    limit_on,
+)
+from app.domain.viewing_day import Calendar
+from app.errors import ProfileAccessDenied
+from app.instants import ms_of, utc
+from app.postgres_store.access import connection, is_uuid
+
+_AS_OF = "(SELECT MIN(flushed_at) FROM flush_state) AS as_of"
+
+_VIEWER = text(f"""
+SELECT {_AS_OF}, p.account_id::text AS account_id, p.id::text AS profile_id, p.name, p.timezone, p.is_kids,
+       c.calendar::text AS calendar
+  FROM profiles p
+  LEFT JOIN viewing_time_configs c ON c.profile_id = p.id
+ WHERE p.id = :profile_id AND p.account_id = :account_id
+""")  # noqa: S608  fixed text
+
+_CHILDREN = text(f"""
+SELECT {_AS_OF}, p.account_id::text AS account_id, p.id::text AS profile_id, p.name, p.timezone, p.is_kids,
+       c.calendar::text AS calendar
+  FROM profiles p
+  JOIN viewing_time_configs c ON c.profile_id = p.id
+ WHERE p.account_id = ANY(CAST(:account_ids AS uuid[])) AND p.is_kids
+ ORDER BY p.created_at, p.id
+""")  # noqa: S608  fixed text
+
+_DAYS = text("""
+SELECT day, starts_ms, ends_ms, limit_ms, used_ms + offline_used_ms AS used_ms,
+       educational_ms + offline_educational_ms AS educational_ms, overrun_ms + offline_overrun_ms AS overrun_ms
+  FROM viewing_time_balances
+ WHERE profile_id = :profile_id AND day BETWEEN :first AND :last
+ ORDER BY day DESC
+""")
+
+# Names are joined to the rows of the page only.
+_SESSIONS = text("""
+SELECT s.id::text AS session_id, s.day, s.title_id, t.name AS title_name, s.device_id, s.device_type, s.is_educational,
+       s.started_at, s.last_beat_ms, s.has_ended, s.used_ms, s.educational_ms, s.overrun_ms
+  FROM (SELECT *
+          FROM viewing_sessions
+         WHERE profile_id = :profile_id AND started_at >= :from_at AND started_at < :until_at
+           AND day BETWEEN :first AND :last AND (started_at, id) < (:before_at, CAST(:before_id AS uuid))
+         ORDER BY started_at DESC, id DESC
+         LIMIT :most) s
+  LEFT JOIN titles t ON t.id = s.title_id
+ ORDER BY s.started_at DESC, s.id DESC
+""")
+_LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+
+# A day without a balance had the limit that was in force when it ended.
+_REPORTED_DAYS = text("""
+SELECT a.profile_id::text AS profile_id, a.day, b.profile_id IS NOT NULL AS is_kept, b.starts_ms, b.ends_ms, b.limit_ms,
+       b.used_ms + b.offline_used_ms AS used_ms, b.educational_ms + b.offline_educational_ms AS educational_ms,
+       b.overrun_ms + b.offline_overrun_ms AS overrun_ms, h.weekday_limit_minutes, h.weekend_limit_minutes,
+       g.count, g.minutes, g.unlimited
+  FROM unnest(CAST(:profile_ids AS uuid[]), CAST(:days AS date[]), CAST(:ends AS timestamptz[]))
+       AS a(profile_id, day, ends_at)
+  LEFT JOIN viewing_time_balances b
+         ON b.profile_id = a.profile_id AND b.day = a.day AND b.day BETWEEN :first AND :last
+  LEFT JOIN LATERAL (SELECT weekday_limit_minutes, weekend_limit_minutes
+                       FROM viewing_time_config_history
+                      WHERE profile_id = a.profile_id AND valid_from < a.ends_at
+                      ORDER BY version DESC LIMIT 1) h ON b.profile_id IS NULL
+  LEFT JOIN LATERAL (SELECT COUNT(*) AS count, COALESCE(SUM(minutes), 0) AS minutes,
+                            COUNT(*) - COUNT(minutes) AS unlimited
+                       FROM time_grants
+                      WHERE profile_id = a.profile_id AND day = a.day AND revoked_at IS NULL) g ON true
+""")
+
+# Offline playback is known by its intervals, which lie in no viewing day of their own: each child's week bounds them.
+_TOP_TITLES = text("""
+SELECT r.profile_id::text AS profile_id, r.title_id, t.name, r.total_ms
+  FROM (SELECT profile_id, title_id, SUM(watched_ms)::bigint AS total_ms,
+               ROW_NUMBER() OVER (PARTITION BY profile_id ORDER BY SUM(watched_ms) DESC, title_id) AS place
+          FROM (SELECT profile_id, title_id, used_ms + educational_ms + overrun_ms AS watched_ms
+                  FROM viewing_sessions
+                 WHERE profile_id = ANY(CAST(:profile_ids AS uuid[])) AND day BETWEEN :first AND :last
+                   AND started_at >= :from_at AND started_at < :until_at
+                 UNION ALL
+                SELECT o.profile_id, o.title_id, o.credited_ms
+                  FROM unnest(CAST(:profile_ids AS uuid[]), CAST(:from_ms AS bigint[]), CAST(:until_ms AS bigint[]))
+                       AS w(profile_id, from_ms, until_ms)
+                  JOIN offline_intervals o
+                    ON o.profile_id = w.profile_id AND o.ends_ms > w.from_ms AND o.ends_ms <= w.until_ms) watched
+         GROUP BY profile_id, title_id) r
+  LEFT JOIN titles t ON t.id = r.title_id
+ WHERE r.place <= :most AND r.total_ms > 0
+ ORDER BY r.profile_id, r.place
+""")
+
+
+class PostgresReports:
+    """Every call may raise DatabaseUnavailable."""
+
+    def __init__(self, engine: AsyncEngine, *, weekend_days: Collection[int]) -> None:
+        self._engine = engine
+        self._weekend_days = weekend_days
+
+    async def viewer(self, *, account_id: str, profile_id: str) -> tuple[int | None, Viewer]:
+        """Up to when everything is flushed (ms), and a profile of the account. Raises ProfileAccessDenied."""
+        if not (is_uuid(account_id) and is_uuid(profile_id)):
+            raise ProfileAccessDenied
+        rows = await self._rows(_VIEWER, account_id=account_id, profile_id=profile_id)
+        if not rows:
+            raise ProfileAccessDenied
+        return _as_of(rows), _viewer(rows[0])
+
+    async def children(self, account_ids: Sequence[str]) -> tuple[int | None, list[Viewer]]:
+        """Up to when everything is flushed (ms), and the children of the accounts, the eldest profile first."""
+        rows = await self._rows(_CHILDREN, account_ids=[known for known in account_ids if is_uuid(known)])
+        return _as_of(rows), [_viewer(row) for row in rows]
+
+    async def days(self, profile_id: str, *, first: date, last: date) -> list[DayTotals]:
+        """The days on which something was counted, newest first."""
+        rows = await self._rows(_DAYS, profile_id=profile_id, first=first, last=last)
+        return [_totals(row) for row in rows]
+
+    async def sessions(
+        self,
+        profile_id: str,
+        *,
+        first: date,
+        last: date,
+        from_ms: int,
+        until_ms: int,
+        before: tuple[int, str] | None,
+        most: int,
+    ) -> list[SessionPart]:
+        """Sessions of viewing days that began in ``from_ms`` ≤ instant < ``until_ms``, newest first."""
+        before_ms, before_id = before or (until_ms, _LAST_ID)
+        rows = await self._rows(
+            _SESSIONS,
+            profile_id=profile_id,
+            first=first,
+            last=last,
+            from_at=utc(from_ms),
+            until_at=utc(until_ms),
+            before_at=utc(before_ms),
+            before_id=before_id,
+            most=most,
+        )
+        return [_part(row) for row in rows]
+
+    async def reported_days(self, asked: Sequence[DayAsked]) -> list[list[ReportedDay]]:
+        """The days asked for, grouped by profile in the order in which the profiles were first named."""
+        if not asked:
+            return []
+        grouped: dict[str, list[ReportedDay]] = {one.profile_id: [] for one in asked}
+        rows = await self._rows(
+            _REPORTED_DAYS,
+            profile_ids=[one.profile_id for one in asked],
+            days=[one.day for one in asked],
+            ends=[utc(one.ends_ms) for one in asked],
+            first=min(one.day for one in asked),
+            last=max(one.day for one in asked),
+        )
+        for row in rows:
+            granted = Granted(row["count"], row["minutes"], row["unlimited"])
+            grouped[row["profile_id"]].append(ReportedDay(self._asked_day(row), granted))
+        return list(grouped.values())
+
+    async def top_titles(
+        self, weeks: Mapping[str, tuple[int, int]], *, first: date, last: date
+    ) -> dict[str, list[TitleTime]]:
+        """What each profile watched longest on these days, which lasted from one instant to the other (ms)."""
+        if not weeks:
+            return {}
+        watched = [week for week in weeks.values() if week[1]]
+        rows = await self._rows(
+            _TOP_TITLES,
+            profile_ids=list(weeks),
+            first=first,
+            last=last,
+            from_at=utc(min((from_ms for from_ms, _ in watched), default=0)),
+            until_at=utc(max((until_ms for _, until_ms in watched), default=0)),
+            from_ms=[from_ms for from_ms, _ in weeks.values()],
+            until_ms=[until_ms for _, until_ms in weeks.values()],
+            most=TOP_TITLES,
+        )
+        found: dict[str, list[TitleTime]] = defaultdict(list)
+        for row in rows:
+            found[row["profile_id"]].append(TitleTime(row["title_id"], row["name"], row["total_ms"]))
+        return dict(found)
+
+    async def _rows(self, statement: Any, **values: object) -> Sequence[RowMapping]:  # noqa: ANN401  SQLAlchemy's text
+        async with connection(self._engine) as database:
+            return (await database.execute(statement, values)).mappings().all()
+
+    def _asked_day(self, row: RowMapping) -> DayTotals:
+        if row["is_kept"]:
+            return _totals(row)
+        weekday, weekend = row["weekday_limit_minutes"], row["weekend_limit_minutes"]
+        limit_minutes = limit_on(row["day"], weekday=weekday, weekend=weekend, weekend_days=self._weekend_days)
+        return DayTotals(day=row["day"], limit_minutes=limit_minutes)
+
+
+def _as_of(rows: Sequence[RowMapping]) -> int | None:
+    return ms_of(rows[0]["as_of"]) if rows and rows[0]["as_of"] else None
+
+
+def _viewer(row: RowMapping) -> Viewer:
+    calendar = msgspec.json.decode(row["calendar"], type=Calendar) if row["is_kids"] else None
+    return Viewer(
+        account_id=row["account_id"],
+        profile_id=row["profile_id"],
+        name=row["name"],
+        timezone=row["timezone"],
+        calendar=calendar,
+    )
+
+
+def _totals(row: RowMapping) -> DayTotals:
+    return DayTotals(
+        day=row["day"],
+        counted_ms=row["used_ms"],
+        educational_ms=row["educational_ms"],
+        overrun_ms=row["overrun_ms"],
+        limit_minutes=None if row["limit_ms"] is None else row["limit_ms"] // MINUTE_MS,
+        starts_ms=row["starts_ms"],
+        ends_ms=row["ends_ms"],
+    )
+
+
+def _part(row: RowMapping) -> SessionPart:
+    return SessionPart(
+        session_id=row["session_id"],
+        day=row["day"],
+        title_id=row["title_id"],
+        title_name=row["title_name"],
+        device_id=row["device_id"],
+        device_type=row["device_type"],
+        is_educational=row["is_educational"],
+        started_ms=ms_of(row["started_at"]),
+        last_beat_ms=row["last_beat_ms"],
+        has_ended=row["has_ended"],
+        counted_ms=row["used_ms"],
+        educational_ms=row["educational_ms"],
+        overrun_ms=row["overrun_ms"],
+    )

@@ -1,0 +1,298 @@
+"""Every table. PostgreSQL owns policy; usage arrives here from Redis by the flush alone.
+
+Durations and instants of usage are whole milliseconds (``*_ms``); instants that people set are ``timestamptz``.
+A NULL limit means unlimited. Usage tables are partitioned by month, so that age is dropped, not deleted.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Date,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _uuid(name: str, *args: object, **kwargs: object) -> Column[str]:
+    return Column(name, UUID(as_uuid=False), *args, **kwargs)  # type: ignore[arg-type]
+
+
+def _instant(name: str, **kwargs: object) -> Column[object]:
+    return Column(name, DateTime(timezone=True), **kwargs)  # type: ignore[arg-type]
+
+
+accounts = Table(
+    "accounts",
+    metadata,
+    _uuid("id", primary_key=True),
+    Column("email", String(320), nullable=False, unique=True),  # stored lower-case
+    Column("password_hash", Text, nullable=False),
+    Column("timezone", String(50), nullable=False),
+    Column("pin_hash", Text),
+    Column("pin_changed_at", DateTime(timezone=True)),
+    _instant("created_at", nullable=False, server_default=func.now()),
+)
+
+profiles = Table(
+    "profiles",
+    metadata,
+    _uuid("id", primary_key=True),
+    _uuid("account_id", ForeignKey("accounts.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("name", String(100), nullable=False),
+    Column("is_kids", Boolean, nullable=False),
+    Column("timezone", String(50), nullable=False),
+    # Grows with every change that a decision depends on: settings, grants, the profile itself.
+    Column("policy_version", BigInteger, nullable=False, server_default="1"),
+    _instant("policy_changed_at", nullable=False, server_default=func.now(), index=True),
+    _instant("created_at", nullable=False, server_default=func.now()),
+)
+
+viewing_time_configs = Table(
+    "viewing_time_configs",
+    metadata,
+    _uuid("profile_id", ForeignKey("profiles.id", ondelete="CASCADE"), primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("weekday_limit_minutes", SmallInteger),
+    Column("weekend_limit_minutes", SmallInteger),
+    Column("reset_hour", SmallInteger, nullable=False),
+    Column("timezone", String(50), nullable=False),
+    Column("educational_exempt", Boolean, nullable=False),
+    Column("warning_minutes", JSONB, nullable=False),
+    Column("limits_reviewed", Boolean, nullable=False, server_default=text("false")),
+    # domain.viewing_day.Calendar as JSON: the running day when it last changed, and the rules since.
+    Column("calendar", JSONB, nullable=False),
+    _instant("updated_at", nullable=False, server_default=func.now()),
+    CheckConstraint("(weekday_limit_minutes IS NULL) = (weekend_limit_minutes IS NULL)", name="both_limits_or_neither"),
+    CheckConstraint("weekday_limit_minutes BETWEEN 15 AND 480", name="weekday_limit_range"),
+    CheckConstraint("weekend_limit_minutes BETWEEN 15 AND 480", name="weekend_limit_range"),
+    CheckConstraint("reset_hour BETWEEN 0 AND 23", name="reset_hour_range"),
+)
+
+viewing_time_config_history = Table(
+    "viewing_time_config_history",
+    metadata,
+    _uuid("profile_id", ForeignKey("profiles.id", ondelete="CASCADE"), primary_key=True),
+    Column("version", BigInteger, primary_key=True),
+    Column("weekday_limit_minutes", SmallInteger),
+    Column("weekend_limit_minutes", SmallInteger),
+    _instant("valid_from", nullable=False),
+)
+
+titles = Table(
+    "titles",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(300), nullable=False),
+    Column("is_educational", Boolean, nullable=False),
+    Column("duration_seconds", Integer),
+    _instant("updated_at", nullable=False, server_default=func.now()),
+)
+
+time_grants = Table(
+    "time_grants",
+    metadata,
+    _uuid("id", primary_key=True),
+    _uuid("profile_id", ForeignKey("profiles.id", ondelete="CASCADE"), nullable=False),
+    Column("day", Date, nullable=False),
+    Column("minutes", SmallInteger),  # NULL: unlimited until the day ends
+    Column("granted_by", String(100), nullable=False),
+    Column("is_remote", Boolean, nullable=False),
+    _instant("granted_at", nullable=False),
+    _instant("revoked_at"),
+    CheckConstraint("minutes IN (15, 30, 60)", name="minutes_offered"),
+    Index(None, "profile_id", "day"),
+)
+
+extra_time_requests = Table(
+    "extra_time_requests",
+    metadata,
+    _uuid("id", primary_key=True),
+    _uuid("profile_id", ForeignKey("profiles.id", ondelete="CASCADE"), nullable=False),
+    Column("day", Date, nullable=False),
+    Column("minutes", SmallInteger, nullable=False),
+    Column("note", String(200)),
+    Column("status", String(10), nullable=False, server_default="open"),
+    _instant("requested_at", nullable=False),
+    _instant("decided_at"),
+    _instant("expires_at", nullable=False),
+    _uuid("grant_id"),
+    CheckConstraint("status IN ('open', 'approved', 'denied')", name="status_known"),
+    Index(None, "profile_id", "day"),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    _uuid("id", primary_key=True),
+    _uuid("account_id", ForeignKey("accounts.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("name", String(100), nullable=False),
+    _instant("created_at", nullable=False),
+    _instant("expires_at", nullable=False),
+    _instant("revoked_at"),
+)
+
+lockouts = Table(
+    "lockouts",
+    metadata,
+    _uuid("account_id", ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True),
+    Column("kind", String(10), primary_key=True),  # pin or password
+    # Instants (ms) of the last tries that were not right, ascending. A later state is always the greater array.
+    Column("tried_ms", ARRAY(BigInteger), nullable=False),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    _uuid("account_id", ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", String(100), primary_key=True),
+    Column("request_digest", LargeBinary, nullable=False),
+    Column("status", SmallInteger),  # NULL while the first call runs
+    Column("answer", JSONB),
+    _instant("created_at", nullable=False),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    _uuid("account_id", nullable=False),
+    _uuid("profile_id"),
+    Column("actor", String(100), nullable=False),
+    Column("action", String(50), nullable=False),
+    Column("detail", JSONB),
+    _instant("at", nullable=False),
+    Index(None, "account_id", "at"),
+)
+
+erasure_tombstones = Table(
+    "erasure_tombstones",
+    metadata,
+    _uuid("subject_id", primary_key=True),  # a profile or an account
+    _instant("erased_at", nullable=False),
+)
+
+viewing_time_balances = Table(
+    "viewing_time_balances",
+    metadata,
+    _uuid("profile_id", primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("starts_ms", BigInteger, nullable=False),
+    Column("ends_ms", BigInteger, nullable=False),
+    Column("limit_ms", BigInteger),
+    Column("allowance_ms", BigInteger),
+    Column("used_ms", BigInteger, nullable=False),
+    Column("educational_ms", BigInteger, nullable=False),
+    Column("overrun_ms", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    # Credited from offline playback. These are policy: offline sync alone writes them, the flush never does.
+    Column("offline_used_ms", BigInteger, nullable=False, server_default="0"),
+    Column("offline_educational_ms", BigInteger, nullable=False, server_default="0"),
+    Column("offline_overrun_ms", BigInteger, nullable=False, server_default="0"),
+    CheckConstraint("used_ms >= 0 AND educational_ms >= 0 AND overrun_ms >= 0", name="not_negative"),
+    CheckConstraint("ends_ms > starts_ms", name="day_has_length"),
+    postgresql_partition_by="RANGE (day)",
+)
+
+viewing_sessions = Table(
+    "viewing_sessions",
+    metadata,
+    # One row per session and viewing day: a session that crosses a reset has a row for its share of each day.
+    _uuid("id", primary_key=True),
+    Column("day", Date, primary_key=True),
+    _instant("started_at", primary_key=True),  # of the part in this day
+    _uuid("profile_id", nullable=False),
+    Column("title_id", String(64), nullable=False),
+    Column("is_educational", Boolean, nullable=False),
+    Column("device_id", String(100), nullable=False),
+    Column("device_type", String(10), nullable=False),
+    Column("session_started_ms", BigInteger, nullable=False),
+    Column("last_beat_ms", BigInteger, nullable=False),
+    Column("has_ended", Boolean, nullable=False),
+    Column("paused_since_ms", BigInteger, nullable=False),
+    Column("watched_ms", BigInteger, nullable=False),
+    Column("used_ms", BigInteger, nullable=False),
+    Column("educational_ms", BigInteger, nullable=False),
+    Column("overrun_ms", BigInteger, nullable=False),
+    Column("earlier_ms", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    CheckConstraint("used_ms >= 0 AND educational_ms >= 0 AND overrun_ms >= 0", name="not_negative"),
+    Index(None, "profile_id", text("started_at DESC")),
+    postgresql_partition_by="RANGE (started_at)",
+)
+
+offline_batches = Table(
+    "offline_batches",
+    metadata,
+    _uuid("profile_id", ForeignKey("profiles.id", ondelete="CASCADE"), primary_key=True),
+    Column("batch_id", String(64), primary_key=True),
+    Column("device_id", String(100), nullable=False),
+    Column("is_tampered", Boolean, nullable=False),
+    Column("credited_ms", JSONB, nullable=False),  # per interval, in the order sent
+    _instant("synced_at", nullable=False),
+)
+
+offline_intervals = Table(
+    "offline_intervals",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    _uuid("profile_id", ForeignKey("profiles.id", ondelete="CASCADE"), nullable=False),
+    Column("title_id", String(64), nullable=False),
+    Column("starts_ms", BigInteger, nullable=False),
+    Column("ends_ms", BigInteger, nullable=False),
+    Column("credited_ms", BigInteger, nullable=False),
+    Index(None, "profile_id", "ends_ms"),
+)
+
+flush_state = Table(
+    "flush_state",
+    metadata,
+    Column("bucket", Integer, primary_key=True),
+    Column("watermark", BigInteger, nullable=False, server_default="0"),
+    Column("generation", Integer, nullable=False, server_default="0"),
+    _instant("flushed_at", nullable=False),
+)
+
+parked_rows = Table(
+    "parked_rows",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    _uuid("profile_id", nullable=False, index=True),
+    Column("source", String(120), nullable=False),  # the field or key in Redis
+    Column("counters", JSONB, nullable=False),
+    Column("error", Text, nullable=False),
+    _instant("parked_at", nullable=False),
+    UniqueConstraint("source"),
+)
+
+weekly_reports = Table(
+    "weekly_reports",
+    metadata,
+    _uuid("account_id", ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True),
+    Column("week_ending", Date, primary_key=True),
+    Column("report", JSONB, nullable=False),
+    _instant("as_of", nullable=False),
+)

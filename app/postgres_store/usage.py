@@ -1,0 +1,267 @@
+"""Flushed usage: written by the flush alone, read back when Redis has forgotten.
+
+A row arrives whole, as absolute values with a version, and only newer ones are taken; counters of a day only grow, so
+the larger value wins whatever arrives. Writing a row again, late or out of order does no harm.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.clock import Clock
+from app.domain.accounting import Live, Share
+from app.domain.policy import UNLIMITED
+from app.domain.unflushed import RowRefused, Unflushed
+from app.instants import utc
+from app.postgres_store.access import connection, is_uuid, transaction
+
+_RECOVERED_MS = 3 * 86_400_000
+"""How far back counters are read: longer than the longest viewing day and the longest session taken up again."""
+
+_SESSION_KEPT_MS = 100 * 86_400_000
+
+_BALANCES = """
+INSERT INTO viewing_time_balances AS t
+       (profile_id, day, starts_ms, ends_ms, limit_ms, allowance_ms, used_ms, educational_ms, overrun_ms, version)
+SELECT n.profile_id, DATE '1970-01-01' + n.day, n.starts_ms, n.ends_ms, NULLIF(n.limit_ms, -1),
+       NULLIF(n.allowance_ms, -1), n.used_ms, n.educational_ms, n.overrun_ms, n.version
+  FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
+              $9::bigint[], $10::bigint[])
+       AS n(profile_id, day, starts_ms, ends_ms, limit_ms, allowance_ms, used_ms, educational_ms, overrun_ms, version)
+ WHERE NOT EXISTS (SELECT FROM erasure_tombstones e WHERE e.subject_id = n.profile_id)
+    ON CONFLICT (profile_id, day) DO UPDATE
+   SET limit_ms = excluded.limit_ms, allowance_ms = excluded.allowance_ms,
+       used_ms = GREATEST(t.used_ms, excluded.used_ms),
+       educational_ms = GREATEST(t.educational_ms, excluded.educational_ms),
+       overrun_ms = GREATEST(t.overrun_ms, excluded.overrun_ms), version = excluded.version
+ WHERE excluded.version > t.version
+"""
+
+_SESSIONS = """
+INSERT INTO viewing_sessions AS t
+       (id, day, started_at, profile_id, title_id, is_educational, device_id, device_type, session_started_ms,
+        last_beat_ms, has_ended, paused_since_ms, watched_ms, used_ms, educational_ms, overrun_ms, earlier_ms, version)
+SELECT n.id, DATE '1970-01-01' + n.day, TIMESTAMPTZ 'epoch' + n.started_ms * INTERVAL '1 millisecond', n.profile_id,
+       n.title_id, n.is_educational, n.device_id, n.device_type, n.session_started_ms, n.last_beat_ms, n.has_ended,
+       n.paused_since_ms, n.watched_ms, n.used_ms, n.educational_ms, n.overrun_ms, n.earlier_ms, n.version
+  FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::uuid[], $5::text[], $6::bool[], $7::text[], $8::text[],
+              $9::bigint[], $10::bigint[], $11::bool[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[],
+              $16::bigint[], $17::bigint[], $18::bigint[])
+       AS n(id, day, started_ms, profile_id, title_id, is_educational, device_id, device_type, session_started_ms,
+            last_beat_ms, has_ended, paused_since_ms, watched_ms, used_ms, educational_ms, overrun_ms, earlier_ms,
+            version)
+ WHERE NOT EXISTS (SELECT FROM erasure_tombstones e WHERE e.subject_id = n.profile_id)
+    ON CONFLICT (id, day, started_at) DO UPDATE
+   SET is_educational = excluded.is_educational, last_beat_ms = GREATEST(t.last_beat_ms, excluded.last_beat_ms),
+       has_ended = excluded.has_ended, paused_since_ms = excluded.paused_since_ms,
+       watched_ms = GREATEST(t.watched_ms, excluded.watched_ms), used_ms = GREATEST(t.used_ms, excluded.used_ms),
+       educational_ms = GREATEST(t.educational_ms, excluded.educational_ms),
+       overrun_ms = GREATEST(t.overrun_ms, excluded.overrun_ms),
+       earlier_ms = GREATEST(t.earlier_ms, excluded.earlier_ms), version = excluded.version
+ WHERE excluded.version > t.version
+"""
+
+_RECOVER = """
+SELECT a.id::text, GREATEST(b.version, COALESCE(s.version, 0)), b.day - DATE '1970-01-01', b.starts_ms, b.ends_ms,
+       b.limit_ms, b.allowance_ms, b.used_ms, b.educational_ms, b.overrun_ms, s.id::text, s.day = b.day, s.title_id,
+       s.is_educational, s.device_id, s.device_type, s.session_started_ms, s.last_beat_ms, s.paused_since_ms,
+       s.watched_ms, s.used_ms, s.educational_ms, s.overrun_ms, s.earlier_ms, s.has_ended
+  FROM unnest($1::uuid[]) AS a(id)
+  JOIN LATERAL (SELECT * FROM viewing_time_balances t
+                 WHERE t.profile_id = a.id AND t.day >= DATE '1970-01-01' + $2::int
+                 ORDER BY t.day DESC LIMIT 1) b ON true
+  LEFT JOIN LATERAL (SELECT * FROM viewing_sessions t
+                      WHERE t.profile_id = a.id
+                        AND t.started_at >= TIMESTAMPTZ 'epoch' + $3::bigint * INTERVAL '1 millisecond'
+                      ORDER BY t.started_at DESC LIMIT 1) s ON true
+"""
+
+_PARK = text("""
+INSERT INTO parked_rows (profile_id, source, counters, error, parked_at)
+VALUES (:profile_id, :source, CAST(:counters AS jsonb), :error, :parked_at)
+    ON CONFLICT (source) DO UPDATE
+   SET counters = excluded.counters, error = excluded.error, parked_at = excluded.parked_at
+""")
+
+_NOTE_FLUSH = """
+INSERT INTO flush_state AS t (bucket, flushed_at) SELECT unnest($1::int[]), $2
+    ON CONFLICT (bucket) DO UPDATE SET flushed_at = GREATEST(t.flushed_at, excluded.flushed_at)
+"""
+
+_DATA_ERRORS = ("22", "23")
+"""SQLSTATE classes: data exception, integrity constraint violation (a missing partition is one too)."""
+
+_SESSION = """
+SELECT day - DATE '1970-01-01', used_ms + educational_ms + overrun_ms, last_beat_ms
+  FROM viewing_sessions
+ WHERE profile_id = $1::uuid AND id = $2::uuid
+   AND started_at >= TIMESTAMPTZ 'epoch' + $3::bigint * INTERVAL '1 millisecond'
+"""
+
+
+class PostgresUsage:
+    """Balances and sessions of children."""
+
+    def __init__(self, engine: AsyncEngine, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    async def upsert(self, entries: Sequence[tuple[str, Live]]) -> None:
+        """Write counters, given with their profile ids, in one transaction.
+
+        Raises:
+            DatabaseUnavailable: nothing was written; try again later.
+            RowRefused: a row can never be written as it is; nothing was written.
+        """
+        try:
+            async with transaction(self._engine) as database:
+                await _insert(database, _BALANCES, _balance_rows(entries))
+                await _insert(database, _SESSIONS, _session_rows(entries))
+        except DBAPIError as error:
+            state = getattr(error.orig, "sqlstate", None)
+            if state is None or str(state).startswith(_DATA_ERRORS):
+                raise RowRefused(type(error.orig).__name__) from error
+            raise
+
+    async def park(self, entry: Unflushed, error: str, *, at_ms: int) -> None:
+        """Set an unacceptable entry aside in ``parked_rows``. Raises DatabaseUnavailable."""
+        row = {
+            "profile_id": entry.profile_id,
+            "source": entry.source or f"{entry.profile_id}|{entry.live.session_id}|{entry.live.day_number}",
+            "counters": msgspec.json.encode(entry.live).decode(),
+            "error": error,
+            "parked_at": utc(at_ms),
+        }
+        async with transaction(self._engine) as database:
+            await database.execute(_PARK, row)
+
+    async def note_flush(self, buckets: Sequence[int], *, at_ms: int) -> None:
+        """Note that what was due at an instant is written. Raises DatabaseUnavailable."""
+        async with transaction(self._engine) as database:
+            await database.exec_driver_sql(_NOTE_FLUSH, (list(buckets), utc(at_ms)))
+
+    async def recover(self, profile_ids: Sequence[str]) -> list[Live | None]:
+        """The newest counters of each child, in the order asked; None where there are none.
+
+        Raises:
+            DatabaseUnavailable: PostgreSQL cannot be reached in time.
+        """
+        since_ms = self._clock() - _RECOVERED_MS
+        arguments = ([i for i in profile_ids if is_uuid(i)], since_ms // 86_400_000, since_ms)
+        async with connection(self._engine) as database:
+            rows = await database.exec_driver_sql(_RECOVER, arguments)
+            found = {row[0]: _recovered(row) for row in rows}
+        return [found.get(profile_id) for profile_id in profile_ids]
+
+    async def shares(self, profile_id: str, session_id: str) -> list[Share]:
+        """A session's shares of the days it touched, as far as they are flushed. Raises DatabaseUnavailable."""
+        oldest_ms = self._clock() - _SESSION_KEPT_MS
+        async with connection(self._engine) as database:
+            rows: Iterable[Any] = await database.exec_driver_sql(_SESSION, (profile_id, session_id, oldest_ms))
+            return [Share(*row) for row in rows]
+
+
+async def _insert(database: AsyncConnection, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    columns = tuple(map(list, zip(*rows, strict=True)))
+    if columns:
+        await database.exec_driver_sql(statement, columns)
+
+
+def _balance_rows(entries: Sequence[tuple[str, Live]]) -> list[tuple[Any, ...]]:
+    """One row per child and day, the newest, sorted by key: two writers that lock in one order cannot deadlock."""
+    newest: dict[tuple[str, int], Live] = {}
+    for profile_id, live in entries:
+        known = newest.get((profile_id, live.day_number))
+        if known is None or live.version > known.version:
+            newest[profile_id, live.day_number] = live
+    return [
+        (
+            profile_id,
+            day,
+            live.day_starts_ms,
+            live.day_ends_ms,
+            live.limit_ms,
+            live.allowance_ms,
+            live.used_ms,
+            live.educational_ms,
+            live.overrun_ms,
+            live.version,
+        )
+        for (profile_id, day), live in sorted(newest.items())
+    ]
+
+
+def _session_rows(entries: Sequence[tuple[str, Live]]) -> list[tuple[Any, ...]]:
+    newest: dict[tuple[str, int], tuple[str, Live]] = {}
+    for profile_id, live in entries:
+        if not live.session_id:
+            continue
+        known = newest.get((live.session_id, live.day_number))
+        if known is None or live.version > known[1].version:
+            newest[live.session_id, live.day_number] = (profile_id, live)
+    return [
+        (
+            session_id,
+            day,
+            max(live.session_started_ms, live.day_starts_ms),
+            profile_id,
+            live.title_id,
+            bool(live.is_educational),
+            live.device_id,
+            live.device_type,
+            live.session_started_ms,
+            live.last_beat_ms,
+            bool(live.has_ended),
+            live.paused_since_ms,
+            live.watched_ms,
+            live.session_used_ms,
+            live.session_educational_ms,
+            live.session_overrun_ms,
+            live.session_earlier_ms,
+            live.version,
+        )
+        for (session_id, day), (profile_id, live) in sorted(newest.items())
+    ]
+
+
+def _recovered(row: Sequence[Any]) -> Live:
+    live = Live(
+        version=row[1],
+        generation=0,
+        policy_version=0,
+        dirty_since_ms=0,
+        day_number=row[2],
+        day_starts_ms=row[3],
+        day_ends_ms=row[4],
+        limit_ms=UNLIMITED if row[5] is None else row[5],
+        allowance_ms=UNLIMITED if row[6] is None else row[6],
+        used_ms=row[7],
+        educational_ms=row[8],
+        overrun_ms=row[9],
+    )
+    if row[10] is None:
+        return live
+    is_of_this_day = row[11]
+    used_ms, educational_ms, overrun_ms, earlier_ms = row[20:24]
+    shares = (used_ms, educational_ms, overrun_ms) if is_of_this_day else (0, 0, 0)
+    return msgspec.structs.replace(
+        live,
+        session_id=row[10],
+        title_id=row[12],
+        is_educational=int(row[13]),
+        device_id=row[14],
+        device_type=row[15],
+        session_started_ms=row[16],
+        last_beat_ms=row[17],
+        paused_since_ms=row[18],
+        watched_ms=row[19],
+        session_used_ms=shares[0],
+        session_educational_ms=shares[1],
+        session_overrun_ms=shares[2],
+        session_earlier_ms=earlier_ms if is_of_this_day else earlier_ms + used_ms + educational_ms + overrun_ms,
+        has_ended=int(row[24]),
+    )

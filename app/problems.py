@@ -1,0 +1,201 @@
+"""Every answer that is not a success is a problem (RFC 9457), and no input can make it anything else.
+
+None echoes what the client sent. The guard stands in front of every route of the FastAPI part: it bounds bodies in
+size and time, lets only sound JSON through, names what nobody foresaw, and sets the headers that every answer carries.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from typing import Any
+
+import msgspec
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from app.errors import (
+    HourglassError,
+    InvalidInput,
+    Malformed,
+    MethodNotAllowed,
+    NotFound,
+    TooLarge,
+    Unexpected,
+    UnsupportedMediaType,
+)
+from app.requests import ClientGone, Receive, check_json, read_body
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+log = structlog.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+_SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+)
+_HARMLESS = frozenset(
+    {
+        "missing", "string_type", "string_too_short", "string_too_long", "int_type", "int_from_float",
+        "int_parsing", "bool_type", "float_type", "greater_than", "greater_than_equal", "less_than",
+        "less_than_equal", "multiple_of", "list_type", "tuple_type", "dict_type", "model_attributes_type",
+        "model_type", "too_long", "too_short", "literal_error", "enum", "date_type", "value_error",
+    }
+)  # fmt: skip
+"""Kinds of validation errors whose message is made of our rules alone, not of what was sent."""
+
+
+def install(app: FastAPI, *, body_limit_bytes: int, body_timeout_seconds: float, self_reading: Collection[str]) -> None:
+    """Turn every failure of an application into a problem.
+
+    Args:
+        app: the application.
+        body_limit_bytes: largest body.
+        body_timeout_seconds: deadline for a body to arrive.
+        self_reading: paths whose endpoints read their bodies themselves, by ``app.requests.read_body``.
+    """
+    app.add_exception_handler(HourglassError, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_middleware(
+        Guard,
+        body_limit_bytes=body_limit_bytes,
+        body_timeout_seconds=body_timeout_seconds,
+        self_reading=frozenset(self_reading),
+    )
+
+
+def response_of(error: HourglassError) -> Response:
+    return Response(
+        msgspec.json.encode(error.problem()),
+        status_code=error.status,
+        headers=error.headers,
+        media_type=MEDIA_TYPE,
+    )
+
+
+class Guard:
+    """The outermost middleware."""
+
+    def __init__(
+        self, app: App, *, body_limit_bytes: int, body_timeout_seconds: float, self_reading: frozenset[str]
+    ) -> None:
+        self._app = app
+        self._limit_bytes = body_limit_bytes
+        self._timeout_seconds = body_timeout_seconds
+        self._self_reading = self_reading
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        has_begun = False
+
+        async def send_guarded(message: Message) -> None:
+            nonlocal has_begun
+            if message["type"] == "http.response.start":
+                has_begun = True
+                message["headers"] = _with_security_headers(message.get("headers", ()))
+            await send(message)
+
+        try:
+            guarded = receive if scope["path"] in self._self_reading else await self._checked(scope, receive)
+            await self._app(scope, guarded, send_guarded)
+        except ClientGone:
+            return
+        except HourglassError as error:
+            if has_begun:
+                raise
+            await response_of(error)(scope, receive, send_guarded)
+        except Exception as error:
+            if has_begun:
+                raise
+            await response_of(_unexpected(error, scope))(scope, receive, send_guarded)
+
+    async def _checked(self, scope: Scope, receive: Receive) -> Receive:
+        """Read the body if there is one, check it, and hand it on as if it had just arrived."""
+        headers = dict(scope["headers"])
+        declared = headers.get(b"content-length", b"0")
+        if declared == b"0" and b"transfer-encoding" not in headers:
+            return receive
+        if declared.isdigit() and int(declared[:20]) > self._limit_bytes:
+            raise TooLarge
+        body = await read_body(receive, limit_bytes=self._limit_bytes, timeout_seconds=self._timeout_seconds)
+        if body:
+            if not is_json(headers.get(b"content-type", b"")):
+                raise UnsupportedMediaType
+            check_json(body)
+        return _replay(body, receive)
+
+
+def is_json(content_type: bytes) -> bool:
+    media_type, _, parameters = content_type.lower().partition(b";")
+    charset = parameters.replace(b" ", b"").replace(b'"', b"")
+    return media_type.strip() == b"application/json" and charset in {b"", b"charset=utf-8"}
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    is_delivered = False
+
+    async def replayed() -> Message:
+        nonlocal is_delivered
+        if is_delivered:
+            return await receive()
+        is_delivered = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replayed
+
+
+def _with_security_headers(headers: Collection[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """A route's own value wins: the console has a stricter policy, static files may be cached."""
+    own = {name.lower() for name, _ in headers}
+    return [*headers, *(header for header in _SECURITY_HEADERS if header[0] not in own)]
+
+
+def _unexpected(error: Exception, scope: Scope) -> HourglassError:
+    request_id = secrets.token_hex(8)
+    log.error("unexpected_error", request_id=request_id, method=scope["method"], exc_info=error)
+    return Unexpected(extra={"request_id": request_id})
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HourglassError)  # noqa: S101  registered for this class only
+    return response_of(error)
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101  registered for this class only
+    return response_of(InvalidInput(errors=[_field_problem(problem) for problem in error.errors()]))
+
+
+def _field_problem(problem: dict[str, Any]) -> dict[str, str]:
+    place, *path = problem["loc"]
+    kind = problem["type"]
+    if kind == "extra_forbidden":  # its name is the client's; only where it stands is told
+        return {"pointer": _pointer(path[:-1]), "detail": "Unknown fields are not accepted here."}
+    detail = problem["msg"].removeprefix("Value error, ") if kind in _HARMLESS else "This value is not accepted."
+    if place == "body":
+        return {"pointer": _pointer(path), "detail": detail}
+    return {"parameter": str(path[0]) if path else "", "in": str(place), "detail": detail}
+
+
+def _pointer(path: Collection[str | int]) -> str:
+    return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in path)
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    """What the framework refuses by itself."""
+    assert isinstance(error, HTTPException)  # noqa: S101  registered for this class only
+    refusal = {404: NotFound, 405: MethodNotAllowed, 413: TooLarge, 415: UnsupportedMediaType}.get(
+        error.status_code,
+        Malformed if error.status_code < 500 else Unexpected,  # noqa: PLR2004  the first server error
+    )()
+    refusal.headers |= error.headers or {}
+    return response_of(refusal)

@@ -1,0 +1,1 @@
+"""Usage and shared policy copies in Redis or Valkey. ``keys`` lists every key."""

@@ -1,0 +1,61 @@
+"""Every key, its type and its life.
+
+Profiles spread over buckets; all keys of a bucket share the hash tag ``{b}`` and so one slot of a cluster.
+
+==========================  ======  ===================================================================================
+key                         type    holds; life
+==========================  ======  ===================================================================================
+``hg:{b}:live:<profile>``   string  the child's counters (``domain.accounting.Live`` as a MessagePack array). No expiry
+                                    while anything in it is unflushed; ``live_ttl_seconds`` once PostgreSQL has it.
+``hg:{b}:dirty``            zset    profiles with unflushed counters, by the instant (ms) they first became dirty.
+``hg:{b}:closed``           hash    finished sessions and days: ``<profile>|<session>|<day>`` → ``Live`` as it stood at
+                                    the end. A field leaves only when PostgreSQL has it.
+``hg:{b}:policy:<profile>`` string  shared copy of a policy (``domain.policy.Policy``), ``shared_policy_ttl_seconds``.
+``hg:{b}:events:<profile>`` stream  a player's events, bounded, one day.
+``hg:{a:<account>}:``
+``   tries:<kind>``         list    instants (ms) of the last wrong PINs or passwords, for as long as a lock may last.
+``   unlocks``              zset    digests of the account's ``pin_token``s, by the instant (ms) they end; so long.
+``hg:invalidate``           channel ``policy:<profile>:<version>``, ``titles``, ``device:<id>``: what processes drop.
+==========================  ======  ===================================================================================
+"""
+
+import zlib
+
+INVALIDATE = "hg:invalidate"
+PROFILE_ID_LENGTH = 36
+
+
+class Keys:
+    """Key names of one deployment. The number of buckets is fixed for its life."""
+
+    def __init__(self, buckets: int) -> None:
+        self.buckets = buckets
+
+    def bucket(self, profile_id: str) -> int:
+        return zlib.crc32(profile_id.encode()) % self.buckets
+
+    def live(self, profile_id: str) -> str:
+        return self.live_in(self.bucket(profile_id), profile_id)
+
+    def live_in(self, bucket: int, profile_id: str) -> str:
+        return f"hg:{{{bucket}}}:live:{profile_id}"
+
+    def policy(self, profile_id: str) -> str:
+        return f"hg:{{{self.bucket(profile_id)}}}:policy:{profile_id}"
+
+    def events(self, profile_id: str) -> str:
+        return f"hg:{{{self.bucket(profile_id)}}}:events:{profile_id}"
+
+    def dirty(self, bucket: int) -> str:
+        return f"hg:{{{bucket}}}:dirty"
+
+    def closed(self, bucket: int) -> str:
+        return f"hg:{{{bucket}}}:closed"
+
+
+def tries(subject_id: str, kind: str) -> str:
+    return f"hg:{{a:{subject_id}}}:tries:{kind}"
+
+
+def unlocks(account_id: str) -> str:
+    return f"hg:{{a:{account_id}}}:unlocks"

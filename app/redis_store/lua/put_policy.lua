@@ -1,0 +1,61 @@
+-- Put policies where this server has none or an older one, and let running counters know at once.
+--
+-- KEYS[1..n]      policy copies of n profiles
+-- KEYS[n+1..2n]   their live counters
+-- KEYS[2n+1..3n]  the dirty set of each profile's bucket
+-- ARGV[1]         life of a policy copy in seconds
+-- ARGV[2]         instant in ms; 0 takes this server's clock
+-- ARGV[3]         MessagePack {max_gap_ms, puts}: puts are n arrays {version, terms}, the terms of the running day as an
+--                 array of DayTerms, or an empty string
+-- ARGV[4..]       n policies as MessagePack
+-- returns         the positions of the policies that were newer
+--
+-- Newer wins, so puts may be repeated and reordered. A limit that changes during a day is kept with that day's balance
+-- even if the child never beats again: the counters take the new terms here and become dirty.
+
+local at_ms = tonumber(ARGV[2])
+if at_ms == 0 then
+  local t = redis.call('TIME')
+  at_ms = t[1] * 1000 + math.floor(t[2] / 1000)
+end
+local max_gap_ms, puts = unpack(cmsgpack.unpack(ARGV[3]))
+local n = #puts
+
+-- Extra time for a child that is blocked counts from now: what it played since its last beat was beyond the allowance.
+local function settle_overrun(s)
+  local elapsed_ms = at_ms - s[L_LAST_BEAT_MS]
+  local is_running = s[L_SESSION_ID] ~= '' and s[L_HAS_ENDED] == 0 and s[L_PAUSED_SINCE_MS] == 0
+  local is_blocked = s[L_ALLOWANCE_MS] ~= -1 and s[L_USED_MS] >= s[L_ALLOWANCE_MS] and s[L_IS_EDUCATIONAL] == 0
+  if is_running and is_blocked and elapsed_ms > 0 and elapsed_ms <= max_gap_ms and at_ms < s[L_DAY_ENDS_MS] then
+    s[L_OVERRUN_MS] = s[L_OVERRUN_MS] + elapsed_ms
+    s[L_SESSION_OVERRUN_MS] = s[L_SESSION_OVERRUN_MS] + elapsed_ms
+    s[L_LAST_BEAT_MS] = at_ms
+  end
+end
+
+local newer = {}
+for i = 1, n do
+  local version, terms, policy = puts[i][1], puts[i][2], ARGV[i + 3]
+  local known = redis.call('GET', KEYS[i])
+  -- The version is the third element of the policy's array.
+  if not known or cmsgpack.unpack(known)[3] < version then
+    redis.call('SET', KEYS[i], policy, 'EX', ARGV[1])
+    newer[#newer + 1] = i
+  end
+  local raw = redis.call('GET', KEYS[n + i])
+  local s = raw and cmsgpack.unpack(raw)
+  if s and s[L_POLICY_VERSION] < version then
+    s[L_POLICY_VERSION] = version
+    if terms ~= '' and s[L_DAY_NUMBER] == terms[D_NUMBER] then
+      settle_overrun(s)
+      s[L_LIMIT_MS], s[L_ALLOWANCE_MS] = terms[D_LIMIT_MS], terms[D_ALLOWANCE_MS]
+    end
+    s[L_VERSION] = math.max(s[L_VERSION] + 1, at_ms)
+    if s[L_DIRTY_SINCE_MS] == 0 then
+      s[L_DIRTY_SINCE_MS] = at_ms
+      redis.call('ZADD', KEYS[2 * n + i], at_ms, string.sub(KEYS[i], -36))
+    end
+    redis.call('SET', KEYS[n + i], cmsgpack.pack(s))
+  end
+end
+return newer

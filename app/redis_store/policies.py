@@ -1,0 +1,120 @@
+"""The shared copy of policies: PostgreSQL owns them, every process reads them here before it asks PostgreSQL."""
+
+from collections.abc import Collection, Sequence
+from typing import cast
+
+import msgspec
+from redis.asyncio import Redis
+
+from app.clock import Clock
+from app.domain.policy import DayTerms, Policy, terms_of
+from app.redis_store.client import unavailability_named
+from app.redis_store.events import RedisEvents
+from app.redis_store.keys import INVALIDATE, Keys
+from app.redis_store.scripts import Script
+
+_ABOVE_ALL = 2**53 - 1  # no policy reaches this version, so none that is remembered may serve
+_BATCH = 500
+_UPDATED = "viewing_time_updated"
+_encode = msgspec.msgpack.Encoder().encode
+_decode_policy = msgspec.msgpack.Decoder(Policy).decode
+
+
+class SharedPolicies:
+    """Policies by profile, newer versions winning."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        events: RedisEvents,
+        *,
+        ttl_seconds: int,
+        max_gap_ms: int = 300_000,
+        weekend_days: Collection[int],
+        clock: Clock,
+        at_ms: int = 0,
+    ) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._events = events
+        self._ttl_seconds = ttl_seconds
+        self._max_gap_ms = max_gap_ms
+        self._weekend_days = weekend_days
+        self._clock = clock
+        self._at_ms = at_ms
+        self._put = Script("put_policy")
+
+    async def load(self, profile_ids: Sequence[str]) -> list[Policy | None]:
+        """The copies, None where there is none; in the order asked. Raises CountersUnavailable."""
+        keys = [self._keys.policy(profile_id) for profile_id in profile_ids]
+        with unavailability_named():
+            found = cast("list[bytes | None]", await self._redis.mget(keys))
+        return [_decode_policy(raw) if raw else None for raw in found]
+
+    async def put(self, policies: Sequence[Policy]) -> list[Policy]:
+        """Put each policy unless a newer one is there; answers those that were newer. Raises CountersUnavailable."""
+        newer: list[Policy] = []
+        for start in range(0, len(policies), _BATCH):
+            newer += await self._put_batch(policies[start : start + _BATCH])
+        return newer
+
+    async def announce(self, policies: Sequence[Policy]) -> None:
+        """Put new policies and tell every process. Call it after the commit. Raises CountersUnavailable.
+
+        A message that is lost does no harm: the counters know the version, and the sweep puts it again.
+        """
+        await self.put(policies)
+        for policy in policies:
+            await self._tell(policy)
+
+    async def announce_again(self, policies: Sequence[Policy]) -> None:
+        """Put policies that may be known, and tell of those that were not. Raises CountersUnavailable."""
+        for policy in await self.put(policies):
+            await self._tell(policy)
+
+    async def withdraw(self, profile_id: str) -> None:
+        """Take the copy of an erased profile away and tell every process. Raises CountersUnavailable."""
+        with unavailability_named():
+            await self._redis.delete(self._keys.policy(profile_id))
+        await self._publish(f"policy:{profile_id}:{_ABOVE_ALL}")
+
+    async def announce_household(self, account_id: str) -> None:
+        """Tell every process that profiles were added to an account or left it. Raises CountersUnavailable."""
+        await self._publish(f"household:{account_id}")
+
+    async def announce_titles(self) -> None:
+        """Tell every process that titles have changed."""
+        await self._publish("titles:")
+
+    async def _put_batch(self, policies: Sequence[Policy]) -> list[Policy]:
+        now_ms = self._clock()
+        ids = [policy.profile_id for policy in policies]
+        puts = [(policy.version, self._running_terms(policy, now_ms)) for policy in policies]
+        keys = [
+            *(self._keys.policy(profile_id) for profile_id in ids),
+            *(self._keys.live(profile_id) for profile_id in ids),
+            *(self._keys.dirty(self._keys.bucket(profile_id)) for profile_id in ids),
+        ]
+        args: list[bytes | int] = [
+            self._ttl_seconds,
+            self._at_ms,
+            _encode((self._max_gap_ms, puts)),
+            *map(_encode, policies),
+        ]
+        with unavailability_named():
+            places = cast("list[int]", await self._put(self._redis, keys, args))
+        return [policies[place - 1] for place in places]
+
+    async def _tell(self, policy: Policy) -> None:
+        await self._publish(f"policy:{policy.profile_id}:{policy.version}")
+        await self._events.add(policy.profile_id, _UPDATED, {}, at_ms=self._clock())
+
+    async def _publish(self, message: str) -> None:
+        with unavailability_named():
+            await self._redis.publish(INVALIDATE, message)
+
+    def _running_terms(self, policy: Policy, now_ms: int) -> DayTerms | str:
+        if policy.calendar is None:
+            return ""
+        return terms_of(policy, policy.calendar.day_at(now_ms), weekend_days=self._weekend_days)

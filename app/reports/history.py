@@ -1,0 +1,124 @@
+"""One child's past, day by day and session by session."""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from app.domain.report import DayTotals, SessionPart, Viewer
+from app.errors import InvalidInput
+from app.instants import utc
+from app.reports.cursors import Cursors, Place
+from app.reports.ports import PastViewing
+
+LONGEST_RANGE = timedelta(days=90)
+DEFAULT_RANGE = timedelta(days=29)
+
+
+class HistoryDay(msgspec.Struct, frozen=True):
+    """A viewing day with those of its sessions that are on this page."""
+
+    totals: DayTotals
+    sessions: tuple[SessionPart, ...]
+
+
+class HistoryPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Days, newest first. A day whose sessions fill more than one page is on each of them with the same sums."""
+
+    days: tuple[HistoryDay, ...]
+    next_cursor: str | None
+    as_of_ms: int
+
+
+class History:
+    def __init__(self, past: PastViewing, *, cursors: Cursors) -> None:
+        self._past = past
+        self._cursors = cursors
+
+    async def page(
+        self,
+        *,
+        account_id: str,
+        profile_id: str,
+        first: date | None,
+        last: date | None,
+        cursor: str | None,
+        limit: int,
+        at_ms: int,
+    ) -> HistoryPage:
+        """A page of at most ``limit`` sessions.
+
+        Args:
+            account_id: whose profile it must be.
+            profile_id: whose history.
+            first: the oldest viewing day; 29 days before ``last`` unless given.
+            last: the newest viewing day; the running one unless given.
+            cursor: ``next_cursor`` of the page before; it knows the days.
+            limit: sessions on a page.
+            at_ms: now.
+
+        Raises:
+            ProfileAccessDenied: there is no such profile on the account.
+            InvalidInput: more than 90 days, days in the wrong order, or no cursor of ours.
+        """
+        as_of_ms, viewer = await self._past.viewer(account_id=account_id, profile_id=profile_id)
+        place = None if cursor is None else self._cursors.read(profile_id, cursor)
+        first, last = _range(place, first, last, today=_today(viewer, at_ms))
+        totals = await self._past.days(profile_id, first=first, last=last if place is None else place.day)
+        sessions: list[SessionPart] = []
+        if totals:
+            sessions = await self._past.sessions(
+                profile_id,
+                first=first,
+                last=totals[0].day,
+                from_ms=totals[-1].starts_ms,
+                until_ms=totals[0].ends_ms,
+                before=None if place is None else (place.started_ms, place.session_id),
+                most=limit + 1,
+            )
+        shown, has_more = sessions[:limit], len(sessions) > limit
+        following = Place(first, last, shown[-1].day, shown[-1].started_ms, shown[-1].session_id) if has_more else None
+        return HistoryPage(
+            days=_days(totals, shown, place, following),
+            next_cursor=None if following is None else self._cursors.write(profile_id, following),
+            as_of_ms=at_ms if as_of_ms is None else as_of_ms,
+        )
+
+
+def _today(viewer: Viewer, at_ms: int) -> date:
+    if viewer.calendar is None:
+        return utc(at_ms).astimezone(ZoneInfo(viewer.timezone)).date()
+    return viewer.calendar.day_at(at_ms).date
+
+
+def _range(place: Place | None, first: date | None, last: date | None, *, today: date) -> tuple[date, date]:
+    """The days asked for. A cursor brings its own; naming others beside it is a mistake."""
+    if place is not None:
+        if first not in {None, place.first} or last not in {None, place.last}:
+            raise _refused("cursor", "belongs to other dates")
+        return place.first, place.last
+    last = last or max(today, first or today)
+    first = first or last - DEFAULT_RANGE
+    if first > last:
+        raise _refused("from_date", "must not be after to_date")
+    if last - first > LONGEST_RANGE:
+        raise _refused("from_date", f"must be at most {LONGEST_RANGE.days} days before to_date")
+    return first, last
+
+
+def _refused(parameter: str, detail: str) -> InvalidInput:
+    return InvalidInput(errors=[{"parameter": parameter, "in": "query", "detail": detail}])
+
+
+def _days(
+    totals: Sequence[DayTotals], shown: Sequence[SessionPart], place: Place | None, following: Place | None
+) -> tuple[HistoryDay, ...]:
+    """The days of a page: from where the last page ended to its last session, or to the end when nothing follows."""
+    sessions = {day.day: tuple(part for part in shown if part.day == day.day) for day in totals}
+    return tuple(
+        HistoryDay(day, sessions[day.day])
+        for day in totals
+        if sessions[day.day]
+        or ((place is None or day.day < place.day) and (following is None or day.day > following.day))
+    )

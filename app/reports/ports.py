@@ -1,0 +1,60 @@
+"""What reports read. Nothing here writes; every call may raise DatabaseUnavailable."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Protocol
+
+from app.domain.report import DayAsked, DayTotals, ReportedDay, SessionPart, TitleTime, Viewer, WeeklyReport
+
+
+class PastViewing(Protocol):
+    """Flushed usage. Each call is one statement.
+
+    ``as_of_ms`` is the instant up to which everything is flushed, None before the first flush.
+    """
+
+    async def viewer(self, *, account_id: str, profile_id: str) -> tuple[int | None, Viewer]:
+        """``as_of_ms`` and a profile of the account. Raises ProfileAccessDenied."""
+
+    async def children(self, account_ids: Sequence[str]) -> tuple[int | None, list[Viewer]]:
+        """``as_of_ms`` and the children of the accounts, in the order of their creation."""
+
+    async def days(self, profile_id: str, *, first: date, last: date) -> list[DayTotals]:
+        """The days on which something was counted, newest first."""
+
+    async def sessions(
+        self,
+        profile_id: str,
+        *,
+        first: date,
+        last: date,
+        from_ms: int,
+        until_ms: int,
+        before: tuple[int, str] | None,
+        most: int,
+    ) -> list[SessionPart]:
+        """Sessions of viewing days that began in ``from_ms`` ≤ instant < ``until_ms``, newest first.
+
+        ``before`` is the start and id of the session after which to go on.
+        """
+
+    async def reported_days(self, asked: Sequence[DayAsked]) -> list[list[ReportedDay]]:
+        """The days asked for, grouped by profile in the order in which the profiles were first named."""
+
+    async def top_titles(
+        self, weeks: Mapping[str, tuple[int, int]], *, first: date, last: date
+    ) -> dict[str, list[TitleTime]]:
+        """What each profile watched longest on these days, which lasted from one instant to the other (ms)."""
+
+
+class PreparedReports(Protocol):
+    """Weekly reports, kept as they were prepared. Every call may raise DatabaseUnavailable."""
+
+    async def missing(self, week_end: date, *, after: str, most: int) -> list[str]:
+        """Accounts with children that have no report for a week yet, in the order of their ids from ``after`` on."""
+
+    async def keep(self, reports: Mapping[str, WeeklyReport]) -> None:
+        """Keep the reports of accounts; those that are kept already stay."""
+
+    async def find(self, account_id: str, week_end: date) -> WeeklyReport | None:
+        """The report of a week, if it was prepared."""

@@ -1,0 +1,84 @@
+"""The report calls: read only, from PostgreSQL only."""
+
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from app.auth.dependencies import ParentRights
+from app.reports import Reports
+from app.reports.schemas import HistoryAnswer, WeeklyAnswer
+from app.reports.spreadsheet import MEDIA_TYPE, as_csv
+
+router = APIRouter(prefix="/parental-controls", tags=["reports"])
+
+_Day = Annotated[date | None, Query(ge=date(2000, 1, 1), le=date(2199, 12, 31))]
+_CSV: dict[int | str, dict[str, Any]] = {200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}}
+
+
+async def _reports(request: Request) -> Reports:
+    reports: Reports = request.app.state.services.reports
+    return reports
+
+
+Service = Annotated[Reports, Depends(_reports)]
+
+
+@router.get("/profiles/{profile_id}/history")
+async def history(  # noqa: PLR0917  FastAPI passes these by name
+    profile_id: str,
+    parent: ParentRights,
+    reports: Service,
+    from_date: _Day = None,
+    to_date: _Day = None,
+    cursor: Annotated[str | None, Query(max_length=300)] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> HistoryAnswer:
+    """What was watched, by viewing day, newest first; the last 30 days unless named, 90 at most.
+
+    ``limit`` counts sessions. ``next_cursor`` of one page is the ``cursor`` of the next; it knows the dates.
+    """
+    page = await reports.history.page(
+        account_id=parent.account_id,
+        profile_id=profile_id,
+        first=from_date,
+        last=to_date,
+        cursor=cursor,
+        limit=limit,
+        at_ms=reports.clock(),
+    )
+    return HistoryAnswer.of(page, max_gap_ms=reports.max_gap_ms)
+
+
+@router.get("/weekly-report", response_model=WeeklyAnswer, responses=_CSV)
+async def weekly_report(
+    request: Request,
+    parent: ParentRights,
+    reports: Service,
+    week_ending: _Day = None,
+    format: Annotated[Literal["json", "csv"] | None, Query()] = None,  # noqa: A002  the name in the contract
+) -> WeeklyAnswer | Response:
+    """All children of the account: seven viewing days up to ``week_ending``, or up to the last finished one.
+
+    CSV with ``format=csv`` or ``Accept: text/csv``.
+    """
+    found = await reports.weekly.report(account_id=parent.account_id, week_ending=week_ending, at_ms=reports.clock())
+    answer = WeeklyAnswer.of(found)
+    if (format or _format_accepted(request)) == "json":
+        return answer
+    name = f"weekly-report-{answer.week_end}.csv"
+    return Response(
+        as_csv(answer), media_type=MEDIA_TYPE, headers={"Content-Disposition": f'attachment; filename="{name}"'}
+    )
+
+
+def _format_accepted(request: Request) -> str:
+    """CSV for whoever names it before JSON or anything else that JSON satisfies."""
+    accepted = request.headers.get("accept", "").lower().split(",")
+    for media_range in accepted:
+        media_type = media_range.partition(";")[0].strip()
+        if media_type == MEDIA_TYPE:
+            return "csv"
+        if media_type in {"application/json", "application/*", "*/*"}:
+            return "json"
+    return "json"

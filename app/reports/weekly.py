@@ -1,0 +1,124 @@
+"""One week of all children of an account, made when asked for or prepared when the week has ended."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+
+from app.domain.report import (
+    WEEK,
+    DayAsked,
+    DayTotals,
+    Viewer,
+    WeeklyReport,
+    child_week,
+    ends_of,
+    last_finished_day,
+)
+from app.errors import InvalidInput
+from app.instants import utc
+from app.reports.ports import PastViewing, PreparedReports
+
+SESSIONS_KEPT = timedelta(days=90)
+_FORTNIGHT = 2 * WEEK
+_ACCOUNTS_AT_ONCE = 100
+
+
+class WeeklyReports:
+    def __init__(self, past: PastViewing, prepared: PreparedReports) -> None:
+        self._past = past
+        self._prepared = prepared
+
+    async def report(self, *, account_id: str, week_ending: date | None, at_ms: int) -> WeeklyReport:
+        """The week that ends with a viewing day, the last one that has ended for every child unless given.
+
+        Three statements, whatever the number of children; one for a prepared week whose sessions are no longer kept.
+
+        Raises:
+            InvalidInput: the week has not ended for every child.
+        """
+        if week_ending is not None and utc(at_ms).date() - week_ending > SESSIONS_KEPT - timedelta(days=WEEK):
+            prepared = await self._prepared.find(account_id, week_ending)
+            if prepared is not None:
+                return prepared
+        as_of_ms, viewers = await self._past.children([account_id])
+        finished = _finished(viewers, at_ms)
+        if week_ending is not None and week_ending > finished:
+            detail = "must be a viewing day that has ended for every child"
+            raise InvalidInput(errors=[{"parameter": "week_ending", "in": "query", "detail": detail}])
+        reports = await self._reports({account_id: viewers}, week_ending or finished, as_of_ms=as_of_ms, at_ms=at_ms)
+        return reports[account_id]
+
+    async def prepare(self, *, at_ms: int) -> int:
+        """Prepare the last week, Monday to Sunday, of each account for all of whose children it has ended.
+
+        Returns:
+            How many reports were prepared. Asking again prepares those that have become due since.
+        """
+        week_end = _last_sunday(utc(at_ms).date())
+        count, last = 0, ""
+        while accounts := await self._prepared.missing(week_end, after=last, most=_ACCOUNTS_AT_ONCE):
+            last = accounts[-1]
+            as_of_ms, viewers = await self._past.children(accounts)
+            families: dict[str, list[Viewer]] = {account_id: [] for account_id in accounts}
+            for viewer in viewers:
+                families[viewer.account_id].append(viewer)
+            due = {name: family for name, family in families.items() if family and week_end <= _finished(family, at_ms)}
+            if due:
+                await self._prepared.keep(await self._reports(due, week_end, as_of_ms=as_of_ms, at_ms=at_ms))
+            count += len(due)
+        return count
+
+    async def _reports(
+        self, families: Mapping[str, Sequence[Viewer]], week_end: date, *, as_of_ms: int | None, at_ms: int
+    ) -> dict[str, WeeklyReport]:
+        """One week of the children of several accounts, by account. Two statements."""
+        viewers = [viewer for family in families.values() for viewer in family]
+        days = [week_end - timedelta(days=age) for age in reversed(range(_FORTNIGHT))]
+        asked = [
+            DayAsked(viewer.profile_id, day, ends_ms)
+            for viewer in viewers
+            if viewer.calendar is not None
+            for day, ends_ms in zip(days, ends_of(viewer.calendar, days, at_ms=at_ms), strict=True)
+        ]
+        week = days[WEEK:]
+        reported = dict(zip((v.profile_id for v in viewers), await self._past.reported_days(asked), strict=True))
+        bounds = {
+            profile_id: _bounds([day.totals for day in days if day.totals.day >= week[0]])
+            for profile_id, days in reported.items()
+        }
+        titles = await self._past.top_titles(bounds, first=week[0], last=week[-1])
+        return {
+            account_id: WeeklyReport(
+                week_start=week[0],
+                week_end=week_end,
+                as_of_ms=at_ms if as_of_ms is None else as_of_ms,
+                children=tuple(
+                    child_week(
+                        viewer.profile_id,
+                        viewer.name,
+                        reported[viewer.profile_id],
+                        week_end=week_end,
+                        titles=titles.get(viewer.profile_id, ()),
+                    )
+                    for viewer in family
+                ),
+            )
+            for account_id, family in families.items()
+        }
+
+
+def _finished(viewers: Sequence[Viewer], at_ms: int) -> date:
+    """The last viewing day that has ended for everybody; yesterday where there is nobody."""
+    calendars = [viewer.calendar for viewer in viewers if viewer.calendar is not None]
+    return min(
+        (last_finished_day(calendar, at_ms) for calendar in calendars), default=utc(at_ms).date() - timedelta(days=1)
+    )
+
+
+def _last_sunday(today: date) -> date:
+    return today - timedelta(days=today.isoweekday())
+
+
+def _bounds(days: Sequence[DayTotals]) -> tuple[int, int]:
+    """From when to when the days lasted on which something was counted; an empty range when there were none."""
+    watched = [day for day in days if day.ends_ms]
+    return min((day.starts_ms for day in watched), default=0), max((day.ends_ms for day in watched), default=0)

@@ -1,0 +1,183 @@
+"""What all request bodies share: how they are read, which JSON is accepted, how their models are built."""
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable, Generator, Iterator, MutableMapping
+from typing import Annotated, Any, NoReturn
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from app.domain.viewing_day import TIMEZONES
+from app.errors import BodyTimeout, HourglassError, InvalidInput, Malformed, TooLarge
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+MAX_DEPTH = 32
+_MAX_DIGITS = 20
+_LONGEST_ZONE = 50
+_UNACCEPTABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its body was complete; nobody waits for an answer."""
+
+
+class RequestModel(BaseModel):
+    """A request body: unknown fields and values of another JSON type are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+
+def _known_zone(value: str) -> str:
+    if len(value) > _LONGEST_ZONE or value not in TIMEZONES:
+        raise ValueError("must be a time zone of the IANA list")
+    return value
+
+
+def _printable(value: str) -> str:
+    if not value.strip() or any(letter < " " or letter == "\x7f" for letter in value):
+        raise ValueError("must be a name without control characters")
+    return value.strip()
+
+
+Name = Annotated[str, Field(max_length=100, examples=["Ada"]), AfterValidator(_printable)]
+"""What a person calls a profile or a device."""
+
+Timezone = Annotated[str, AfterValidator(_known_zone)]
+"""An IANA zone name, e.g. ``Europe/Oslo``."""
+
+
+async def read_body(receive: Receive, *, limit_bytes: int, timeout_seconds: float) -> bytes:
+    """The whole body.
+
+    Raises:
+        TooLarge: it holds more than ``limit_bytes``; the rest is not read.
+        BodyTimeout: it was not complete in time.
+        ClientGone: the client went away.
+    """
+    # A small body has arrived together with its head, as nearly every heartbeat's: then no deadline is set up.
+    first = Begun(receive())
+    if first.is_done and not first.result.get("more_body", False):
+        return _chunk(first.result, limit_bytes)
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            message = await first
+            chunks = [_chunk(message, limit_bytes)]
+            size = len(chunks[0])
+            while message.get("more_body", False):
+                message = await receive()
+                chunks.append(_chunk(message, limit_bytes - size))
+                size += len(chunks[-1])
+    except TimeoutError:
+        raise BodyTimeout from None
+    return b"".join(chunks)
+
+
+def _chunk(message: MutableMapping[str, Any], limit_bytes: int) -> bytes:
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    chunk: bytes = message.get("body", b"")
+    if len(chunk) > limit_bytes:
+        raise TooLarge
+    return chunk
+
+
+class Begun:
+    """A coroutine that was started at once; awaiting it goes on from where it first had to wait.
+
+    Attributes:
+        is_done: it never had to wait.
+        result: what it returned, when it is done.
+    """
+
+    __slots__ = ("_coroutine", "_waits_for", "is_done", "result")
+
+    def __init__(self, coroutine: Awaitable[Any]) -> None:
+        self._coroutine: Any = coroutine.__await__()
+        self.is_done = False
+        self.result: Any = None
+        self._waits_for: Any = None
+        try:
+            self._waits_for = next(self._coroutine)
+        except StopIteration as done:
+            self.is_done, self.result = True, done.value
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        if self.is_done:
+            return self.result
+        # What it waits for is handed to the event loop as the coroutine itself would have done.
+        try:
+            yield self._waits_for
+        except BaseException:
+            self._coroutine.close()
+            raise
+        return (yield from self._coroutine)
+
+
+def check_json(body: bytes) -> None:
+    """Accept what RFC 8259 and common sense accept, before any other code sees it.
+
+    Raises:
+        Malformed: not UTF-8, not JSON, NaN or numbers beyond 64 bits, repeated names, nested too deeply.
+        InvalidInput: a text holds NUL or an unpaired surrogate, which no database takes.
+    """
+    try:
+        value = json.loads(
+            body.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_refuse,
+            parse_float=_finite,
+            parse_int=_bounded,
+        )
+    except (ValueError, RecursionError):
+        raise Malformed from None
+    for pointer, text in _texts(value):
+        if _UNACCEPTABLE.search(text):
+            raise unacceptable_text(pointer)
+
+
+def unacceptable_text(pointer: str) -> HourglassError:
+    detail = "must not hold NUL or unpaired surrogates"
+    return InvalidInput(errors=[{"pointer": pointer, "detail": detail}])
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("repeated name")
+    return value
+
+
+def _refuse(_: str) -> NoReturn:
+    raise ValueError("not a JSON number")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if abs(value) == float("inf"):
+        raise ValueError("number out of range")
+    return value
+
+
+def _bounded(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError("number out of range")
+    return int(digits)
+
+
+def _texts(value: object) -> Iterator[tuple[str, str]]:
+    """Every text with the pointer to it; names of members are texts too, found where they stand."""
+    waiting: list[tuple[str, int, object]] = [("", 0, value)]
+    while waiting:
+        pointer, depth, item = waiting.pop()
+        if depth > MAX_DEPTH:
+            raise Malformed
+        if isinstance(item, str):
+            yield pointer, item
+        elif isinstance(item, dict):
+            for name, member in item.items():
+                yield pointer, name
+                waiting.append((f"{pointer}/{name}", depth + 1, member))
+        elif isinstance(item, list):
+            waiting.extend((f"{pointer}/{place}", depth + 1, member) for place, member in enumerate(item))

@@ -1,0 +1,1 @@
+"""Flow 1: a player's heartbeat, from the request to the answer."""

@@ -1,0 +1,191 @@
+"""Counting a beat until it is counted or refused, supplying on the way what the counters ask for."""
+
+from collections.abc import Awaitable, Collection, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from app.coalesce import Coalescer, Overloaded
+from app.domain.accounting import Beat, Live, Outcome, Status, cold
+from app.domain.ids import SessionIds
+from app.domain.policy import DayTerms
+from app.errors import CountersUnavailable, ProfileAccessDenied, TooManyRequests
+from app.viewing.policies import KnownPolicy, PolicyCache
+from app.viewing.ports import Counters, FlushedUsage, Randomness
+
+_ROUNDS = 8
+_DAYS_UNFLUSHED = 3
+REFUSED = frozenset({Status.SUPERSEDED, Status.ENDED})
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class Counting:
+    """Beats to outcomes, over counters that may be cold, ahead of us, or away.
+
+    Args:
+        max_batch: beats in one call.
+        max_calls_in_flight: calls at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        counters: Counters,
+        usage: FlushedUsage,
+        policies: PolicyCache,
+        session_ids: SessionIds,
+        weekend_days: Collection[int],
+        randomness: Randomness,
+        max_batch: int,
+        max_calls_in_flight: int,
+    ) -> None:
+        self._counters = counters
+        self._usage = usage
+        self._policies = policies
+        self._session_ids = session_ids
+        self._weekend_days = weekend_days
+        self._randomness = randomness
+        self._record = Coalescer(counters.record, max_batch=max_batch, max_in_flight=max_calls_in_flight)
+        self._read = Coalescer(counters.read, max_batch=max_batch, max_in_flight=max_calls_in_flight)
+        self._seed = Coalescer(self._recover_and_seed, max_batch=max_batch, max_in_flight=max_calls_in_flight)
+
+    def submit(self, profile_id: str, beat: Beat) -> Awaitable[Outcome]:
+        """Hand a beat to the next call; the outcome may ask for what ``settle`` supplies.
+
+        Raises:
+            CountersUnavailable: too many beats wait already.
+        """
+        try:
+            return self._record.submit((profile_id, beat))
+        except Overloaded as error:
+            raise CountersUnavailable from error
+
+    async def count(self, profile_id: str, known: KnownPolicy, beat: Beat) -> tuple[KnownPolicy, DayTerms, Outcome]:
+        """Count a beat, supplying what the counters ask for on the way; see ``settle``."""
+        return await self.settle(profile_id, known, beat, await self.submit(profile_id, beat))
+
+    async def settle(
+        self, profile_id: str, known: KnownPolicy, beat: Beat, outcome: Outcome
+    ) -> tuple[KnownPolicy, DayTerms, Outcome]:
+        """Repeat a beat until it is counted or refused; answers the policy and the terms it was counted by.
+
+        The outcome is OK, SUPERSEDED or ENDED.
+
+        Raises:
+            ProfileAccessDenied: the session was never issued to this profile, or the profile is gone.
+            TooManyRequests: the child's beats come too fast.
+            CountersUnavailable, DatabaseUnavailable: nothing was counted.
+        """
+        for _ in range(_ROUNDS):
+            if outcome.status == Status.OK:
+                self._policies.confirm(known)
+                known.settle()
+                return known, beat.days[-1] if beat.days else known.days[-1], outcome
+            if outcome.status in REFUSED:
+                return known, known.days[-1], outcome
+            if outcome.status == Status.TOO_FAST:
+                raise TooManyRequests(retry_after_seconds=1)
+            known, beat = await self._supply(profile_id, known, beat, outcome)
+            outcome = await self.submit(profile_id, beat)
+        raise CountersUnavailable("The counters of this profile are changing.", retry_after_seconds=1)
+
+    async def count_at_once(self, beats: Sequence[tuple[str, Beat]]) -> list[Outcome]:
+        """One call for many beats, without supplying anything: outcomes may ask for what ``count`` would supply."""
+        return await self._counters.record(beats)
+
+    async def look(self, profile_id: str, known: KnownPolicy) -> tuple[KnownPolicy, int, Live, DayTerms]:
+        """The policy, the instant, the counters as they stand then and the terms of that day; nothing changes."""
+        at_ms, live = await _submitted(self._read, profile_id)
+        if live is None:
+            [recovered] = await self._usage.recover([profile_id])
+            live = recovered or self._blank(known, at_ms)
+        if live.policy_version > known.policy.version:
+            latest = await self._policies.get(profile_id, at_least=live.policy_version)
+            known = _still_theirs(known, latest)
+        known.reach(live.day, at_ms, self._weekend_days)
+        terms = known.days[-1]
+        if terms.number != live.day_number:
+            live = cold(terms=terms, policy_version=known.policy.version, at_ms=at_ms)
+        return known, at_ms, live, terms
+
+    async def ending(self, profile_id: str, session_id: str, refusal: Outcome) -> tuple[int, int]:
+        """What a session that is over was credited in all, and when it ended, in ms.
+
+        Its days are flushed, or wait to be; one that never counted anything has nothing and ended as refused.
+        """
+        waiting = range(refusal.day_number - _DAYS_UNFLUSHED, refusal.day_number + 1)
+        shares = {share.day_number: share for share in await self._usage.shares(profile_id, session_id)}
+        for share in await self._counters.closed_shares(profile_id, session_id, waiting):
+            flushed = shares.get(share.day_number)
+            if flushed is None or flushed.credited_ms < share.credited_ms:
+                shares[share.day_number] = share
+        ended_ms = max((share.last_beat_ms for share in shares.values()), default=refusal.ended_ms)
+        return sum(share.credited_ms for share in shares.values()), ended_ms
+
+    async def closed_stretches(self, profile_id: str) -> list[tuple[int, int]]:
+        """From when to when the finished sessions ran that wait to be flushed, in ms."""
+        return await self._counters.closed_stretches(profile_id)
+
+    def issue(self, profile_id: str, at_ms: int) -> str:
+        return self._session_ids.issue(profile_id, at_ms=at_ms, entropy=self._randomness.getrandbits(64))
+
+    async def drain(self) -> None:
+        """Wait for what is in flight."""
+        await self._seed.drain()
+        await self._record.drain()
+
+    async def _supply(
+        self, profile_id: str, known: KnownPolicy, beat: Beat, outcome: Outcome
+    ) -> tuple[KnownPolicy, Beat]:
+        """What was missing: counters, a newer policy, days, a session id, or the proof of one."""
+        if outcome.status == Status.NEEDS_ID:
+            return known, msgspec.structs.replace(beat, new_session_id=self.issue(profile_id, outcome.at_ms))
+        if outcome.status == Status.UNKNOWN:
+            issued_ms = self._session_ids.issued_ms(profile_id, beat.session_id)
+            if issued_ms is None:
+                raise ProfileAccessDenied
+            return known, msgspec.structs.replace(beat, proof_ms=issued_ms)
+        if outcome.status == Status.COLD:
+            known = _still_theirs(known, await self._policies.reread(profile_id))
+            await _submitted(self._seed, (profile_id, known, outcome.at_ms))
+        elif outcome.status == Status.STALE:
+            latest = await self._policies.get(profile_id, at_least=outcome.policy_version)
+            known = _still_theirs(known, latest)
+        elif outcome.status == Status.DAY:
+            known.reach(outcome.day, outcome.at_ms, self._weekend_days)
+        return known, msgspec.structs.replace(
+            beat,
+            policy_version=known.policy.version,
+            is_exempt=1 if known.policy.educational_exempt else 0,
+            days=known.days,
+        )
+
+    async def _recover_and_seed(self, children: Sequence[tuple[str, KnownPolicy, int]]) -> list[None]:
+        """Seed cold counters from PostgreSQL: one query and one script call for all who wait."""
+        recovered = await self._usage.recover([profile_id for profile_id, _, _ in children])
+        seeds: list[tuple[str, Live]] = []
+        for (profile_id, known, at_ms), live in zip(children, recovered, strict=True):
+            seed = live or self._blank(known, at_ms)
+            seeds.append((profile_id, msgspec.structs.replace(seed, policy_version=known.policy.version)))
+        await self._counters.seed(seeds)
+        return [None] * len(seeds)
+
+    def _blank(self, known: KnownPolicy, at_ms: int) -> Live:
+        known.reach(None, at_ms, self._weekend_days)
+        return cold(terms=known.days[-1], policy_version=known.policy.version, at_ms=at_ms)
+
+
+def _still_theirs(known: KnownPolicy, latest: KnownPolicy | None) -> KnownPolicy:
+    """The policy read again; a profile that vanished meanwhile is no longer anybody's."""
+    if latest is None or latest.policy.account_id != known.policy.account_id:
+        raise ProfileAccessDenied
+    return latest
+
+
+async def _submitted(queue: "Coalescer[Item, Answer]", item: Item) -> Answer:
+    try:
+        return await queue.submit(item)
+    except Overloaded as error:
+        raise CountersUnavailable from error

@@ -1,0 +1,168 @@
+"""A player's event stream (server-sent events): what other processes did, the moment they did it.
+
+The events lie in Redis, bounded in number; a message on the invalidation channel only wakes the streams of a profile,
+and each reads on from the last event it sent. So a lost message delays an event until the next keep-alive, a consumer
+that is slow is cut instead of buffered for, and a reconnecting one resumes by ``Last-Event-ID``.
+"""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from typing import Any, Protocol
+
+import msgspec
+from starlette.responses import Response
+
+from app.auth.tokens import Principal
+from app.errors import HourglassError, TooManyStreams
+from app.viewing.service import ViewingService
+
+KEEP_ALIVE_SECONDS = 15.0
+SEND_SECONDS = 10.0
+UPDATED, DAY_RESET = "viewing_time_updated", "day_reset"
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+
+class EventLog(Protocol):
+    """Every call may raise CountersUnavailable."""
+
+    async def latest_id(self, profile_id: str) -> str: ...
+
+    async def after(self, profile_id: str, event_id: str) -> list[tuple[str, str, bytes]]:
+        """Events that follow an id: id, kind, facts as JSON."""
+        ...
+
+
+class Wakes:
+    """Who waits for which profile, in this process."""
+
+    def __init__(self, *, most: int) -> None:
+        self._most = most
+        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._count = 0
+        self.closing = asyncio.Event()
+
+    @contextlib.contextmanager
+    def waiting_for(self, profile_id: str) -> Iterator[asyncio.Event]:
+        """A bell that rings when something may have happened. Raises TooManyStreams."""
+        if self._count >= self._most:
+            raise TooManyStreams
+        bell = asyncio.Event()
+        self._waiting[profile_id].add(bell)
+        self._count += 1
+        try:
+            yield bell
+        finally:
+            self._count -= 1
+            self._waiting[profile_id].discard(bell)
+            if not self._waiting[profile_id]:
+                del self._waiting[profile_id]
+
+    def wake(self, profile_id: str) -> None:
+        for bell in self._waiting.get(profile_id, ()):
+            bell.set()
+
+    def wake_all(self) -> None:
+        """Messages may have been missed, or the process is about to end."""
+        for profile_id in self._waiting:
+            self.wake(profile_id)
+
+    def close(self) -> None:
+        self.closing.set()
+        self.wake_all()
+
+
+class EventStreams:
+    """Opens event streams."""
+
+    def __init__(self, *, log: EventLog, wakes: Wakes, service: ViewingService) -> None:
+        self._log = log
+        self._wakes = wakes
+        self._service = service
+
+    async def open(self, principal: Principal, profile_id: str, last_event_id: str | None) -> "EventStreamResponse":
+        """A stream from now on, or from after an event that was received.
+
+        Raises:
+            ProfileAccessDenied: not a profile of this account.
+            CountersUnavailable: events cannot be read.
+        """
+        balance = await self._service.balance(principal, profile_id)
+        cursor = last_event_id or await self._log.latest_id(profile_id)
+        return EventStreamResponse(self._chunks(principal, profile_id, cursor, has_day=balance.day is not None))
+
+    async def _chunks(
+        self, principal: Principal, profile_id: str, cursor: str, *, has_day: bool
+    ) -> AsyncIterator[bytes]:
+        with self._wakes.waiting_for(profile_id) as bell:
+            yield b": connected\n\n"
+            day_left_s = await self._day_left_s(principal, profile_id) if has_day else None
+            loop = asyncio.get_running_loop()
+            day_ends_at = None if day_left_s is None else loop.time() + day_left_s
+            while not self._wakes.closing.is_set():
+                bell.clear()
+                for event_id, kind, facts in await self._log.after(profile_id, cursor):
+                    cursor = event_id
+                    yield await self._event(principal, profile_id, event_id, kind, facts)
+                wait_s = KEEP_ALIVE_SECONDS
+                if day_ends_at is not None:
+                    wait_s = min(wait_s, max(0.0, day_ends_at - loop.time()))
+                try:
+                    async with asyncio.timeout(wait_s):
+                        await bell.wait()
+                except TimeoutError:
+                    if day_ends_at is not None and loop.time() >= day_ends_at:
+                        yield await self._event(principal, profile_id, cursor, DAY_RESET, b"{}")
+                        day_ends_at = loop.time() + await self._day_left_s(principal, profile_id)
+                    else:
+                        yield b": keep-alive\n\n"
+
+    async def _day_left_s(self, principal: Principal, profile_id: str) -> float:
+        """Seconds until the running day ends, by the clock of the counters; at least a moment."""
+        return max(0.05, await self._service.day_left_ms(principal, profile_id) / 1000)
+
+    async def _event(self, principal: Principal, profile_id: str, event_id: str, kind: str, facts: bytes) -> bytes:
+        """An event as text. What changes the balance carries the new one, by the same decision as a heartbeat."""
+        if kind in {UPDATED, DAY_RESET}:
+            facts = msgspec.json.encode(await self._service.balance(principal, profile_id))
+        return b"id: %s\nevent: %s\ndata: %s\n\n" % (event_id.encode(), kind.encode(), facts)
+
+
+class EventStreamResponse(Response):
+    """Sends chunks until they end, the client leaves, or it is too slow to take them."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._chunks = chunks
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:  # noqa: ARG002
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        sending = asyncio.create_task(self._send_all(send))
+        leaving = asyncio.create_task(_until_gone(receive))
+        try:
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (sending, leaving):
+                task.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)
+
+    async def _send_all(self, send: Send) -> None:
+        try:
+            async for chunk in self._chunks:
+                async with asyncio.timeout(SEND_SECONDS):
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except (TimeoutError, HourglassError):
+            # Too slow, or nothing can be read: the player comes back with the id of the last event it got.
+            pass
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

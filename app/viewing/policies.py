@@ -1,0 +1,211 @@
+"""Policies in the memory of one process, never older than one already used.
+
+A policy comes from the shared copy in Redis, or from PostgreSQL when that has none. Three things keep it fresh: the
+invalidation message, the version that every beat compares with what Redis knows, and a life of at most a minute, which
+each beat that finds the version unchanged renews.
+"""
+
+import random
+from collections.abc import Collection
+from functools import lru_cache
+
+import msgspec
+
+from app.clock import Clock
+from app.coalesce import Coalescer
+from app.domain.policy import NO_OFFLINE_USE, DayTerms, Policy, terms_of
+from app.domain.viewing_day import Calendar, ViewingDay
+from app.errors import CountersUnavailable, DatabaseUnavailable
+from app.viewing.ports import PolicyReader, SharedPolicies
+
+_BATCH = 1000
+_CALLS_IN_FLIGHT = 4
+_ROUNDS = 3
+
+
+class KnownPolicy:
+    """A policy with what one viewing day makes of it.
+
+    ``days`` are the terms to send with a beat, the last one the running day; ``offline`` belongs to the
+    running day, ``next_allowance_ms`` to the day after it. ``fresh_until_ms`` is by the clock of this process.
+    """
+
+    __slots__ = ("days", "fresh_until_ms", "next_allowance_ms", "offline", "policy")
+
+    def __init__(self, policy: Policy, fresh_until_ms: int) -> None:
+        self.policy = policy
+        self.fresh_until_ms = fresh_until_ms
+        self.days: tuple[DayTerms, ...] = ()
+        self.next_allowance_ms = 0
+        self.offline = NO_OFFLINE_USE
+
+    def reach(self, pinned: ViewingDay | None, at_ms: int, weekend_days: Collection[int]) -> None:
+        """Compute the days from the running one (None: nothing is pinned) to an instant."""
+        calendar = self.policy.calendar
+        if calendar is None:
+            return
+        first = pinned or calendar.day_at(at_ms)
+        days = calendar.days_after(first, until_ms=at_ms) or [first]
+        self.offline = self.policy.offline_use(days[-1].number) if self.policy.offline else NO_OFFLINE_USE
+        [following] = calendar.days_after(days[-1], until_ms=days[-1].ends_ms)
+        self.days = _shared_days(tuple(terms_of(self.policy, day, weekend_days=weekend_days) for day in days))
+        self.next_allowance_ms = terms_of(self.policy, following, weekend_days=weekend_days).allowance_ms
+
+    def settle(self) -> None:
+        """The counters have reached the last day; those before it need no longer be sent."""
+        if len(self.days) > 1:
+            self.days = _shared_days(self.days[-1:])
+
+
+@lru_cache(maxsize=4096)
+def _shared_days(days: tuple[DayTerms, ...]) -> tuple[DayTerms, ...]:
+    """The same object for all whose days are the same."""
+    return days
+
+
+@lru_cache(maxsize=65_536)
+def _shared_calendar(calendar: Calendar) -> Calendar:
+    return calendar
+
+
+@lru_cache(maxsize=1024)
+def _shared_thresholds(warning_minutes: tuple[int, ...]) -> tuple[int, ...]:
+    return warning_minutes
+
+
+def _slim(policy: Policy) -> Policy:
+    """A policy that shares with others what is the same: most children of a platform have the same settings."""
+    return msgspec.structs.replace(
+        policy,
+        calendar=policy.calendar and _shared_calendar(policy.calendar),
+        warning_minutes=_shared_thresholds(policy.warning_minutes),
+    )
+
+
+class PolicyCache:
+    """Policies by profile. ``None`` answers mean that there is no such profile."""
+
+    def __init__(
+        self,
+        *,
+        shared: SharedPolicies,
+        source: PolicyReader,
+        weekend_days: Collection[int],
+        ttl_ms: int,
+        stale_ms: int,
+        size: int,
+        clock: Clock,
+        jitter: random.Random,
+    ) -> None:
+        self._shared = shared
+        self._source = source
+        self._from_shared = Coalescer(shared.load, max_batch=_BATCH, max_in_flight=_CALLS_IN_FLIGHT)
+        self._from_source = Coalescer(self._load_and_share, max_batch=_BATCH, max_in_flight=_CALLS_IN_FLIGHT)
+        self._weekend_days = weekend_days
+        self._ttl_ms = ttl_ms
+        self._stale_ms = stale_ms
+        self._size = size
+        self._clock = clock
+        self._jitter = jitter
+        self._known: dict[str, KnownPolicy] = {}
+        self._floor: dict[str, int] = {}
+
+    def peek(self, profile_id: str) -> KnownPolicy | None:
+        """The policy while it is fresh, without waiting."""
+        known = self._known.get(profile_id)
+        return known if known is not None and self._clock() < known.fresh_until_ms else None
+
+    async def reread(self, profile_id: str) -> KnownPolicy | None:
+        """The policy from PostgreSQL, whatever is remembered or shared: Redis has forgotten what it knew."""
+        policy = await self._from_source.submit(profile_id)
+        return None if policy is None else self._keep(policy)
+
+    def confirm(self, known: KnownPolicy) -> None:
+        """Redis has just said that this version is the newest it knows."""
+        known.fresh_until_ms = self._clock() + self._ttl_ms
+
+    async def get(self, profile_id: str, *, at_least: int = 0) -> KnownPolicy | None:
+        """The policy, loaded when it is not fresh or older than ``at_least``.
+
+        Raises:
+            DatabaseUnavailable, CountersUnavailable: it cannot be loaded and none may serve in its place.
+        """
+        known = self.peek(profile_id)
+        if known is not None and known.policy.version >= at_least:
+            return known
+        self.require(profile_id, at_least)
+        try:
+            policy = await self._load(profile_id)
+        except (DatabaseUnavailable, CountersUnavailable):
+            stale = self._known.get(profile_id)
+            if stale is None or self._clock() >= stale.fresh_until_ms + self._stale_ms or self._is_below(stale.policy):
+                raise
+            return stale
+        if policy is None:
+            self._known.pop(profile_id, None)
+            return None
+        return self._keep(policy)
+
+    def invalidate(self, message: str) -> None:
+        """Handle ``<profile>:<version>``: nothing older than that version may serve any more."""
+        profile_id, _, version = message.partition(":")
+        if version.isdecimal():
+            self.require(profile_id, int(version))
+
+    def expire(self) -> None:
+        """Messages may have been missed: load each again before it serves."""
+        now_ms = self._clock()
+        for known in self._known.values():
+            known.fresh_until_ms = min(known.fresh_until_ms, now_ms)
+
+    def forget(self, profile_id: str) -> None:
+        self._known.pop(profile_id, None)
+
+    async def _load(self, profile_id: str) -> Policy | None:
+        """From the shared copy unless it is missing or too old; a message may raise the floor meanwhile."""
+        policy: Policy | None = None
+        for _ in range(_ROUNDS):
+            try:
+                policy = await self._from_shared.submit(profile_id)
+            except CountersUnavailable:
+                policy = None
+            if policy is None or self._is_below(policy):
+                policy = await self._from_source.submit(profile_id)
+            if policy is None or not self._is_below(policy):
+                return policy
+        raise DatabaseUnavailable("The settings of this profile are changing.", retry_after_seconds=1)
+
+    async def _load_and_share(self, profile_ids: Collection[str]) -> list[Policy | None]:
+        policies = await self._source.load(tuple(profile_ids))
+        try:
+            await self._shared.put([policy for policy in policies if policy is not None])
+        except CountersUnavailable:
+            return policies  # the next process reads PostgreSQL itself
+        return policies
+
+    def _keep(self, policy: Policy) -> KnownPolicy:
+        self.require(policy.profile_id, policy.version)
+        now_ms = self._clock()
+        known = KnownPolicy(_slim(policy), now_ms + self._ttl_ms - int(self._jitter.random() * self._ttl_ms / 10))
+        known.reach(None, now_ms, self._weekend_days)
+        self._known.pop(policy.profile_id, None)
+        while len(self._known) >= self._size:
+            oldest = next(iter(self._known))
+            del self._known[oldest]
+        self._known[policy.profile_id] = known
+        return known
+
+    def require(self, profile_id: str, version: int) -> None:
+        """Nothing older than this version may serve any more."""
+        if version <= self._floor.get(profile_id, 0):
+            return
+        known = self._known.get(profile_id)
+        if known is not None and known.policy.version < version:
+            known.fresh_until_ms = 0
+        self._floor.pop(profile_id, None)
+        while len(self._floor) >= self._size:
+            del self._floor[next(iter(self._floor))]
+        self._floor[profile_id] = version
+
+    def _is_below(self, policy: Policy) -> bool:
+        return policy.version < self._floor.get(policy.profile_id, 0)

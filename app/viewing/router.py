@@ -1,0 +1,82 @@
+"""Players' calls beside the heartbeat itself."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+
+from app.auth.dependencies import Household, ParentRights
+from app.requests import read_body
+from app.viewing.endpoint import decoded
+from app.viewing.offline import OfflineSyncRequest
+from app.viewing.schemas import EndRequest
+from app.viewing.service import ViewingService
+
+if TYPE_CHECKING:
+    from app.viewing.events import EventStreams
+    from app.viewing.offline import OfflineSync
+
+router = APIRouter(prefix="/viewing-time", tags=["viewing"])
+
+_Id = Annotated[str, Path(min_length=36, max_length=36, pattern="^[0-9a-f-]+$")]
+_decode_end = msgspec.json.Decoder(EndRequest).decode
+_decode_sync = msgspec.json.Decoder(OfflineSyncRequest).decode
+
+
+@router.post("/session/{session_id}/end", summary="End a session; repeating it answers the same.")
+async def end_session(request: Request, caller: Household, session_id: _Id) -> Response:
+    body = await request.body()
+    ending = decoded(_decode_end, body) if body else EndRequest()
+    return _json(await _service(request).end(caller, session_id, ending.watched_seconds))
+
+
+@router.get("/balance/{profile_id}", summary="The running day of a profile.")
+async def balance(request: Request, caller: Household, profile_id: _Id) -> Response:
+    return _json(await _service(request).balance(caller, profile_id))
+
+
+@router.get("/why/{profile_id}", summary="The decision on the running day, spelled out; for parents and support.")
+async def why(request: Request, caller: ParentRights, profile_id: _Id) -> Response:
+    return _json(await _service(request).why(caller, profile_id))
+
+
+@router.get("/playback-eligible/{profile_id}", summary="Whether a title may be started now.")
+async def playback_eligible(
+    request: Request,
+    caller: Household,
+    profile_id: _Id,
+    title_id: Annotated[str | None, Query(min_length=1, max_length=64)] = None,
+) -> Response:
+    return _json(await _service(request).eligibility(caller, profile_id, title_id))
+
+
+@router.post("/offline-sync", summary="Credit what a device played without a connection; once per batch.")
+async def offline_sync(request: Request, caller: Household) -> Response:
+    sync: OfflineSync = request.app.state.services.viewing.offline
+    settings = request.app.state.services.settings
+    body = await read_body(
+        request.receive,
+        limit_bytes=settings.bulk_body_limit_bytes,  # 500 intervals are more than the ordinary limit
+        timeout_seconds=settings.body_timeout_seconds,
+    )
+    return _json(await sync.sync(caller, decoded(_decode_sync, body)))
+
+
+@router.get("/events/{profile_id}", summary="What happens to a profile, as server-sent events.")
+async def events(
+    request: Request,
+    caller: Household,
+    profile_id: _Id,
+    last_event_id: Annotated[str | None, Header(pattern=r"^\d{1,20}-\d{1,20}$")] = None,
+) -> Response:
+    streams: EventStreams = request.app.state.services.viewing.streams
+    return await streams.open(caller, profile_id, last_event_id)
+
+
+def _service(request: Request) -> ViewingService:
+    service: ViewingService = request.app.state.services.viewing.service
+    return service
+
+
+def _json(answer: msgspec.Struct) -> Response:
+    return Response(msgspec.json.encode(answer), media_type="application/json")

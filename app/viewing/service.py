@@ -1,0 +1,368 @@
+"""Flow 1, the heartbeat: policy from memory → one atomic count → decision → answer.
+
+Balance and eligibility read the same counters and decide with the same function.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from app.auth.tokens import Principal, Role
+from app.cache import TimedCache
+from app.clock import Clock
+from app.domain.accounting import NO_CLAIM, Beat, Outcome, Status
+from app.domain.enforcement import BLOCKED, Decision, decide
+from app.domain.ids import SessionIds
+from app.domain.policy import DayTerms
+from app.errors import (
+    CountersUnavailable,
+    HourglassError,
+    NoConfig,
+    ProfileAccessDenied,
+    SessionEnded,
+    SessionSuperseded,
+    TitleUnknown,
+)
+from app.instants import rfc3339
+from app.viewing.answers import (
+    adult_balance_answer,
+    adult_heartbeat_answer,
+    balance_answer,
+    eligibility_answer,
+    heartbeat_answer,
+    why_answer,
+)
+from app.viewing.counting import REFUSED, Counting
+from app.viewing.policies import KnownPolicy, PolicyCache
+from app.viewing.ports import Events, Randomness
+from app.viewing.schemas import (
+    BalanceAnswer,
+    EligibilityAnswer,
+    EndAnswer,
+    HeartbeatAnswer,
+    HeartbeatRequest,
+    WhyAnswer,
+    seconds,
+)
+
+_NO_SESSION = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How often players ask, in milliseconds; and the weekdays (Monday = 0) whose days have the weekend's limit."""
+
+    interval_ms: int
+    lease_ms: int
+    weekend_days: Collection[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A beat with all that deciding on it needs."""
+
+    known: KnownPolicy
+    beat: Beat
+    is_educational: bool
+
+
+class ViewingService:
+    """Heartbeats, session ends, balances and eligibility."""
+
+    def __init__(
+        self,
+        *,
+        counting: Counting,
+        policies: PolicyCache,
+        titles: TimedCache[str, bool | None],
+        households: TimedCache[str, tuple[str, ...]],
+        events: Events,
+        session_ids: SessionIds,
+        pace: Pace,
+        clock: Clock,
+        randomness: Randomness,
+    ) -> None:
+        self._counting = counting
+        self._policies = policies
+        self._titles = titles
+        self._households = households
+        self._events = events
+        self._session_ids = session_ids
+        self._pace = pace
+        self._clock = clock
+        self._randomness = randomness
+
+    async def beat(self, principal: Principal, request: HeartbeatRequest) -> HeartbeatAnswer:
+        """Count one heartbeat and decide.
+
+        Raises:
+            ProfileAccessDenied, TitleUnknown, SessionSuperseded, SessionEnded: as the contract says.
+            CountersUnavailable, DatabaseUnavailable: nothing was counted; the next beat credits the gap.
+        """
+        known = self._policies.peek(request.profile_id)
+        is_educational = self._titles.peek(request.title_id)
+        if known is None or is_educational is None:
+            known, is_educational = await self._find(request)
+        _require_access(principal, known)
+        if not known.policy.is_kids:
+            return self._adult(request, is_educational=is_educational)
+        beat = self._beat_of(known, request, is_educational=is_educational)
+        terms = beat.days[-1]
+        outcome = await self._counting.submit(request.profile_id, beat)
+        if outcome.status == Status.OK:
+            self._policies.confirm(known)
+        else:
+            known, terms, outcome = await self._counting.settle(request.profile_id, known, beat, outcome)
+            if outcome.status != Status.OK:
+                raise _refusal(outcome)
+        decision = self._decision_on(known, terms, outcome, is_educational=is_educational)
+        if _is_news(outcome, decision):
+            await self._tell(request.profile_id, outcome, decision)
+        return heartbeat_answer(known, terms, outcome, decision, is_educational=is_educational)
+
+    async def beats(
+        self, principal: Principal, requests: Sequence[HeartbeatRequest]
+    ) -> list[HeartbeatAnswer | HourglassError]:
+        """Count many heartbeats in one call; one answer or refusal each, in order. One bad beat spoils nothing.
+
+        Raises:
+            CountersUnavailable: nothing was counted.
+        """
+        ready = [self._ready(principal, request) for request in requests]
+        batch = [
+            (request.profile_id, prepared.beat)
+            for request, prepared in zip(requests, ready, strict=True)
+            if prepared is not None
+        ]
+        outcomes = iter(await self._counting.count_at_once(batch) if batch else ())
+        answers: list[HeartbeatAnswer | HourglassError | None] = []
+        for prepared in ready:
+            outcome = next(outcomes) if prepared is not None else None
+            if prepared is None or outcome is None or (outcome.status != Status.OK and outcome.status not in REFUSED):
+                answers.append(None)  # needs something first: it goes the way of a single beat
+            elif outcome.status in REFUSED:
+                answers.append(_refusal(outcome))
+            else:
+                answers.append(await self._conclude(prepared, outcome))
+        return [
+            answer if answer is not None else await self._beat_or_refusal(principal, request)
+            for answer, request in zip(answers, requests, strict=True)
+        ]
+
+    async def end(self, principal: Principal, session_id: str, watched_seconds: float | None) -> EndAnswer:
+        """End a session; time since its last beat is credited first. Repeating it answers the same.
+
+        Raises:
+            ProfileAccessDenied: the session is not one of this account's, or never was.
+        """
+        profile_id = await self._owner_of(principal, session_id)
+        known = await self._policies.get(profile_id)
+        if known is None:
+            raise ProfileAccessDenied
+        if not known.policy.is_kids:
+            return EndAnswer(session_id, 0.0, rfc3339(self._clock()))
+        beat = Beat(
+            session_id=session_id,
+            new_session_id=_NO_SESSION,
+            proof_ms=0,
+            title_id="",
+            is_educational=0,
+            is_exempt=1 if known.policy.educational_exempt else 0,
+            is_paused=0,
+            is_end=1,
+            watched_ms=_claim_ms(watched_seconds),
+            device_id="",
+            device_type="",
+            policy_version=known.policy.version,
+            days=known.days,
+        )
+        _, _, outcome = await self._counting.count(profile_id, known, beat)
+        if outcome.status == Status.OK:
+            return EndAnswer(session_id, seconds(outcome.session_total_ms), rfc3339(outcome.ended_ms))
+        total_ms, ended_ms = await self._counting.ending(profile_id, session_id, outcome)
+        return EndAnswer(session_id, seconds(total_ms), rfc3339(ended_ms))
+
+    async def balance(self, principal: Principal, profile_id: str) -> BalanceAnswer:
+        """The running day of a profile."""
+        known = await self.owned(principal, profile_id)
+        if not known.policy.is_kids:
+            return adult_balance_answer(profile_id)
+        known, at_ms, live, terms = await self._counting.look(profile_id, known)
+        decision = self._decide(known, terms, live.used_ms, at_ms, is_exempt=False)
+        return balance_answer(known, terms, live, decision)
+
+    async def day_left_ms(self, principal: Principal, profile_id: str) -> int:
+        """How long a child's running day still lasts, by the clock of the counters."""
+        known = await self.owned(principal, profile_id)
+        _, at_ms, _, terms = await self._counting.look(profile_id, known)
+        return terms.ends_ms - at_ms
+
+    async def eligibility(self, principal: Principal, profile_id: str, title_id: str | None) -> EligibilityAnswer:
+        """Whether a title may be started now. A title longer than the remaining time may."""
+        known = await self.owned(principal, profile_id)
+        if not known.policy.is_kids:
+            return EligibilityAnswer(profile_id, eligible=True, reason="adult")
+        is_educational = bool(title_id and await self._titles.get(title_id))
+        known, at_ms, live, terms = await self._counting.look(profile_id, known)
+        is_exempt = is_educational and known.policy.educational_exempt
+        decision = self._decide(known, terms, live.used_ms, at_ms, is_exempt=is_exempt)
+        return eligibility_answer(profile_id, terms, decision, is_exempt=is_exempt)
+
+    async def why(self, principal: Principal, profile_id: str) -> WhyAnswer:
+        """The decision on a child's running day, spelled out. Raises NoConfig for an adult."""
+        known = await self.owned(principal, profile_id)
+        if not known.policy.is_kids:
+            raise NoConfig
+        known, at_ms, live, terms = await self._counting.look(profile_id, known)
+        decision = self._decide(known, terms, live.used_ms, at_ms, is_exempt=False)
+        return why_answer(known, terms, live, decision, at_ms=at_ms, weekend_days=self._pace.weekend_days)
+
+    async def drain(self) -> None:
+        """Wait for what is in flight."""
+        await self._counting.drain()
+
+    # --- what a beat needs
+
+    async def _find(self, request: HeartbeatRequest) -> tuple[KnownPolicy, bool]:
+        """Policy and title, loaded where they are not remembered."""
+        known = await self._policies.get(request.profile_id)
+        if known is None:
+            raise ProfileAccessDenied
+        is_educational = await self._titles.get(request.title_id)
+        if is_educational is None and request.session_id is None:
+            raise TitleUnknown
+        return known, bool(is_educational)
+
+    def _ready(self, principal: Principal, request: HeartbeatRequest) -> _Ready | None:
+        """A child's beat whose policy and title are remembered; None for any other."""
+        known = self._policies.peek(request.profile_id)
+        is_educational = self._titles.peek(request.title_id)
+        if known is None or is_educational is None or not known.policy.is_kids or not _may_access(principal, known):
+            return None
+        return _Ready(known, self._beat_of(known, request, is_educational=is_educational), is_educational)
+
+    def _beat_of(self, known: KnownPolicy, request: HeartbeatRequest, *, is_educational: bool) -> Beat:
+        policy = known.policy
+        session_id = request.session_id or _NO_SESSION
+        return Beat(
+            session_id=session_id,
+            new_session_id=_NO_SESSION if session_id else self._counting.issue(request.profile_id, self._clock()),
+            proof_ms=0,
+            title_id=request.title_id,
+            is_educational=1 if is_educational else 0,
+            is_exempt=1 if policy.educational_exempt else 0,
+            is_paused=1 if request.is_paused else 0,
+            is_end=0,
+            watched_ms=_claim_ms(request.watched_seconds),
+            device_id=request.device_id,
+            device_type=request.device_type,
+            policy_version=policy.version,
+            days=known.days,
+        )
+
+    async def _beat_or_refusal(
+        self, principal: Principal, request: HeartbeatRequest
+    ) -> HeartbeatAnswer | HourglassError:
+        try:
+            return await self.beat(principal, request)
+        except HourglassError as error:
+            return error
+
+    async def owned(self, principal: Principal, profile_id: str) -> KnownPolicy:
+        """The policy of a profile of this account. Raises ProfileAccessDenied."""
+        known = await self._policies.get(profile_id)
+        if known is None:
+            raise ProfileAccessDenied
+        _require_access(principal, known)
+        return known
+
+    async def _owner_of(self, principal: Principal, session_id: str) -> str:
+        """The profile of this account to which a session id was issued."""
+        for profile_id in await self._households.get(principal.account_id):
+            if self._session_ids.issued_ms(profile_id, session_id) is not None:
+                return profile_id
+        raise ProfileAccessDenied
+
+    # --- what comes of it
+
+    async def _conclude(self, ready: _Ready, outcome: Outcome) -> HeartbeatAnswer:
+        known, terms = ready.known, ready.beat.days[-1]
+        self._policies.confirm(known)
+        decision = self._decision_on(known, terms, outcome, is_educational=ready.is_educational)
+        if _is_news(outcome, decision):
+            await self._tell(known.policy.profile_id, outcome, decision)
+        return heartbeat_answer(known, terms, outcome, decision, is_educational=ready.is_educational)
+
+    def _decision_on(self, known: KnownPolicy, terms: DayTerms, outcome: Outcome, *, is_educational: bool) -> Decision:
+        is_exempt = is_educational and known.policy.educational_exempt
+        return self._decide(known, terms, outcome.used_ms, outcome.at_ms, is_exempt=is_exempt)
+
+    async def _tell(self, profile_id: str, outcome: Outcome, decision: Decision) -> None:
+        """Tell the child's devices. An event that cannot be sent is no reason to refuse the beat."""
+        try:
+            if outcome.superseded_id:
+                facts = {"session_id": outcome.superseded_id, "by": {"device_type": outcome.by_device_type}}
+                await self._events.add(profile_id, "session_superseded", facts, at_ms=outcome.at_ms)
+            if _has_just_blocked(outcome, decision):
+                facts = {"next_reset_at": rfc3339(outcome.day_ends_ms)}
+                await self._events.add(profile_id, "blocked", facts, at_ms=outcome.at_ms)
+        except CountersUnavailable:
+            return
+
+    def _adult(self, request: HeartbeatRequest, *, is_educational: bool) -> HeartbeatAnswer:
+        """Adults are unlimited and nothing of them is stored; the id still proves whose session it is."""
+        session_id = request.session_id
+        if session_id is None:
+            session_id = self._counting.issue(request.profile_id, self._clock())
+        elif self._session_ids.issued_ms(request.profile_id, session_id) is None:
+            raise ProfileAccessDenied
+        return adult_heartbeat_answer(
+            session_id,
+            is_educational=is_educational,
+            interval_ms=self._jittered_interval_ms(),
+            lease_ms=self._pace.lease_ms,
+        )
+
+    def _jittered_interval_ms(self) -> int:
+        """The beat interval ± 10 %, so that players do not beat in step."""
+        return int(self._pace.interval_ms * (0.9 + 0.2 * self._randomness.random()))
+
+    def _decide(self, known: KnownPolicy, terms: DayTerms, used_ms: int, at_ms: int, *, is_exempt: bool) -> Decision:
+        return decide(
+            at_ms=at_ms,
+            used_ms=used_ms,
+            allowance_ms=terms.allowance_ms,
+            is_exempt=is_exempt,
+            day_ends_ms=terms.ends_ms,
+            next_allowance_ms=known.next_allowance_ms,
+            warning_minutes=known.policy.warning_minutes,
+            interval_ms=self._jittered_interval_ms(),
+            longest_lease_ms=self._pace.lease_ms,
+        )
+
+
+def _is_news(outcome: Outcome, decision: Decision) -> bool:
+    """Whether the child's other devices should hear of it."""
+    return outcome.superseded_id != "" or _has_just_blocked(outcome, decision)
+
+
+def _has_just_blocked(outcome: Outcome, decision: Decision) -> bool:
+    return decision.enforcement == BLOCKED and outcome.counted_ms > 0
+
+
+def _may_access(principal: Principal, known: KnownPolicy) -> bool:
+    """A household's own profiles; a gateway speaks for all of them."""
+    return known.policy.account_id == principal.account_id or principal.role is Role.SERVICE
+
+
+def _require_access(principal: Principal, known: KnownPolicy) -> None:
+    if not _may_access(principal, known):
+        raise ProfileAccessDenied
+
+
+def _claim_ms(watched_seconds: float | None) -> int:
+    return NO_CLAIM if watched_seconds is None else round(watched_seconds * 1000)
+
+
+def _refusal(outcome: Outcome) -> HourglassError:
+    facts = {"by": {"device_type": outcome.by_device_type}, "at": rfc3339(outcome.ended_ms)}
+    return SessionSuperseded(extra=facts) if outcome.status == Status.SUPERSEDED else SessionEnded(extra=facts)

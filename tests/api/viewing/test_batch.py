@@ -1,0 +1,70 @@
+"""Gateways send the beats of many players at once."""
+
+import json
+from typing import Any
+
+from app.auth.tokens import Role
+from tests.builders import Api
+
+
+def beat(profile_id: str, title_id: str, **fields: Any) -> dict[str, Any]:
+    return {"profile_id": profile_id, "title_id": title_id, "device_id": "d"} | fields
+
+
+async def test_one_bad_beat_spoils_nothing(api: Api) -> None:
+    home, others = await api.household(), await api.household()
+    title = await api.add_title()
+    first, second, foreign = await home.add_profile(), await others.add_profile(), "nobody"
+    beats = [
+        beat(first, title),
+        beat(foreign, title),
+        {"profile_id": first},
+        beat(second, title),
+        beat(first, "unknown-title"),
+        beat("00000000-0000-4000-8000-000000000000", title),
+        17,
+    ]
+    gateway = api.as_role("gateway", Role.SERVICE)
+    answer = await api.http.post("/viewing-time/heartbeats", json={"beats": beats}, headers=gateway)
+    assert answer.status_code == 200, answer.text
+    results = answer.json()["results"]
+    assert [result.get("enforcement") or result["code"] for result in results] == [
+        "allowed",
+        "invalid_input",
+        "invalid_input",
+        "allowed",
+        "title_unknown",
+        "profile_access_denied",
+        "invalid_input",
+    ]
+    again = [beat(first, title, session_id=results[0]["session_id"])] * 3
+    ndjson = "\n".join(json.dumps(line) for line in again).encode()
+    answer = await api.http.post(
+        "/viewing-time/heartbeats", content=ndjson, headers=gateway | {"Content-Type": "application/x-ndjson"}
+    )
+    used = [result["used_seconds"] for result in answer.json()["results"]]
+    assert used == sorted(used)
+    assert used[0] > 0
+
+
+async def test_a_household_speaks_for_its_own_children_only(api: Api) -> None:
+    home, others = await api.household(), await api.household()
+    title = await api.add_title()
+    own, foreign = await home.add_profile(), await others.add_profile()
+    beats = {"beats": [beat(own, title), beat(foreign, title)]}
+    answer = await api.http.post("/viewing-time/heartbeats", json=beats, headers=home.player)
+    assert [result.get("code") for result in answer.json()["results"]] == [None, "profile_access_denied"]
+
+
+async def test_a_batch_has_an_end(api: Api) -> None:
+    gateway = api.as_role("gateway", Role.SERVICE)
+    for content, media_type in (
+        (json.dumps({"beats": [{}] * 1001}), "application/json"),
+        ("{}\n" * 1001, "application/x-ndjson"),
+    ):
+        answer = await api.http.post(
+            "/viewing-time/heartbeats", content=content, headers=gateway | {"Content-Type": media_type}
+        )
+        assert answer.status_code == 422
+    assert (await api.http.post("/viewing-time/heartbeats", json=[], headers=gateway)).status_code == 422
+    assert (await api.http.post("/viewing-time/heartbeats", content=b"{", headers=gateway)).status_code == 400

@@ -1,0 +1,126 @@
+"""The published vectors, replayed over HTTP on real servers at the very instants they name."""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+import pytest_asyncio
+
+from app.auth.tokens import Role
+from app.clock import now_ms
+from app.conformance.document import Document, Scenario
+from app.conformance.live import replay_live
+from app.conformance.model import SETTLED_MS
+from app.conformance.replay import Answer, Caller, add_child, fill_catalogue, replay
+from app.conformance.vectors import starts_ms
+from app.main import API_PREFIX, create_app
+from app.postgres_store.partitions import make_partitions
+from app.redis_store.counters import RedisCounters
+from app.settings import Settings
+from app.wiring import open_services
+from tests.builders import Api, Household
+
+VECTORS = Path(__file__).parents[3] / "docs" / "conformance" / "vectors.json"
+PUBLISHED = msgspec.json.decode(VECTORS.read_bytes(), type=Document)
+QUICKEST_MS = 4000
+PATIENT_MS = 1500
+SLOW_MS = 7_200_000
+"""By how much the clock of the replaying machine is behind: the service's own is found out."""
+ROLES = {Caller.PLAYER: Role.HOUSEHOLD, Caller.PARENT: Role.PARENT, Caller.CATALOGUE: Role.SERVICE}
+
+
+@dataclass
+class SetClock:
+    """The clock of the service and of its counters; it stands still until it is set."""
+
+    at_ms: int = starts_ms(PUBLISHED.scenarios[0])
+    counters: RedisCounters | None = None
+
+    def __call__(self) -> int:
+        return self.at_ms
+
+    def set(self, at_ms: int) -> None:
+        self.at_ms = at_ms
+        if self.counters is not None:
+            self.counters.at_ms = at_ms
+
+
+@dataclass(frozen=True)
+class OverAsgi:
+    """The service in this process, speaking for one household."""
+
+    home: Household
+
+    async def call(
+        self,
+        caller: Caller,
+        method: str,
+        path: str,
+        *,
+        body: Any | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        token = self.home.api.as_role(self.home.id, ROLES[caller])
+        answer = await self.home.api.http.request(method, path, json=body, headers=token | dict(headers or {}))
+        return Answer(status=answer.status_code, headers=answer.headers, body=answer.json())
+
+
+@pytest.fixture(scope="module")
+def clock() -> SetClock:
+    return SetClock()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def api(prepared: Settings, clock: SetClock) -> AsyncIterator[Api]:
+    front = create_app(prepared)
+    transport = httpx.ASGITransport(app=front)
+    async with (
+        open_services(prepared, clock=clock) as services,
+        httpx.AsyncClient(transport=transport, base_url=f"http://test{API_PREFIX}") as client,
+    ):
+        await make_partitions(services.engine, at_ms=clock())
+        front.state.services, clock.counters = services, services.counters
+        yield Api(front, client)
+
+
+@pytest.mark.parametrize("scenario", PUBLISHED.scenarios, ids=lambda scenario: scenario.name)
+async def test_the_service_answers_as_published(api: Api, clock: SetClock, scenario: Scenario) -> None:
+    began_ms = starts_ms(scenario)
+    clock.set(began_ms - SETTLED_MS)
+    service = OverAsgi(await api.household())
+    await fill_catalogue(service, PUBLISHED.titles)
+    profile_id = await add_child(service, scenario.child, name="Kim", timezone=scenario.child.timezone)
+
+    async def reach(offset_ms: int) -> None:
+        clock.set(began_ms + offset_ms)
+
+    verdict = await replay(scenario, service=service, profile_id=profile_id, starts_ms=began_ms, reach=reach)
+    told = "\n".join(map(str, verdict.differences))
+    assert verdict.is_good, f"step {verdict.step} of {scenario.name}:\n{told}"
+
+
+async def test_the_quickest_hold_in_real_time_and_leave_no_child_behind(prepared: Settings) -> None:
+    front = create_app(prepared)
+    transport = httpx.ASGITransport(app=front)
+    live = [scenario for scenario in PUBLISHED.scenarios if scenario.live and scenario.steps[-1].at_ms <= QUICKEST_MS]
+    done: list[str] = []
+    async with front.lifespan(), httpx.AsyncClient(transport=transport, base_url=f"http://test{API_PREFIX}") as client:
+        home = await Api(front, client).household()
+        service = OverAsgi(home)
+        await fill_catalogue(service, PUBLISHED.titles)
+        verdicts = await replay_live(
+            [(scenario, service) for scenario in live],
+            clock=lambda: now_ms() - SLOW_MS,
+            tolerance_ms=PATIENT_MS,
+            done=lambda verdict: done.append(verdict.scenario.name),
+        )
+        profiles = await client.get("/profiles", headers=home.player)
+    told = {verdict.scenario.name: (verdict.step, verdict.differences) for verdict in verdicts if not verdict.is_good}
+    assert told == {}
+    assert sorted(done) == sorted(scenario.name for scenario in live)
+    assert {"unlimited", "adult", "offline-sync", "grant-unlimited"} <= set(done)
+    assert profiles.json() == []

@@ -1,0 +1,123 @@
+"""Offline sync over HTTP: counted once, seen by everybody, at the child's expense when the clock was moved."""
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+from app.clock import now_ms
+from app.instants import rfc3339
+from tests.builders import Api, Household
+
+MINUTE_MS = 60_000
+
+
+def batch(child: str, title: str, *stretches: tuple[int, int], **fields: Any) -> dict[str, Any]:
+    """A batch of stretches given in minutes before now."""
+    at_ms = now_ms()
+    intervals = [
+        {
+            "title_id": title,
+            "started_at": rfc3339(at_ms - begin * MINUTE_MS),
+            "ended_at": rfc3339(at_ms - end * MINUTE_MS),
+            "watched_seconds": (begin - end) * 60,
+        }
+        for begin, end in stretches
+    ]
+    return {
+        "profile_id": child,
+        "device_id": "pad",
+        "batch_id": uuid4().hex,
+        "device_now": rfc3339(at_ms),
+        "last_server_time": rfc3339(at_ms - 40 * MINUTE_MS),
+        "intervals": intervals,
+    } | fields
+
+
+async def sync(api: Api, home: Household, body: dict[str, Any]) -> httpx.Response:
+    return await api.http.post("/viewing-time/offline-sync", json=body, headers=home.player)
+
+
+async def day_total(api: Api, home: Household, child: str) -> float:
+    """Everything counted in the running day and the one before, as the history tells."""
+    answer = await api.http.get(f"/parental-controls/profiles/{child}/history", headers=home.parent)
+    assert answer.status_code == 200, answer.text
+    return float(sum(day["total_seconds"] for day in answer.json()["days"]))
+
+
+async def test_a_batch_is_credited_once_and_seen_by_the_other_process(api: Api, other_api: Api) -> None:
+    home = await api.household()
+    child, title = await home.add_profile(), await api.add_title()
+    await home.beat(child, title, on=other_api)
+    body = batch(child, title, (30, 20), (25, 15))
+    first = await sync(api, home, body)
+    assert first.status_code == 200, first.text
+    assert first.json()["credited_seconds"] == [600.0, 300.0]
+    assert first.json()["tampered"] is False
+    again = await sync(other_api, home, body)
+    assert again.json()["credited_seconds"] == [600.0, 300.0]
+    assert await day_total(api, home, child) == 900
+    overlapping = await sync(api, home, batch(child, title, (35, 15)))
+    assert overlapping.json()["credited_seconds"] == [300.0]
+    assert await day_total(api, home, child) == 1200
+
+
+async def test_twenty_copies_at_once_count_once(api: Api, other_api: Api) -> None:
+    home = await api.household()
+    child, title = await home.add_profile(), await api.add_title()
+    body = batch(child, title, (30, 20))
+    answers = await asyncio.gather(*(sync(where, home, body) for where in (api, other_api) * 10))
+    assert {tuple(answer.json()["credited_seconds"]) for answer in answers} == {(600.0,)}
+    assert await day_total(api, home, child) == 600
+
+
+async def test_a_moved_clock_counts_today(api: Api) -> None:
+    home = await api.household()
+    child, title = await home.add_profile(), await api.add_title()
+    moved = batch(child, title, (30, 29), device_now=rfc3339(now_ms() - 3_600_000))
+    answer = (await sync(api, home, moved)).json()
+    assert answer["tampered"] is True
+    assert answer["balance"]["used_seconds"] == sum(answer["credited_seconds"]) == 60
+
+
+async def test_an_adults_batch_counts_nothing(api: Api) -> None:
+    home = await api.household()
+    adult, title = await home.add_profile(is_kids=False), await api.add_title()
+    assert (await sync(api, home, batch(adult, title, (30, 20)))).json()["credited_seconds"] == [0.0]
+
+
+async def test_what_does_not_fit_is_refused(api: Api) -> None:
+    home, others = await api.household(), await api.household()
+    child, title = await home.add_profile(), await api.add_title()
+    assert (await sync(api, others, batch(child, title, (30, 20)))).status_code == 403
+    for broken in (
+        batch(child, title, (20, 30)),
+        batch(child, title, batch_id=""),
+        batch(child, title, intervals=[{}]),
+        batch(child, title, device_now="yesterday"),
+        batch(child, title, device_now="2026-01-01T00:00:00"),
+        batch(child, title, unknown=1),
+        batch(child, title, *[(30, 20)] * 501),
+    ):
+        answer = await sync(api, home, broken)
+        assert answer.status_code == 422, answer.text
+        assert answer.json()["errors"]
+
+
+async def test_a_session_that_ended_just_now_is_not_counted_again(api: Api) -> None:
+    home = await api.household()
+    child, title = await home.add_profile(), await api.add_title()
+    began_ms = now_ms() - 20 * MINUTE_MS
+    counters = api.services.counters
+    counters.at_ms = began_ms
+    session_id = (await home.beat(child, title)).json()["session_id"]
+    for _ in range(2):
+        counters.at_ms += 5 * MINUTE_MS
+        await home.beat(child, title, session_id=session_id)
+    await home.beat(child, title, device_id="another")  # takes over: the first waits to be flushed
+    counters.at_ms = 0
+    body = batch(child, title, (20, 5))
+    answer = await sync(api, home, body)
+    assert answer.json()["tampered"] is False
+    assert abs(answer.json()["credited_seconds"][0] - 300) < 5  # of 15 minutes, 10 were counted by beats

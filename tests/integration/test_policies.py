@@ -1,0 +1,80 @@
+"""Policies as PostgreSQL owns them."""
+
+from collections.abc import AsyncIterator
+from datetime import date, timedelta
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import delete
+
+from app.domain.policy import Grant, Policy
+from app.domain.viewing_day import Calendar, day_number_of
+from app.postgres_store import tables
+from app.postgres_store.engine import create_engine
+from app.postgres_store.policies import PostgresPolicies
+from tests.rows import Rows
+
+HOUR = 3_600_000
+NOW = 1_772_452_800_000  # 2026-03-02 12:00 UTC
+TODAY = date(2026, 3, 2)
+
+
+@pytest.fixture(scope="module")
+async def rows(database_url: str) -> AsyncIterator[Rows]:
+    engine = create_engine(database_url, pool_size=2, timeout_seconds=5)
+    yield Rows(engine)
+    await engine.dispose()
+
+
+@pytest.fixture
+def policies(rows: Rows) -> PostgresPolicies:
+    return PostgresPolicies(rows.engine, lambda: NOW)
+
+
+async def test_answers_in_the_order_asked(rows: Rows, policies: PostgresPolicies) -> None:
+    account = await rows.account()
+    adult = await rows.adult(account)
+    child = await rows.child(account, at_ms=NOW)
+    found = await policies.load([child, str(uuid4()), adult, "no id", child])
+    calendar = Calendar.opened(NOW, timezone="Europe/Oslo", reset_hour=6)
+    of_child = Policy(child, account, 1, True, 1, 120, 180, True, (15, 5), calendar)
+    of_adult = Policy(adult, account, 1, False, 0, None, None, True, (), None)
+    assert found == [of_child, None, of_adult, None, of_child]
+
+
+async def test_nobody_asked_for_needs_no_database() -> None:
+    engine = create_engine("postgresql://nobody@/nowhere?host=/nonexistent", pool_size=1, timeout_seconds=1)
+    assert await PostgresPolicies(engine, lambda: NOW).load(["", "\0", "x" * 36]) == [None, None, None]
+    await engine.dispose()
+
+
+async def test_holds_live_grants_of_days_that_can_still_run(rows: Rows, policies: PostgresPolicies) -> None:
+    child = await rows.child(await rows.account(), at_ms=NOW)
+    await rows.grant(child, TODAY, 15, at_ms=NOW)
+    await rows.grant(child, TODAY - timedelta(days=3), 30, at_ms=NOW - 72 * HOUR)
+    await rows.grant(child, TODAY - timedelta(days=4), 60, at_ms=NOW - 96 * HOUR)
+    await rows.grant(child, TODAY, 60, at_ms=NOW, revoked_ms=NOW + 1)
+    await rows.grant(child, TODAY + timedelta(days=1), None, at_ms=NOW + HOUR)
+    (policy,) = await policies.load([child])
+    number = day_number_of(TODAY)
+    assert policy is not None
+    assert policy.grants == (Grant(number - 3, 30), Grant(number, 15), Grant(number + 1, None))
+
+
+@pytest.mark.parametrize("subject", ["profile", "account"])
+async def test_the_erased_have_none(rows: Rows, policies: PostgresPolicies, subject: str) -> None:
+    account = await rows.account()
+    child = await rows.child(account, at_ms=NOW)
+    erased = child if subject == "profile" else account
+    await rows.add(tables.erasure_tombstones, {"subject_id": erased, "erased_at": date(2026, 3, 1)})
+    assert await policies.load([child]) == [None]
+
+
+async def test_changed_since_counts_from_the_instant_itself(rows: Rows, policies: PostgresPolicies) -> None:
+    account = await rows.account()
+    child = await rows.child(account, at_ms=NOW + HOUR)
+    ids = [policy.profile_id for policy in await policies.changed_since(NOW + HOUR)]
+    assert ids == [child]
+    assert await policies.changed_since(NOW + HOUR + 1) == []
+    async with rows.engine.begin() as database:
+        await database.execute(delete(tables.profiles).where(tables.profiles.c.id == child))

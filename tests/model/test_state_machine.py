@@ -1,0 +1,639 @@
+"""A household lived through at random, on real scripts: nothing lost, nothing doubled, whatever breaks and when.
+
+Players, parents, the flush and every kind of crash take turns. After each settlement the ledger must equal the oracle
+of ``watching.py`` per child and viewing day, to the millisecond.
+"""
+
+import asyncio
+import random
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from app.domain.accounting import NO_CLAIM, Beat, Outcome, Rules, Status
+from app.domain.ids import SessionIds
+from app.domain.policy import UNLIMITED, Grant, Policy
+from app.domain.unflushed import Unflushed
+from app.domain.viewing_day import Calendar, ViewingDay
+from app.embedded.valkey import Valkey
+from app.flushing.service import Flusher
+from app.redis_store.client import create_client
+from app.redis_store.counters import RedisCounters
+from app.redis_store.events import RedisEvents
+from app.redis_store.keys import Keys
+from app.redis_store.policies import SharedPolicies
+from app.redis_store.unflushed import RedisUnflushed
+from app.viewing.counting import Counting
+from app.viewing.policies import PolicyCache
+from tests.fakes import fake_redis
+from tests.model.ledger import MemoryLedger
+from tests.model.watching import Sent, Watching, measure_ms
+
+CHILD = "11111111-2222-3333-4444-555555555555"
+ACCOUNT = "99999999-2222-3333-4444-555555555555"
+MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
+START_MS = 1_790_000_000_000
+KEYS = Keys(2)
+SWEEP_MS = 10_000
+BUCKET = KEYS.bucket(CHILD)
+WEEKEND = (5, 6)
+EDUCATIONAL = frozenset({"course", "atlas"})
+IDS = SessionIds(b"secret")
+
+TITLES = st.sampled_from(["film", "cartoon", "course", "atlas"])
+DEVICES = st.sampled_from(["sofa", "phone"])
+PROCESSES = st.integers(0, 1)
+PASSING_MS = st.one_of(
+    st.sampled_from([0, 1, 30_000, 30_000, 30_000, 60_000, 120_000, 299_999, 300_000, 300_001]),
+    st.integers(0, 10 * MINUTE_MS),
+    st.sampled_from([HOUR_MS, 9 * HOUR_MS, 25 * HOUR_MS, 49 * HOUR_MS, 4 * DAY_MS]),
+)
+CLAIMS = st.sampled_from(["none", "none", "honest", "honest", "boasting", "falling"])
+Answer = TypeVar("Answer")
+
+
+class Policies:
+    """The policies of PostgreSQL, which has but one."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+
+    async def load(self, profile_ids: Sequence[str]) -> list[Policy | None]:
+        return [self.policy if profile_id == CHILD else None for profile_id in profile_ids]
+
+
+class AlwaysOurs:
+    async def is_ours(self) -> bool:
+        return True
+
+
+@dataclass
+class Player:
+    """A device that plays on until it is told otherwise, and remembers since when."""
+
+    device: str
+    session_id: str | None = None
+    issued_ms: int = 0
+    title: str = "film"
+    is_playing: bool = True
+    watched_ms: int = 0
+    present_since_ms: int | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a flusher has read and not yet forgotten, with what the child had watched by then."""
+
+    entries: list[Unflushed]
+    watching: Watching
+    turn: int
+
+
+@dataclass(frozen=True)
+class Past:
+    """All that Redis held at an instant, with what the child had watched by then."""
+
+    strings: dict[bytes, bytes]
+    dirty: dict[bytes, float]
+    closed: dict[bytes, bytes]
+    watching: Watching
+    turn: int
+    at_ms: int
+
+
+class Process:
+    """An API process with caches of its own."""
+
+    def __init__(self, home: "Home") -> None:
+        self.counters = RedisCounters(home.redis, KEYS, Rules(), live_ttl_seconds=3600, at_ms=home.at_ms)
+        self.counters.generations = home.generations
+        self.shared = home.shared_policies()
+        self.policies = PolicyCache(
+            shared=self.shared,
+            source=home.source,
+            weekend_days=WEEKEND,
+            ttl_ms=60_000,
+            stale_ms=0,
+            size=10,
+            clock=home.clock,
+            jitter=random.Random(1),  # noqa: S311  no secret
+        )
+        self.counting = Counting(
+            counters=self.counters,
+            usage=home.ledger,
+            policies=self.policies,
+            session_ids=IDS,
+            weekend_days=WEEKEND,
+            randomness=random.Random(1),  # noqa: S311  no secret
+            max_batch=10,
+            max_calls_in_flight=2,
+        )
+
+
+class Home(RuleBasedStateMachine):
+    """Redis, two API processes, a flusher, a ledger, a child with two devices, and a parent."""
+
+    redis: Any
+    loop: asyncio.AbstractEventLoop
+
+    def run(self, call: Coroutine[Any, Any, Answer]) -> Answer:
+        return self.loop.run_until_complete(call)
+
+    def clock(self) -> int:
+        return self.at_ms
+
+    @initialize(
+        zone=st.sampled_from(["Europe/Oslo", "Australia/Lord_Howe", "America/Los_Angeles"]),
+        hour=st.integers(0, 23),
+        starts_ms=st.integers(0, 120).map(lambda days: START_MS + days * DAY_MS)
+        | st.integers(START_MS, START_MS + 30 * DAY_MS),
+        limit=st.sampled_from([None, 15, 480]),
+    )
+    def settle_in(self, zone: str, hour: int, starts_ms: int, limit: int | None) -> None:
+        self.run(self.redis.flushall())
+        self.at_ms = starts_ms
+        calendar = Calendar.opened(starts_ms, timezone=zone, reset_hour=hour)
+        self.days: list[ViewingDay] = [calendar.anchor]
+        self.source = Policies(Policy(CHILD, ACCOUNT, 1, True, 1, limit, limit, True, (15, 5), calendar))
+        self.generations = [0] * KEYS.buckets
+        self.ledger = MemoryLedger(self.clock)
+        self.processes = [Process(self), Process(self)]
+        self.players = {device: Player(device) for device in ("sofa", "phone")}
+        self.present: list[tuple[int, int]] = []
+        self.watching = Watching(EDUCATIONAL)
+        self.unbroken: Watching | None = None
+        """What the child had watched when Redis was lost, until the first beat since."""
+        self.durable = Reading([], self.watching.copy(), 0)
+        self.turn = 0
+        self.is_cold = True
+        self.is_blank = True
+        self.past: Past | None = None
+        self.readings: list[Reading] = []
+        self.floor_ms: dict[int, tuple[int, int, int]] = {}
+        self.newest_policy = 0
+        self.unannounced_since_ms: int | None = None
+        self.restored_ms: int | None = None
+        """When Redis came back old, until the first beat since."""
+
+    # --- time
+
+    @rule(duration_ms=PASSING_MS)
+    def time_passes(self, duration_ms: int) -> None:
+        if self.restored_ms is not None and self.at_ms + duration_ms - self.restored_ms > DAY_MS:
+            self.flushes(0)  # what came back old is not left alone for days
+            self.clean_counters_expire()
+        self.at_ms += duration_ms
+        if self.unannounced_since_ms is not None and self.at_ms - self.unannounced_since_ms >= SWEEP_MS:
+            self._announce()
+        for player in self.players.values():
+            if player.session_id is not None and player.is_playing:
+                player.watched_ms += duration_ms
+
+    @rule(before_ms=st.sampled_from([-1, 0, 1, 10_000, 299_999]))
+    def the_reset_comes_near(self, before_ms: int) -> None:
+        until_ms = self.today().ends_ms - before_ms - self.at_ms
+        if until_ms > 0:
+            self.time_passes(until_ms)
+
+    # --- players
+
+    @rule(device=DEVICES, title=TITLES, process=PROCESSES, is_paused=st.booleans())
+    def opens(self, device: str, title: str, process: int, *, is_paused: bool) -> None:
+        self._moment_passes()
+        player = self.players[device]
+        self._stops(player)
+        player.title, player.is_playing = title, not is_paused
+        self._beat(player, process)
+
+    @rule(device=DEVICES, process=PROCESSES, claim=CLAIMS)
+    def beats(self, device: str, process: int, claim: str) -> None:
+        if self.players[device].session_id is not None:
+            self._beat(self.players[device], process, claim=claim)
+
+    @rule(
+        device=DEVICES,
+        process=PROCESSES,
+        gaps_ms=st.lists(st.sampled_from([10_000, 30_000, 240_000]), min_size=1, max_size=6),
+    )
+    def keeps_beating(self, device: str, process: int, gaps_ms: list[int]) -> None:
+        for gap_ms in gaps_ms:
+            self.time_passes(gap_ms)
+            self.beats(device, process, "none")
+
+    @rule(device=DEVICES, process=PROCESSES, is_told=st.booleans())
+    def pauses_or_resumes(self, device: str, process: int, *, is_told: bool) -> None:
+        player = self.players[device]
+        if player.session_id is not None:
+            player.is_playing = not player.is_playing
+            if is_told:
+                self._beat(player, process)
+
+    @rule(device=DEVICES, process=PROCESSES, title=TITLES, is_lost=st.booleans(), claim=CLAIMS)
+    def changes_title(self, device: str, process: int, title: str, claim: str, *, is_lost: bool) -> None:
+        player = self.players[device]
+        if player.session_id is not None:
+            self._moment_passes()
+            player.title = title
+            self._beat(player, process, claim=claim, is_answer_lost=is_lost)
+
+    @rule(device=DEVICES, process=PROCESSES, claim=CLAIMS)
+    def ends(self, device: str, process: int, claim: str) -> None:
+        player = self.players[device]
+        if player.session_id is not None:
+            self._beat(player, process, claim=claim, is_end=True)
+            self._stops(player)
+
+    # --- the parent
+
+    @rule(
+        limit=st.sampled_from([None, 15, 30, 480]),
+        is_exempt=st.booleans(),
+        granted=st.sampled_from([0, 0, 15, None]),
+        shape=st.none()
+        | st.tuples(st.sampled_from(["Europe/Oslo", "Asia/Tokyo", "America/New_York"]), st.integers(0, 23)),
+        is_announced=st.booleans(),
+    )
+    def changes_settings(
+        self,
+        limit: int | None,
+        granted: int | None,
+        shape: tuple[str, int] | None,
+        *,
+        is_exempt: bool,
+        is_announced: bool,
+    ) -> None:
+        known = self.source.policy
+        assert known.calendar is not None
+        today = self.today()
+        calendar = (
+            known.calendar
+            if shape is None
+            else known.calendar.changed(self.at_ms, timezone=shape[0], reset_hour=shape[1])
+        )
+        self.source.policy = msgspec.structs.replace(
+            known,
+            version=known.version + 1,
+            weekday_limit_minutes=limit,
+            weekend_limit_minutes=limit,
+            educational_exempt=is_exempt,
+            calendar=calendar,
+            grants=() if granted == 0 else (*known.grants[-3:], Grant(today.number, granted)),
+        )
+        assert self.today() == today, "a change leaves the running day alone"
+        # The message may be lost, and the sweep makes up for it. A change of the days' shape is taken to arrive: beats
+        # that cross a reset before it does pin the day by the rule they know.
+        if is_announced or shape is not None:
+            self._announce()
+        elif self.unannounced_since_ms is None:
+            self.unannounced_since_ms = self.at_ms
+
+    @rule()
+    def announces_again(self) -> None:
+        self._announce()
+
+    # --- the flush
+
+    @rule(age_ms=st.just(0))
+    def flushes(self, age_ms: int) -> None:
+        unflushed = self._unflushed()
+        before = Reading([], self.watching.copy(), self.turn)
+        flusher = Flusher(
+            counters=unflushed, ledger=self.ledger, lock=AlwaysOurs(), clock=self.clock, age_ms=45_000, batch=3
+        )
+        self.run(flusher.cycle(age_ms=age_ms))
+        assert self.run(flusher.backlog()).is_empty
+        self._is_durable(before)
+
+    @rule()
+    def a_flusher_reads(self) -> None:
+        entries = self.run(self._unflushed().peek(BUCKET, older_than_ms=0, limit=100))
+        self.readings.append(Reading(entries, self.watching.copy(), self.turn))
+
+    @precondition(lambda self: self.readings)
+    @rule(data=st.data())
+    def it_writes(self, data: st.DataObject) -> None:
+        reading = data.draw(st.sampled_from(self.readings))
+        self.run(self.ledger.upsert([(entry.profile_id, entry.live) for entry in reading.entries]))
+        self._is_durable(reading)
+
+    @precondition(lambda self: self.readings)
+    @rule(data=st.data())
+    def it_forgets(self, data: st.DataObject) -> None:
+        """Only what was written may be forgotten; what was not forgotten by a flusher that died is read again."""
+        reading = data.draw(st.sampled_from(self.readings))
+        if reading.turn <= self.durable.turn:
+            self.run(self._unflushed().forget(BUCKET, reading.entries))
+            self.readings.remove(reading)
+
+    @rule()
+    def the_flusher_dies(self) -> None:
+        self.readings.clear()
+
+    # --- what breaks
+
+    @rule(process=PROCESSES)
+    def a_process_dies(self, process: int) -> None:
+        self.processes[process] = Process(self)
+
+    @rule()
+    def clean_counters_expire(self) -> None:
+        if self.run(self.redis.ttl(KEYS.live(CHILD))) > 0:
+            self.run(self.redis.delete(KEYS.live(CHILD)))
+            self.is_cold, self.restored_ms = True, None
+            self._forgets_previous()
+            assert self.durable.watching.stretches == self.watching.stretches, "only what is flushed expires"
+
+    @rule()
+    def redis_loses_everything(self) -> None:
+        self.run(self.redis.flushall())
+        self.restored_ms = None
+        self._falls_back_to(self.durable)
+        self._forgets_previous()
+
+    @rule()
+    def redis_is_copied(self) -> None:
+        async def copied() -> Past:
+            names = [KEYS.live(CHILD), KEYS.policy(CHILD)]
+            strings = {name.encode(): raw for name in names if (raw := await self.redis.get(name)) is not None}
+            dirty = dict(await self.redis.zrange(KEYS.dirty(BUCKET), 0, -1, withscores=True))
+            closed = await self.redis.hgetall(KEYS.closed(BUCKET))
+            return Past(strings, dirty, closed, self.watching.copy(), self.turn, self.at_ms)
+
+        if not self.is_cold:
+            self.past = self.run(copied())
+
+    @precondition(lambda self: self.past is not None and self.at_ms - self.past.at_ms <= DAY_MS)
+    @rule()
+    def redis_comes_back_old(self) -> None:
+        """A snapshot is restored; it is noticed, and the generation raised."""
+        past = self.past
+        assert past is not None
+
+        async def restored() -> None:
+            await self.redis.flushall()
+            for name, raw in past.strings.items():
+                await self.redis.set(name, raw)
+            if past.dirty:
+                await self.redis.zadd(KEYS.dirty(BUCKET), past.dirty)
+            if past.closed:
+                await self.redis.hset(KEYS.closed(BUCKET), mapping=past.closed)
+
+        self.run(restored())
+        self.generations[BUCKET] += 1
+        self.restored_ms = self.at_ms
+        if past.turn >= self.durable.turn:
+            self._falls_back_to(Reading([], past.watching, past.turn))
+        else:
+            self._falls_back_to(self.durable)
+            self._forgets_previous()
+
+    # --- what must hold
+
+    @rule()
+    def settles(self) -> None:
+        """Everything flushed, the ledger equals the oracle."""
+        self.flushes(0)
+        self._compare()
+
+    @invariant()
+    def nothing_in_the_ledger_ever_falls(self) -> None:
+        sums_ms = self.ledger.sums_ms(CHILD)
+        for day, floor_ms in self.floor_ms.items():
+            assert all(now >= then for now, then in zip(sums_ms[day], floor_ms, strict=True))
+        self.floor_ms = sums_ms
+
+    def teardown(self) -> None:
+        if hasattr(self, "processes"):
+            if not self.is_cold:
+                self.settles()
+            self.run(self.redis.flushall())
+
+    # --- underneath
+
+    def today(self) -> ViewingDay:
+        """The viewing day that runs; each is pinned as it opens."""
+        calendar = self.source.policy.calendar
+        assert calendar is not None
+        self.days += calendar.days_after(self.days[-1], until_ms=self.at_ms)
+        return self.days[-1]
+
+    def _moment_passes(self) -> None:
+        """No two sessions open in the same millisecond, and none in that of the reset."""
+        self.time_passes(1)
+        if self.at_ms == self.today().starts_ms:
+            self.time_passes(1)
+
+    def _unflushed(self) -> RedisUnflushed:
+        return RedisUnflushed(self.redis, KEYS, live_ttl_seconds=3600, clock=self.clock)
+
+    def shared_policies(self) -> SharedPolicies:
+        return SharedPolicies(
+            self.redis,
+            KEYS,
+            RedisEvents(self.redis, KEYS),
+            ttl_seconds=3600,
+            weekend_days=WEEKEND,
+            clock=self.clock,
+            at_ms=self.at_ms,
+        )
+
+    def _announce(self) -> None:
+        self.unannounced_since_ms = None
+        self.run(self.shared_policies().announce([self.source.policy]))
+
+    def _beat(
+        self, player: Player, process: int, *, claim: str = "none", is_end: bool = False, is_answer_lost: bool = False
+    ) -> None:
+        """A beat, what comes of it by the oracle, and what it makes of the player."""
+        self.today()
+        sent = Sent(
+            at_ms=self.at_ms,
+            session_id=player.session_id,
+            issued_ms=player.issued_ms,
+            title="" if is_end else player.title,
+            device="" if is_end else player.device,
+            is_paused=not player.is_playing,
+            is_end=is_end,
+            claim_ms=_claim_ms(player, claim),
+        )
+        if self.is_cold:
+            self._wakes()
+        expected = self.watching.means(sent)
+        if expected == "lost" and self.is_blank and sent.issued_ms < self.today().starts_ms:
+            # Not covered: counters that start from nothing start today, so what such a session watched before the reset
+            # would be counted to today. `Counting._blank` would have to begin with the day of the session.
+            self._stops(player)
+            return
+        before_ms = self._used_ms()
+        policy, allowance_ms, outcome = self.run(self._count(self.processes[process], sent))
+        assert policy.version >= self.newest_policy, "no decision by an older policy than one already used"
+        self.newest_policy = policy.version
+        is_accepted = outcome.status == Status.OK
+        if expected == "over":
+            assert not is_accepted or is_end
+            self._stops(player)
+            self.unbroken = None
+            return
+        assert is_accepted, f"a {expected} session was refused: {Status(outcome.status).name}"
+        assert outcome.day == self.days[-1], "every instant in its viewing day"
+        self.turn += 1
+        self.watching.beat(sent, session_id=outcome.session_id, is_exempt=policy.educational_exempt)
+        self.watching.day_number = outcome.day_number
+        self.is_blank = False
+        self._is_nothing_lost(sent, outcome, is_exempt=policy.educational_exempt)
+        if allowance_ms != UNLIMITED:
+            used_before_ms = before_ms.get(outcome.day_number, 0)
+            assert outcome.used_ms <= max(allowance_ms, used_before_ms), "used never passes the allowance"
+        if outcome.session_id != player.session_id and not is_answer_lost:
+            if player.present_since_ms is None:
+                player.present_since_ms = self.at_ms
+            player.session_id, player.watched_ms = outcome.session_id, 0
+            player.issued_ms = IDS.issued_ms(CHILD, outcome.session_id) or 0
+
+    async def _count(self, process: Process, sent: Sent) -> tuple[Policy, int, Outcome]:
+        process.counters.at_ms = process.shared._at_ms = self.at_ms
+        known = await process.policies.get(CHILD)
+        assert known is not None
+        beat = Beat(
+            session_id=sent.session_id or "",
+            new_session_id="" if sent.session_id else process.counting.issue(CHILD, self.at_ms),
+            proof_ms=0,
+            title_id=sent.title,
+            is_educational=int(sent.title in EDUCATIONAL),
+            is_exempt=int(known.policy.educational_exempt),
+            is_paused=int(sent.is_paused and not sent.is_end),
+            is_end=int(sent.is_end),
+            watched_ms=NO_CLAIM if sent.claim_ms is None else sent.claim_ms,
+            device_id=sent.device,
+            device_type="tv",
+            policy_version=known.policy.version,
+            days=known.days,
+        )
+        known, terms, outcome = await process.counting.count(CHILD, known, beat)
+        return known.policy, terms.allowance_ms, outcome
+
+    def _used_ms(self) -> dict[int, int]:
+        counters = self.processes[0].counters
+        counters.at_ms = self.at_ms
+        [(_, live)] = self.run(counters.read([CHILD]))
+        flushed = {day: used for day, (used, _, _) in self.ledger.sums_ms(CHILD).items()}
+        return flushed if live is None else flushed | {live.day_number: live.used_ms}
+
+    def _stops(self, player: Player) -> None:
+        if player.present_since_ms is not None:
+            self.present.append((player.present_since_ms, self.at_ms))
+        player.session_id, player.present_since_ms = None, None
+
+    def _is_durable(self, reading: Reading) -> None:
+        """What was read is written: newer wins, so an older reading changes nothing."""
+        if reading.turn >= self.durable.turn:
+            self.durable = reading
+
+    def _falls_back_to(self, known: Reading) -> None:
+        if self.unbroken is None and not self.is_cold:
+            self.unbroken = self.watching
+        self.watching = known.watching.copy()
+        self.is_cold = True
+        self.past = None
+        # A flush that read before a loss and writes after the first beat since would tell of another past.
+        self.readings.clear()
+
+    def _forgets_previous(self) -> None:
+        """The ledger does not tell which session the running one came from.
+
+        A change of title whose answer was lost cannot be told from a session that is over.
+        """
+        if self.watching.session is not None:
+            self.watching.session.retitled_from = None
+
+    def _wakes(self) -> None:
+        """Counters come back from the ledger, which looks back three days for a balance and for a session."""
+        is_from_ledger = self.restored_ms is None
+        self.is_cold, self.restored_ms = False, None
+        session, number = self.watching.session, self.watching.day_number
+        since_ms = self.at_ms - 3 * DAY_MS
+        starts_ms = max((day.starts_ms for day in self.days if day.number == number), default=0)
+        self.is_blank = is_from_ledger and number < since_ms // DAY_MS
+        is_forgotten = is_from_ledger and session is not None and max(session.started_ms, starts_ms) < since_ms
+        if self.is_blank or is_forgotten:
+            self.watching.session = None
+
+    def _is_nothing_lost(self, sent: Sent, outcome: Outcome, *, is_exempt: bool) -> None:
+        """The first beat after a loss brings everything back.
+
+        It does so if it goes on with the session that ran when the ledger last heard, comes within five minutes of what
+        that knew, and no pause ended in between.
+        """
+        unbroken, self.unbroken = self.unbroken, None
+        known = self.durable.watching.session
+        if unbroken is None or unbroken.session is None or known is None or known.id != unbroken.session.id:
+            return
+        if sent.session_id != known.id or known.paused_ms is not None or self.at_ms - known.last_ms > 5 * MINUTE_MS:
+            return
+        if unbroken.means(sent) == "running":
+            unbroken.beat(sent, session_id=outcome.session_id, is_exempt=is_exempt)
+            bounds = self._bounds()
+            totals = [{day: sum(both) for day, both in w.sums_ms(bounds).items()} for w in (unbroken, self.watching)]
+            assert totals[0] == totals[1], "nothing is lost"
+
+    def _bounds(self) -> list[tuple[int, int, int]]:
+        return [(day.number, day.starts_ms, day.ends_ms) for day in self.days]
+
+    def _compare(self) -> None:
+        counted = self.ledger.sums_ms(CHILD)
+        deducted_and_exempt = {day: (used + over, exempt) for day, (used, exempt, over) in counted.items()}
+        nothing = dict.fromkeys(counted, (0, 0))
+        assert deducted_and_exempt == nothing | self.watching.sums_ms(self._bounds())
+        present = self.present + [
+            (player.present_since_ms, self.at_ms)
+            for player in self.players.values()
+            if player.present_since_ms is not None
+        ]
+        for number, starts_ms, ends_ms in self._bounds():
+            assert sum(counted.get(number, ())) <= measure_ms(present, starts_ms=starts_ms, ends_ms=ends_ms)
+
+
+def _claim_ms(player: Player, claim: str) -> int | None:
+    claims = {"honest": player.watched_ms, "boasting": 10**10, "falling": player.watched_ms // 2}
+    return claims.get(claim)
+
+
+def live_through(redis: Any, loop: asyncio.AbstractEventLoop, *, examples: int, steps: int) -> None:
+    machine = type("Household", (Home,), {"redis": redis, "loop": loop})
+    run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=steps))
+
+
+@contextmanager
+def a_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    try:
+        yield loop
+    finally:
+        loop.close()
+
+
+def test_a_household_in_memory() -> None:
+    with a_loop() as loop:
+        redis = fake_redis()
+        live_through(redis, loop, examples=60, steps=40)
+        loop.run_until_complete(redis.aclose())
+
+
+def test_a_household_on_valkey(valkey: Valkey) -> None:
+    with a_loop() as loop:
+        redis = create_client(valkey.url, timeout_seconds=5, connections=4)
+        live_through(redis, loop, examples=15, steps=40)
+        loop.run_until_complete(redis.aclose())

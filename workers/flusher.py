@@ -1,0 +1,113 @@
+"""The worker process: flushes on a schedule, sweeps policies, keeps partitions ahead.
+
+At SIGTERM it lets the running work end, writes everything that is left, frees the lock and goes.
+"""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable
+
+import structlog
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from app import metrics
+from app.errors import CountersUnavailable, DatabaseUnavailable
+from app.logs import configure_logs
+from app.settings import Settings, load_settings
+from app.wiring import WorkerServices, open_worker
+
+log = structlog.get_logger(__name__)
+_PARTITION_HOURS = 6
+_REPORT_MINUTES = 20
+
+
+class Worker:
+    """The jobs of the worker, each running at most once at a time."""
+
+    def __init__(self, services: WorkerServices) -> None:
+        self._services = services
+        self._busy = asyncio.Lock()
+
+    async def flush(self) -> None:
+        """One cycle, and what is left after it in the metrics."""
+        async with self._busy:
+            await self._attempt(self._flush_once)
+
+    async def sweep(self) -> None:
+        """Put recently changed policies into Redis once more: a crash after their commit may have kept them out."""
+        await self._attempt(self._services.sweep)
+
+    async def partition(self) -> None:
+        await self._attempt(self._services.make_partitions)
+
+    async def prepare(self) -> None:
+        """Prepare the weekly reports that are due."""
+        await self._attempt(self._services.prepare_reports)
+
+    async def drain(self) -> None:
+        """Write everything, again and again until nothing is left; the caller bounds the time."""
+        async with self._busy:
+            while not (await self._services.flusher.backlog()).is_empty:
+                flushed = await self._services.flusher.drain()
+                if not flushed.was_ours:
+                    return
+
+    async def _flush_once(self) -> None:
+        flushed = await self._services.flusher.cycle()
+        metrics.FLUSHED.inc(flushed.entries)
+        metrics.PARKED.inc(flushed.parked)
+        if flushed.was_ours:
+            backlog = await self._services.flusher.backlog()
+            metrics.FLUSH_LAG.set(backlog.lag_seconds)
+            metrics.BACKLOG.labels("children").set(backlog.children)
+            metrics.BACKLOG.labels("closed").set(backlog.closed)
+
+    async def _attempt(self, job: Callable[[], Awaitable[object]]) -> None:
+        """A server that is away is no reason to stop: nothing was lost, and the next run goes on."""
+        try:
+            await job()
+        except (CountersUnavailable, DatabaseUnavailable) as error:
+            metrics.FLUSH_FAILURES.inc()
+            log.warning("job_postponed", job=job.__name__, reason=error.code)
+
+
+async def run(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with open_worker(settings) as services:
+        worker = Worker(services)
+        await worker.partition()
+        scheduler = AsyncIOScheduler(
+            timezone="UTC", job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
+        )
+        scheduler.add_job(worker.flush, "interval", seconds=settings.flush_cycle_seconds)
+        scheduler.add_job(worker.sweep, "interval", seconds=settings.policy_sweep_seconds)
+        scheduler.add_job(worker.partition, "interval", hours=_PARTITION_HOURS)
+        scheduler.add_job(worker.prepare, "interval", minutes=_REPORT_MINUTES)
+        scheduler.start()
+        log.info("worker_ready")
+        await stop.wait()
+        # The scheduler would cancel a running job; pausing lets it end, and draining waits for it.
+        scheduler.pause()
+        try:
+            async with asyncio.timeout(settings.drain_seconds):
+                await worker.drain()
+            log.info("worker_drained")
+        except (TimeoutError, CountersUnavailable, DatabaseUnavailable) as error:
+            log.warning("worker_left_unflushed", reason=type(error).__name__)
+        scheduler.shutdown(wait=False)
+
+
+def main() -> None:
+    settings = load_settings()
+    configure_logs(settings.log_level)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(run(settings))
+
+
+if __name__ == "__main__":
+    main()

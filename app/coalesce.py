@@ -7,10 +7,12 @@ batches grow exactly as far as the load demands.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from functools import partial
+from typing import Generic, TypeAlias, TypeVar, cast
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+Deliver: TypeAlias = Callable[[Answer | None, BaseException | None], None]
 
 
 class Overloaded(Exception):
@@ -39,24 +41,30 @@ class Coalescer(Generic[Item, Answer]):
         self._max_batch = max_batch
         self._max_in_flight = max_in_flight
         self._max_waiting = max_waiting
-        self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
+        self._waiting: deque[tuple[Item, Deliver[Answer]]] = deque()
         self._in_flight: set[asyncio.Task[None]] = set()
         self._is_scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def submit(self, item: Item) -> "asyncio.Future[Answer]":
         """Queue an item; the future yields its answer. A caller that gives up leaves the batch undisturbed."""
+        future: asyncio.Future[Answer] = self._running_loop().create_future()
+        self.enqueue(item, partial(_settle, future))
+        return future
+
+    def enqueue(self, item: Item, deliver: Deliver[Answer]) -> None:
+        """Queue an item whose answer, or error, is handed to ``deliver``, which raises nothing."""
         if len(self._waiting) >= self._max_waiting:
             raise Overloaded
-        loop = self._loop
-        if loop is None:
-            loop = self._loop = asyncio.get_running_loop()  # asks the kernel for the process id: not once per item
-        future: asyncio.Future[Answer] = loop.create_future()
-        self._waiting.append((item, future))
+        self._waiting.append((item, deliver))
         if not self._is_scheduled and len(self._in_flight) < self._max_in_flight:
             self._is_scheduled = True
-            loop.call_soon(self._dispatch)
-        return future
+            self._running_loop().call_soon(self._dispatch)
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()  # asks the kernel for the process id: not once per item
+        return self._loop
 
     async def drain(self) -> None:
         """Wait until nothing is queued or in flight."""
@@ -80,15 +88,22 @@ class Coalescer(Generic[Item, Answer]):
             self._is_scheduled = True
             asyncio.get_running_loop().call_soon(self._dispatch)
 
-    async def _run(self, batch: Sequence[tuple[Item, "asyncio.Future[Answer]"]]) -> None:
+    async def _run(self, batch: Sequence[tuple[Item, Deliver[Answer]]]) -> None:
         try:
             answers = await self._call([item for item, _ in batch])
         except BaseException as error:  # noqa: BLE001  every waiter is told; none is left hanging
             failure = RuntimeError("the batch was cancelled") if isinstance(error, asyncio.CancelledError) else error
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(failure)
+            for _, deliver in batch:
+                deliver(None, failure)
             return
-        for (_, future), answer in zip(batch, answers, strict=True):
-            if not future.done():
-                future.set_result(answer)
+        for (_, deliver), answer in zip(batch, answers, strict=True):
+            deliver(answer, None)
+
+
+def _settle(future: "asyncio.Future[Answer]", answer: Answer | None, error: BaseException | None) -> None:
+    if future.done():
+        return  # whoever waited gave up
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(cast("Answer", answer))

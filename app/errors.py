@@ -72,10 +72,19 @@ class TooLarge(HourglassError):
         super().__init__(detail, headers={"Connection": "close"})  # what still arrives is not read
 
 
+class HeadTooLarge(HourglassError):
+    status = 431
+    code = "head_too_large"
+    title = "The head of the request is too large."
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Connection": "close"})
+
+
 class BodyTimeout(HourglassError):
     status = 408
     code = "body_timeout"
-    title = "The request body did not arrive in time."
+    title = "The request did not arrive in time."
 
     def __init__(self, detail: str | None = None) -> None:
         super().__init__(detail, headers={"Connection": "close"})  # what still arrives is not read

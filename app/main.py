@@ -18,6 +18,7 @@ from app.parents.router import router as parents_router
 from app.reports.router import router as reports_router
 from app.requests import Receive
 from app.settings import Settings, load_settings
+from app.viewing.endpoint import HeartbeatEndpoint
 from app.viewing.router import router as viewing_router
 from app.wiring import open_services
 
@@ -48,6 +49,13 @@ class Front:
         self._api = api
         self._fast: problems.App = self._beat if cors is None else CORSMiddleware(self._beat, **cors)
         self.state = api.state
+
+    heartbeat_path = HEARTBEAT_PATH.encode()
+
+    def heartbeats_at_once(self) -> HeartbeatEndpoint:
+        """Who answers the heartbeats that arrive at `heartbeat_path`, for a server with a short way to it."""
+        endpoint: HeartbeatEndpoint = self._api.state.services.viewing.heartbeat
+        return endpoint
 
     def lifespan(self) -> AbstractAsyncContextManager[object]:
         """Open and close the application outside a server, for tests."""

@@ -12,6 +12,7 @@ import uvicorn
 
 from app.cli.address import base_url, reserve, shared
 from app.cli.processes import Child, Family, Signals, bury_metrics
+from app.connections import Connection, Deadlines
 from app.settings import Settings, environment
 
 if TYPE_CHECKING:
@@ -22,11 +23,22 @@ KEEP_ALIVE_SECONDS = 75
 
 
 class DrainingServer(uvicorn.Server):
-    """Tells the application when the end begins, so that endless answers (event streams) finish."""
+    """Closes connections on which nothing moves, and tells the application when the end begins, so that endless
+    answers (event streams) finish.
+    """
 
-    def __init__(self, app: "Front", config: uvicorn.Config) -> None:
+    def __init__(self, app: "Front", config: uvicorn.Config, *, arrival_seconds: float) -> None:
         super().__init__(config)
         self._app = app
+        self._deadlines = Deadlines(
+            self.server_state.connections,
+            keep_alive_seconds=config.timeout_keep_alive,
+            arrival_seconds=arrival_seconds,
+        )
+
+    async def on_tick(self, counter: int) -> bool:
+        self._deadlines.tick(time.monotonic())
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         draining = getattr(self._app.state, "draining", None)
@@ -47,7 +59,7 @@ def serve(settings: Settings) -> None:
     config = uvicorn.Config(
         app,
         loop="uvloop",  # on asyncio's own loop several processes lose TCP_NODELAY: 44 ms a request
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -59,7 +71,7 @@ def serve(settings: Settings) -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(settings.drain_seconds),
     )
-    DrainingServer(app, config).run(sockets=[listener])
+    DrainingServer(app, config, arrival_seconds=settings.body_timeout_seconds).run(sockets=[listener])
 
 
 def _allow_many_connections() -> None:

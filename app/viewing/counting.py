@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import msgspec
 
-from app.coalesce import Coalescer, Overloaded
+from app.coalesce import Coalescer, Deliver, Overloaded
 from app.domain.accounting import Beat, Live, Outcome, Status, cold
 from app.domain.ids import SessionIds
 from app.domain.policy import DayTerms
@@ -59,6 +59,13 @@ class Counting:
         """
         try:
             return self._record.submit((profile_id, beat))
+        except Overloaded as error:
+            raise CountersUnavailable from error
+
+    def enqueue(self, profile_id: str, beat: Beat, deliver: Deliver[Outcome]) -> None:
+        """As ``submit``, for callers that do not wait: the outcome, or the error, is handed to ``deliver``."""
+        try:
+            self._record.enqueue((profile_id, beat), deliver)
         except Overloaded as error:
             raise CountersUnavailable from error
 

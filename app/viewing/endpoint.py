@@ -1,16 +1,19 @@
 """The hot path as a plain ASGI callable, beside FastAPI: no routing, no models, no dependency graph per heartbeat."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 import structlog
 
 from app.auth.tokens import Principal, Role
+from app.domain.accounting import Outcome
 from app.errors import Forbidden, HourglassError, InvalidInput, Malformed, Unauthenticated, Unexpected
 from app.requests import ClientGone, Receive, read_body, unacceptable_text
 from app.viewing.schemas import MAX_BATCH, BatchRequest, HeartbeatRequest
-from app.viewing.service import ViewingService
+from app.viewing.service import Ready, ViewingService
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
@@ -22,7 +25,7 @@ _decode_beat = msgspec.json.Decoder(HeartbeatRequest).decode
 _decode_batch = msgspec.json.Decoder(BatchRequest).decode
 _NDJSON = b"application/x-ndjson"
 _encode = msgspec.json.Encoder().encode
-_HEADERS = (
+SUCCESS_HEADERS = (
     (b"content-type", b"application/json"),
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
@@ -34,6 +37,14 @@ class PrincipalReader(Protocol):
     def principal_of(self, authorization: bytes) -> Principal:
         """Whom a header speaks for. Raises Unauthenticated."""
         ...
+
+
+class Reply(Protocol):
+    """Where one answer goes. The client may be gone by then."""
+
+    def answer(self, body: bytes) -> None: ...
+
+    def refuse(self, error: HourglassError) -> None: ...
 
 
 class HeartbeatEndpoint:
@@ -54,37 +65,76 @@ class HeartbeatEndpoint:
     ) -> None:
         self._service = service
         self._tokens = tokens
-        self._body_limit_bytes = body_limit_bytes
+        self.body_limit_bytes = body_limit_bytes
         self._body_timeout_seconds = body_timeout_seconds
+        self._answering: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         try:
             principal = self._authenticate(scope)
             body = await read_body(
-                receive, limit_bytes=self._body_limit_bytes, timeout_seconds=self._body_timeout_seconds
+                receive, limit_bytes=self.body_limit_bytes, timeout_seconds=self._body_timeout_seconds
             )
             answer = await self._answer(principal, body, scope)
-        except HourglassError as error:
-            await _refuse(send, error)
         except ClientGone:
             return
-        except Exception as error:
-            log.exception("heartbeat_failed", exc_info=error)
-            await _refuse(send, Unexpected())
+        except Exception as error:  # noqa: BLE001  named below
+            await _refuse(send, _refusal_of(error))
         else:
             body = _encode(answer)
-            headers = [*_HEADERS, (b"content-length", b"%d" % len(body))]
+            headers = [*SUCCESS_HEADERS, (b"content-length", b"%d" % len(body))]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": body})
 
+    def begin(self, authorization: bytes | None, body: bytes, reply: Reply) -> None:
+        """Answer a beat that has arrived whole, through ``reply``: without a task where only the counters are asked."""
+        try:
+            principal = self._principal(authorization)
+            request = decode_beat(body)
+            ready = self._service.ready(principal, request)
+            if ready is not None:
+                self._service.count(ready, partial(self._conclude, reply, ready))
+            else:
+                self._go_on(self._service.beat(principal, request), reply)
+        except Exception as error:  # noqa: BLE001  named below
+            reply.refuse(_refusal_of(error))
+
+    def _conclude(self, reply: Reply, ready: Ready, outcome: Outcome | None, error: BaseException | None) -> None:
+        """Answer a beat that was counted, or could not be."""
+        try:
+            if outcome is None:
+                raise error or Unexpected()
+            answer = self._service.answer_at_once(ready, outcome)
+            if answer is not None:
+                reply.answer(_encode(answer))
+            else:
+                self._go_on(self._service.conclude(ready, outcome), reply)
+        except Exception as failure:  # noqa: BLE001  likewise
+            reply.refuse(_refusal_of(failure))
+
+    def _go_on(self, answering: Coroutine[Any, Any, object], reply: Reply) -> None:
+        """Answer with what a coroutine will return."""
+
+        async def answered() -> None:
+            try:
+                reply.answer(_encode(await answering))
+            except Exception as error:  # noqa: BLE001  likewise
+                reply.refuse(_refusal_of(error))
+
+        task = asyncio.get_running_loop().create_task(answered())
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+
     def _authenticate(self, scope: MutableMapping[str, Any]) -> Principal:
-        for name, value in scope["headers"]:
-            if name == b"authorization":
-                principal = self._tokens.principal_of(value)
-                if principal.role not in self.callers:
-                    raise Forbidden
-                return principal
-        raise Unauthenticated
+        return self._principal(next((value for name, value in scope["headers"] if name == b"authorization"), None))
+
+    def _principal(self, authorization: bytes | None) -> Principal:
+        if authorization is None:
+            raise Unauthenticated
+        principal = self._tokens.principal_of(authorization)
+        if principal.role not in self.callers:
+            raise Forbidden
+        return principal
 
     def _answer(self, principal: Principal, body: bytes, scope: MutableMapping[str, Any]) -> Awaitable[object]:  # noqa: ARG002
         return self._service.beat(principal, decode_beat(body))
@@ -158,9 +208,23 @@ def invalid(error: msgspec.ValidationError) -> InvalidInput:
     return InvalidInput(errors=[{"pointer": pointer, "detail": detail}])
 
 
-async def _refuse(send: Send, error: HourglassError) -> None:
+def _refusal_of(error: Exception) -> HourglassError:
+    """What a client is told of a failure; the log has what nobody foresaw."""
+    if isinstance(error, HourglassError):
+        return error
+    log.error("heartbeat_failed", exc_info=error)
+    return Unexpected()
+
+
+def problem_of(error: HourglassError) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Headers and body of a refusal."""
     body = _encode(error.problem())
-    headers = [_PROBLEM, *_HEADERS[1:], (b"content-length", b"%d" % len(body))]
+    headers = [_PROBLEM, *SUCCESS_HEADERS[1:], (b"content-length", b"%d" % len(body))]
     headers += [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
+    return headers, body
+
+
+async def _refuse(send: Send, error: HourglassError) -> None:
+    headers, body = problem_of(error)
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

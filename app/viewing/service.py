@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from app.auth.tokens import Principal, Role
 from app.cache import TimedCache
 from app.clock import Clock
+from app.coalesce import Deliver
 from app.domain.accounting import NO_CLAIM, Beat, Outcome, Status
 from app.domain.enforcement import BLOCKED, Decision, decide
 from app.domain.ids import SessionIds
@@ -56,10 +57,11 @@ class Pace:
     weekend_days: Collection[int]
 
 
-@dataclass(frozen=True, slots=True)
-class _Ready:
+@dataclass(slots=True)
+class Ready:
     """A beat with all that deciding on it needs."""
 
+    profile_id: str
     known: KnownPolicy
     beat: Beat
     is_educational: bool
@@ -98,26 +100,58 @@ class ViewingService:
             ProfileAccessDenied, TitleUnknown, SessionSuperseded, SessionEnded: as the contract says.
             CountersUnavailable, DatabaseUnavailable: nothing was counted; the next beat credits the gap.
         """
+        ready = self.ready(principal, request)
+        if ready is None:
+            known, is_educational = await self._find(request)
+            _require_access(principal, known)
+            if not known.policy.is_kids:
+                return self._adult(request, is_educational=is_educational)
+            ready = self._made_ready(known, request, is_educational=is_educational)
+        return await self.conclude(ready, await self._counting.submit(ready.profile_id, ready.beat))
+
+    def ready(self, principal: Principal, request: HeartbeatRequest) -> Ready | None:
+        """A child's beat whose policy and title are remembered; None for any other, for which ``beat`` is there."""
         known = self._policies.peek(request.profile_id)
         is_educational = self._titles.peek(request.title_id)
-        if known is None or is_educational is None:
-            known, is_educational = await self._find(request)
-        _require_access(principal, known)
-        if not known.policy.is_kids:
-            return self._adult(request, is_educational=is_educational)
-        beat = self._beat_of(known, request, is_educational=is_educational)
-        terms = beat.days[-1]
-        outcome = await self._counting.submit(request.profile_id, beat)
+        if known is None or is_educational is None or not known.policy.is_kids or not _may_access(principal, known):
+            return None
+        return self._made_ready(known, request, is_educational=is_educational)
+
+    def count(self, ready: Ready, deliver: Deliver[Outcome]) -> None:
+        """Hand a beat to the next call. Its outcome is for ``answer_at_once``, or for ``conclude``.
+
+        Raises:
+            CountersUnavailable: too many beats wait already.
+        """
+        self._counting.enqueue(ready.profile_id, ready.beat, deliver)
+
+    def answer_at_once(self, ready: Ready, outcome: Outcome) -> HeartbeatAnswer | None:
+        """The answer to a beat that was counted, of which nobody else need hear; None for any other."""
+        if outcome.status != Status.OK:
+            return None
+        known, terms = ready.known, ready.beat.days[-1]
+        self._policies.confirm(known)
+        decision = self._decision_on(known, terms, outcome, is_educational=ready.is_educational)
+        if _is_news(outcome, decision):
+            return None
+        return heartbeat_answer(known, terms, outcome, decision, is_educational=ready.is_educational)
+
+    async def conclude(self, ready: Ready, outcome: Outcome) -> HeartbeatAnswer:
+        """The answer to a beat whatever came of it, when what the counters ask for was supplied.
+
+        Raises: as ``beat`` does.
+        """
+        known, terms, profile_id = ready.known, ready.beat.days[-1], ready.profile_id
         if outcome.status == Status.OK:
             self._policies.confirm(known)
         else:
-            known, terms, outcome = await self._counting.settle(request.profile_id, known, beat, outcome)
+            known, terms, outcome = await self._counting.settle(profile_id, known, ready.beat, outcome)
             if outcome.status != Status.OK:
                 raise _refusal(outcome)
-        decision = self._decision_on(known, terms, outcome, is_educational=is_educational)
+        decision = self._decision_on(known, terms, outcome, is_educational=ready.is_educational)
         if _is_news(outcome, decision):
-            await self._tell(request.profile_id, outcome, decision)
-        return heartbeat_answer(known, terms, outcome, decision, is_educational=is_educational)
+            await self._tell(profile_id, outcome, decision)
+        return heartbeat_answer(known, terms, outcome, decision, is_educational=ready.is_educational)
 
     async def beats(
         self, principal: Principal, requests: Sequence[HeartbeatRequest]
@@ -127,7 +161,7 @@ class ViewingService:
         Raises:
             CountersUnavailable: nothing was counted.
         """
-        ready = [self._ready(principal, request) for request in requests]
+        ready = [self.ready(principal, request) for request in requests]
         batch = [
             (request.profile_id, prepared.beat)
             for request, prepared in zip(requests, ready, strict=True)
@@ -142,7 +176,7 @@ class ViewingService:
             elif outcome.status in REFUSED:
                 answers.append(_refusal(outcome))
             else:
-                answers.append(await self._conclude(prepared, outcome))
+                answers.append(await self.conclude(prepared, outcome))
         return [
             answer if answer is not None else await self._beat_or_refusal(principal, request)
             for answer, request in zip(answers, requests, strict=True)
@@ -232,13 +266,9 @@ class ViewingService:
             raise TitleUnknown
         return known, bool(is_educational)
 
-    def _ready(self, principal: Principal, request: HeartbeatRequest) -> _Ready | None:
-        """A child's beat whose policy and title are remembered; None for any other."""
-        known = self._policies.peek(request.profile_id)
-        is_educational = self._titles.peek(request.title_id)
-        if known is None or is_educational is None or not known.policy.is_kids or not _may_access(principal, known):
-            return None
-        return _Ready(known, self._beat_of(known, request, is_educational=is_educational), is_educational)
+    def _made_ready(self, known: KnownPolicy, request: HeartbeatRequest, *, is_educational: bool) -> Ready:
+        beat = self._beat_of(known, request, is_educational=is_educational)
+        return Ready(request.profile_id, known, beat, is_educational)
 
     def _beat_of(self, known: KnownPolicy, request: HeartbeatRequest, *, is_educational: bool) -> Beat:
         policy = known.policy
@@ -283,14 +313,6 @@ class ViewingService:
         raise ProfileAccessDenied
 
     # --- what comes of it
-
-    async def _conclude(self, ready: _Ready, outcome: Outcome) -> HeartbeatAnswer:
-        known, terms = ready.known, ready.beat.days[-1]
-        self._policies.confirm(known)
-        decision = self._decision_on(known, terms, outcome, is_educational=ready.is_educational)
-        if _is_news(outcome, decision):
-            await self._tell(known.policy.profile_id, outcome, decision)
-        return heartbeat_answer(known, terms, outcome, decision, is_educational=ready.is_educational)
 
     def _decision_on(self, known: KnownPolicy, terms: DayTerms, outcome: Outcome, *, is_educational: bool) -> Decision:
         is_exempt = is_educational and known.policy.educational_exempt

@@ -1,12 +1,12 @@
 """Connections as the server keeps them: with deadlines, and with a short way for heartbeats.
 
 The server's own protocol makes a scope, a task, an event and two writes for each request, and a timer for each pause
-between two; a heartbeat needs none of these. One that has arrived whole is handed to its endpoint, and its answer is one
-write. Anything else (other routes, pipelined requests, pages of other origins, clients that wait to be told to go on)
-goes the server's own way.
+between two; a heartbeat needs none of these. One that has arrived whole is handed to its endpoint, and its answer is
+one write. Anything else (other routes, pipelined requests, pages of other origins, clients that wait to be told to go
+on) goes the server's own way.
 
-A connection on which nothing moves is closed: between two requests after the keep-alive time; in the head of a request,
-or in the body of a heartbeat, after the time in which it must arrive. Other bodies are watched by those who read them.
+A connection on which nothing moves is closed: between requests after the keep-alive time; in the head of a request, or
+in the body of a heartbeat, after the time in which it must arrive. Other bodies are watched by those who read them.
 """
 
 import asyncio
@@ -99,7 +99,7 @@ class Connection(HttpToolsProtocol):
         self._endpoint: HeartbeatEndpoint = config.app.heartbeats_at_once()  # type: ignore[union-attr]
         self._beat: _Beat | None = None
         self._waits_since: float | None = None
-        self._is_idle = False
+        self._is_idle = True
         self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -156,7 +156,7 @@ class Connection(HttpToolsProtocol):
         """The heartbeat that begins with this head; None when it must go the server's own way."""
         if self.url != self._path or self.parser.get_method() != b"POST" or self.expect_100_continue:
             return None
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._is_answering():
             return None
         authorization = None
         for name, value in self.headers:
@@ -166,6 +166,10 @@ class Connection(HttpToolsProtocol):
                 return None
         keeps = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
         return _Beat(self, authorization=authorization, keep_alive=keeps)
+
+    def _is_answering(self) -> bool:
+        cycle: Any = self.cycle  # None before the first request, whatever its type says
+        return cycle is not None and not cycle.response_complete
 
     # --- deadlines
 
@@ -195,8 +199,7 @@ class Connection(HttpToolsProtocol):
     def _give_up(self, error: HourglassError) -> None:
         """Refuse a request that has not arrived, unless an earlier one is still being answered."""
         self._waits_since = None
-        is_answering = self.cycle is not None and not self.cycle.response_complete and self._beat is None
-        if is_answering:
+        if self._is_answering() and self._beat is None:
             self.transport.close()
         else:
             (self._beat or _Beat(self, authorization=None, keep_alive=False)).refuse(error)
@@ -227,6 +230,4 @@ class Deadlines:
             self._waiting, self._share = iter(present), len(present) // _TICKS_A_ROUND + 1
         self._ticks += 1
         for connection in islice(self._waiting, self._share):
-            connection.close_if_late(
-                keep_alive_seconds=self._keep_alive_seconds, arrival_seconds=self._arrival_seconds
-            )
+            connection.close_if_late(keep_alive_seconds=self._keep_alive_seconds, arrival_seconds=self._arrival_seconds)

@@ -1,6 +1,7 @@
 """API processes: one that answers, or several that share a port."""
 
 import contextlib
+import gc
 import resource
 import signal
 import socket
@@ -12,7 +13,6 @@ import uvicorn
 
 from app.cli.address import base_url, reserve, shared
 from app.cli.processes import Child, Family, Signals, bury_metrics
-from app.connections import Connection, Deadlines
 from app.settings import Settings, environment
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than proxies keep theirs, so that none sends a request into a connection just being closed."""
+
+GC_THRESHOLDS = (20_000, 20, 100)
+"""Hardly anything that a beat makes is part of a cycle: looking through the young ones so often finds nothing."""
 
 
 class DrainingServer(uvicorn.Server):
@@ -30,11 +33,19 @@ class DrainingServer(uvicorn.Server):
     def __init__(self, app: "Front", config: uvicorn.Config, *, arrival_seconds: float) -> None:
         super().__init__(config)
         self._app = app
+        from app.connections import Deadlines  # noqa: PLC0415  only now: the supervising process does without it
+
         self._deadlines = Deadlines(
             self.server_state.connections,
             keep_alive_seconds=config.timeout_keep_alive,
             arrival_seconds=arrival_seconds,
         )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()  # what is here now stays: nobody need look through it again
+        gc.set_threshold(*GC_THRESHOLDS)
 
     async def on_tick(self, counter: int) -> bool:
         self._deadlines.tick(time.monotonic())
@@ -53,7 +64,8 @@ def serve(settings: Settings) -> None:
         signal.signal(number, lambda _number, _frame: sys.exit(0))
     _allow_many_connections()
     listener = shared(settings.host, settings.port)
-    from app.main import create_app  # noqa: PLC0415  only now: the supervising process does without it
+    from app.connections import Connection  # noqa: PLC0415  likewise
+    from app.main import create_app  # noqa: PLC0415  likewise
 
     app = create_app(settings)
     config = uvicorn.Config(

@@ -37,7 +37,9 @@ SETTINGS = {
     "max_connections": "200",
     "shared_buffers": "256MB",
     "synchronous_commit": "on",
-    "max_wal_size": "2GB",
+    "max_wal_size": "4GB",
+    "wal_compression": "pglz",  # after a checkpoint each page goes whole into the log once more
+    "checkpoint_timeout": "15min",
     "checkpoint_completion_target": "0.9",
     "jit": "off",  # costs more than our short statements take
     "timezone": "UTC",

@@ -101,9 +101,10 @@ class HeartbeatEndpoint:
 
     def _conclude(self, reply: Reply, ready: Ready, outcome: Outcome | None, error: BaseException | None) -> None:
         """Answer a beat that was counted, or could not be."""
+        if outcome is None:
+            reply.refuse(_refusal_of(error))
+            return
         try:
-            if outcome is None:
-                raise error or Unexpected()
             answer = self._service.answer_at_once(ready, outcome)
             if answer is not None:
                 reply.answer(_encode(answer))
@@ -208,7 +209,7 @@ def invalid(error: msgspec.ValidationError) -> InvalidInput:
     return InvalidInput(errors=[{"pointer": pointer, "detail": detail}])
 
 
-def _refusal_of(error: Exception) -> HourglassError:
+def _refusal_of(error: BaseException | None) -> HourglassError:
     """What a client is told of a failure; the log has what nobody foresaw."""
     if isinstance(error, HourglassError):
         return error

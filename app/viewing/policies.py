@@ -108,12 +108,17 @@ class PolicyCache:
         self._clock = clock
         self._jitter = jitter
         self._known: dict[str, KnownPolicy] = {}
+        self._latest_of: dict[str, str] = {}
         self._floor: dict[str, int] = {}
 
     def peek(self, profile_id: str) -> KnownPolicy | None:
         """The policy while it is fresh, without waiting."""
         known = self._known.get(profile_id)
         return known if known is not None and self._clock() < known.fresh_until_ms else None
+
+    def latest_of(self, account_id: str) -> str | None:
+        """The profile of an account that was loaded last, if one is remembered: for most households the only one."""
+        return self._latest_of.get(account_id)
 
     async def reread(self, profile_id: str) -> KnownPolicy | None:
         """The policy from PostgreSQL, whatever is remembered or shared: Redis has forgotten what it knew."""
@@ -142,7 +147,7 @@ class PolicyCache:
                 raise
             return stale
         if policy is None:
-            self._known.pop(profile_id, None)
+            self.forget(profile_id)
             return None
         return self._keep(policy)
 
@@ -159,7 +164,9 @@ class PolicyCache:
             known.fresh_until_ms = min(known.fresh_until_ms, now_ms)
 
     def forget(self, profile_id: str) -> None:
-        self._known.pop(profile_id, None)
+        known = self._known.pop(profile_id, None)
+        if known is not None and self._latest_of.get(known.policy.account_id) == profile_id:
+            del self._latest_of[known.policy.account_id]
 
     async def _load(self, profile_id: str) -> Policy | None:
         """From the shared copy unless it is missing or too old; a message may raise the floor meanwhile."""
@@ -188,11 +195,11 @@ class PolicyCache:
         now_ms = self._clock()
         known = KnownPolicy(_slim(policy), now_ms + self._ttl_ms - int(self._jitter.random() * self._ttl_ms / 10))
         known.reach(None, now_ms, self._weekend_days)
-        self._known.pop(policy.profile_id, None)
+        self.forget(policy.profile_id)
         while len(self._known) >= self._size:
-            oldest = next(iter(self._known))
-            del self._known[oldest]
+            self.forget(next(iter(self._known)))
         self._known[policy.profile_id] = known
+        self._latest_of[policy.account_id] = policy.profile_id
         return known
 
     def require(self, profile_id: str, version: int) -> None:

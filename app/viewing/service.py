@@ -307,6 +307,9 @@ class ViewingService:
 
     async def _owner_of(self, principal: Principal, session_id: str) -> str:
         """The profile of this account to which a session id was issued."""
+        likely = self._policies.latest_of(principal.account_id)
+        if likely is not None and self._session_ids.issued_ms(likely, session_id) is not None:
+            return likely
         for profile_id in await self._households.get(principal.account_id):
             if self._session_ids.issued_ms(profile_id, session_id) is not None:
                 return profile_id

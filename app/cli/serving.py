@@ -26,9 +26,7 @@ GC_THRESHOLDS = (20_000, 20, 100)
 
 
 class DrainingServer(uvicorn.Server):
-    """Closes connections on which nothing moves, and tells the application when the end begins, so that endless
-    answers (event streams) finish.
-    """
+    """Closes connections on which nothing moves, and tells the application of the end, so that event streams finish."""
 
     def __init__(self, app: "Front", config: uvicorn.Config, *, arrival_seconds: float) -> None:
         super().__init__(config)

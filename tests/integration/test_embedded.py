@@ -110,7 +110,7 @@ def test_postgres_is_set_up_for_us(folder: Path) -> None:
             "server_encoding": "UTF8",
             "shared_buffers": "256MB",
             "synchronous_commit": "on",
-            "max_wal_size": "2GB",
+            "max_wal_size": "4GB",
             "checkpoint_completion_target": "0.9",
             "listen_addresses": "",
             "TimeZone": "UTC",

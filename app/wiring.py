@@ -4,6 +4,8 @@ API processes, the worker and the command line open their services here and clos
 before, nothing stays open after.
 """
 
+import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,8 +27,10 @@ from app.auth.tokens import TokenCache, Tokens
 from app.cache import TimedCache
 from app.catalogue.service import Catalogue
 from app.clock import Clock, now_ms
+from app.continuity.service import Continuity
 from app.domain.accounting import Rules
 from app.domain.ids import SessionIds
+from app.errors import CountersUnavailable
 from app.flushing.service import Flusher
 from app.parents import Parents
 from app.parents.announcements import Announcements
@@ -42,6 +46,7 @@ from app.postgres_store.grants import PostgresGrants, PostgresRequests
 from app.postgres_store.lock import AdvisoryLock
 from app.postgres_store.lockouts import PostgresLockouts
 from app.postgres_store.lookups import PostgresLookups
+from app.postgres_store.marks import PostgresMarks
 from app.postgres_store.offline import PostgresOffline
 from app.postgres_store.partitions import make_partitions
 from app.postgres_store.policies import PostgresPolicies
@@ -55,6 +60,7 @@ from app.redis_store.counters import RedisCounters
 from app.redis_store.events import RedisEvents
 from app.redis_store.invalidation import Invalidations
 from app.redis_store.keys import Keys
+from app.redis_store.marks import RedisMarks
 from app.redis_store.policies import SharedPolicies
 from app.redis_store.tries import RedisTries
 from app.redis_store.unflushed import RedisUnflushed
@@ -72,6 +78,7 @@ from app.viewing.policies import PolicyCache
 from app.viewing.service import Pace, ViewingService
 
 _SWEEP_OVERLAP_MS = 60_000
+_FOLLOW_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +151,11 @@ async def open_services(settings: Settings, *, clock: Clock = now_ms) -> AsyncIt
         identity = await _open_identity(stack, engine=engine, redis=redis, settings=settings, clock=clock)
         shared_policies = _shared_policies(redis, keys, settings, clock)
         postgres_policies = PostgresPolicies(engine, clock)
-        counters = RedisCounters(redis, keys, _rules(settings), live_ttl_seconds=settings.live_ttl_seconds)
+        continuity = _continuity(engine, redis, keys, clock)
+        await _follow(stack, continuity)
+        counters = RedisCounters(
+            redis, keys, _rules(settings), live_ttl_seconds=settings.live_ttl_seconds, continuity=continuity
+        )
         viewing = await _open_viewing(
             stack,
             counters=counters,
@@ -199,6 +210,7 @@ async def open_worker(settings: Settings, *, clock: Clock = now_ms) -> AsyncIter
             counters=RedisUnflushed(redis, keys, live_ttl_seconds=settings.live_ttl_seconds, clock=clock),
             ledger=PostgresUsage(engine, clock),
             lock=lock,
+            continuity=_continuity(engine, redis, keys, clock),
             clock=clock,
             age_ms=int(settings.flush_age_seconds * 1000),
             batch=settings.flush_batch,
@@ -344,6 +356,18 @@ async def _connect(stack: AsyncExitStack, settings: Settings) -> tuple[AsyncEngi
     if not settings.database_pgbouncer:
         await warm(engine, settings.database_pool)
     return engine, redis, Keys(settings.buckets)
+
+
+def _continuity(engine: AsyncEngine, redis: Redis, keys: Keys, clock: Clock) -> Continuity:
+    return Continuity(marks=RedisMarks(redis, keys, clock=clock), noted=PostgresMarks(engine))
+
+
+async def _follow(stack: AsyncExitStack, continuity: Continuity) -> None:
+    """Learn the marks, and keep following them for the life of the process."""
+    with contextlib.suppress(CountersUnavailable):  # each call asks again
+        await continuity.check()
+    following = asyncio.create_task(continuity.follow(every_seconds=_FOLLOW_SECONDS), name="continuity")
+    stack.callback(following.cancel)
 
 
 def _shared_policies(redis: Redis, keys: Keys, settings: Settings, clock: Clock) -> SharedPolicies:

@@ -1,17 +1,18 @@
-"""Flow 3, the flush: peek → upsert where newer → forget if unchanged.
+"""Flow 3, the flush: peek → raise the watermark → upsert where newer → forget if unchanged.
 
 A crash at any point loses nothing: what was not forgotten is written again, and writing again changes nothing. A
 second flusher is harmless for the same reason; a lock keeps it idle.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from app.clock import Clock
 from app.domain.unflushed import Backlog, RowRefused, Unflushed
-from app.flushing.ports import Ledger, SoleFlusher, UnflushedCounters
+from app.domain.watermark import Mark
+from app.flushing.ports import Continuity, Ledger, SoleFlusher, UnflushedCounters
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +40,7 @@ class Flusher:
         counters: UnflushedCounters,
         ledger: Ledger,
         lock: SoleFlusher,
+        continuity: Continuity,
         clock: Clock,
         age_ms: int,
         batch: int,
@@ -46,6 +48,7 @@ class Flusher:
         self._counters = counters
         self._ledger = ledger
         self._lock = lock
+        self._continuity = continuity
         self._clock = clock
         self._age_ms = age_ms
         self._batch = batch
@@ -61,6 +64,7 @@ class Flusher:
         """
         if not await self._lock.is_ours():
             return Flushed(was_ours=False)
+        await self._continuity.check()
         began_ms = self._clock()
         entries = parked = 0
         for bucket in range(self._counters.buckets):
@@ -69,7 +73,8 @@ class Flusher:
                     bucket, older_than_ms=self._age_ms if age_ms is None else age_ms, limit=self._batch
                 )
                 if batch:
-                    parked += await self._write(batch)
+                    marks = {bucket: await self._continuity.advance(bucket)}
+                    parked += await self._write(batch, marks)
                     await self._counters.forget(bucket, batch)
                     entries += len(batch)
                 if len(batch) < self._batch:
@@ -84,15 +89,15 @@ class Flusher:
     async def backlog(self) -> Backlog:
         return await self._counters.backlog()
 
-    async def _write(self, entries: Sequence[Unflushed]) -> int:
+    async def _write(self, entries: Sequence[Unflushed], marks: Mapping[int, Mark]) -> int:
         """Write a batch; where a row in it can never be written, halve until only that row is left, and park it."""
         try:
-            await self._ledger.upsert([(entry.profile_id, entry.live) for entry in entries])
+            await self._ledger.upsert([(entry.profile_id, entry.live) for entry in entries], marks)
         except RowRefused as error:
             if len(entries) == 1:
                 log.warning("row_parked", profile_id=entries[0].profile_id, error=str(error))
                 await self._ledger.park(entries[0], str(error), at_ms=self._clock())
                 return 1
             middle = len(entries) // 2
-            return await self._write(entries[:middle]) + await self._write(entries[middle:])
+            return await self._write(entries[:middle], marks) + await self._write(entries[middle:], marks)
         return 0

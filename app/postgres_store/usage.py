@@ -4,7 +4,7 @@ A row arrives whole, as absolute values with a version, and only newer ones are 
 the larger value wins whatever arrives. Writing a row again, late or out of order does no harm.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,8 +16,10 @@ from app.clock import Clock
 from app.domain.accounting import Live, Share
 from app.domain.policy import UNLIMITED
 from app.domain.unflushed import RowRefused, Unflushed
+from app.domain.watermark import NO_MARKS, Mark
 from app.instants import utc
 from app.postgres_store.access import connection, is_uuid, transaction
+from app.postgres_store.marks import note
 
 _RECOVERED_MS = 3 * 86_400_000
 """How far back counters are read: longer than the longest viewing day and the longest session taken up again."""
@@ -110,8 +112,8 @@ class PostgresUsage:
         self._engine = engine
         self._clock = clock
 
-    async def upsert(self, entries: Sequence[tuple[str, Live]]) -> None:
-        """Write counters, given with their profile ids, in one transaction.
+    async def upsert(self, entries: Sequence[tuple[str, Live]], marks: Mapping[int, Mark] = NO_MARKS) -> None:
+        """Write counters, given with their profile ids, and note the marks of their buckets, in one transaction.
 
         Raises:
             DatabaseUnavailable: nothing was written; try again later.
@@ -121,6 +123,7 @@ class PostgresUsage:
             async with transaction(self._engine) as database:
                 await _insert(database, _BALANCES, _balance_rows(entries))
                 await _insert(database, _SESSIONS, _session_rows(entries))
+                await note(database, marks)
         except DBAPIError as error:
             state = getattr(error.orig, "sqlstate", None)
             if state is None or str(state).startswith(_DATA_ERRORS):

@@ -10,6 +10,8 @@ key                         type    holds; life
 ``hg:{b}:dirty``            zset    profiles with unflushed counters, by the instant (ms) they first became dirty.
 ``hg:{b}:closed``           hash    finished sessions and days: ``<profile>|<session>|<day>`` → ``Live`` as it stood at
                                     the end. A field leaves only when PostgreSQL has it.
+``hg:{b}:mark``             hash    ``watermark`` and ``generation``: up to where the flush has come, and how many times
+                                    this server came back with an older state (``domain.watermark``).
 ``hg:{b}:policy:<profile>`` string  shared copy of a policy (``domain.policy.Policy``), ``shared_policy_ttl_seconds``.
 ``hg:{b}:events:<profile>`` stream  a player's events, bounded, one day.
 ``hg:{a:<account>}:``
@@ -51,6 +53,9 @@ class Keys:
 
     def closed(self, bucket: int) -> str:
         return f"hg:{{{bucket}}}:closed"
+
+    def mark(self, bucket: int) -> str:
+        return f"hg:{{{bucket}}}:mark"
 
 
 def tries(subject_id: str, kind: str) -> str:

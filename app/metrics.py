@@ -7,6 +7,7 @@ BEATS = Counter("hourglass_heartbeats", "Heartbeats handed to the counters, repe
 SCRIPT_CALLS = Counter("hourglass_record_calls", "Script calls that counted heartbeats.")
 COUNTERS_UNAVAILABLE = Counter("hourglass_counters_unavailable", "Calls that Redis did not answer in time.")
 STALE_POLICIES = Counter("hourglass_stale_policies", "Policies served past their life because loading failed.")
+BREAKER_OPENED = Counter("hourglass_redis_breaker_opened", "Times Redis stopped answering, as seen by a process.")
 REGRESSED = Counter("hourglass_redis_regressed", "Buckets in which Redis came back with an older state.")
 FLUSHED = Counter("hourglass_flushed_entries", "Entries written to PostgreSQL.")
 PARKED = Counter("hourglass_parked_rows", "Entries that PostgreSQL can never take, set aside.")

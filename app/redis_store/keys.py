@@ -18,12 +18,14 @@ key                         type    holds; life
 ``   tries:<kind>``         list    instants (ms) of the last wrong PINs or passwords, for as long as a lock may last.
 ``   unlocks``              zset    digests of the account's ``pin_token``s, by the instant (ms) they end; so long.
 ``hg:invalidate``           channel ``policy:<profile>:<version>``, ``titles``, ``device:<id>``: what processes drop.
+``hg:probe``                channel nothing, to nobody: whether the server answers.
 ==========================  ======  ===================================================================================
 """
 
 import zlib
 
 INVALIDATE = "hg:invalidate"
+PROBE = "hg:probe"
 PROFILE_ID_LENGTH = 36
 
 

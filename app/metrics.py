@@ -9,6 +9,9 @@ COUNTERS_UNAVAILABLE = Counter("hourglass_counters_unavailable", "Calls that Red
 STALE_POLICIES = Counter("hourglass_stale_policies", "Policies served past their life because loading failed.")
 BREAKER_OPENED = Counter("hourglass_redis_breaker_opened", "Times Redis stopped answering, as seen by a process.")
 REGRESSED = Counter("hourglass_redis_regressed", "Buckets in which Redis came back with an older state.")
+REDIS_CONCERNS = Gauge(
+    "hourglass_redis_concern", "What is wrong with Redis: 1 while it is.", ["concern"], multiprocess_mode="mostrecent"
+)
 FLUSHED = Counter("hourglass_flushed_entries", "Entries written to PostgreSQL.")
 PARKED = Counter("hourglass_parked_rows", "Entries that PostgreSQL can never take, set aside.")
 FLUSH_FAILURES = Counter("hourglass_flush_failures", "Flush cycles that failed and will be repeated.")

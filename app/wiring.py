@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -30,7 +31,7 @@ from app.clock import Clock, now_ms
 from app.continuity.service import Continuity
 from app.domain.accounting import Rules
 from app.domain.ids import SessionIds
-from app.errors import CountersUnavailable
+from app.errors import CountersUnavailable, DatabaseUnavailable
 from app.flushing.service import Flusher
 from app.parents import Parents
 from app.parents.announcements import Announcements
@@ -57,6 +58,7 @@ from app.postgres_store.usage import PostgresUsage
 from app.postgres_store.weekly_reports import PostgresWeeklyReports
 from app.redis_store.client import create_client
 from app.redis_store.counters import RedisCounters
+from app.redis_store.durability import Concern, Durability
 from app.redis_store.events import RedisEvents
 from app.redis_store.invalidation import Invalidations
 from app.redis_store.keys import Keys
@@ -79,6 +81,9 @@ from app.viewing.service import Pace, ViewingService
 
 _SWEEP_OVERLAP_MS = 60_000
 _FOLLOW_SECONDS = 1.0
+_DURABILITY_SECONDS = 5.0
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +157,9 @@ async def open_services(settings: Settings, *, clock: Clock = now_ms) -> AsyncIt
         shared_policies = _shared_policies(redis, keys, settings, clock)
         postgres_policies = PostgresPolicies(engine, clock)
         continuity = _continuity(engine, redis, keys, clock)
-        await _follow(stack, continuity)
+        with contextlib.suppress(CountersUnavailable):  # each call compares again
+            await continuity.check()
+        _repeat(stack, continuity.look, every_seconds=_FOLLOW_SECONDS)
         counters = RedisCounters(
             redis, keys, _rules(settings), live_ttl_seconds=settings.live_ttl_seconds, continuity=continuity
         )
@@ -353,21 +360,41 @@ async def _connect(stack: AsyncExitStack, settings: Settings) -> tuple[AsyncEngi
         connections=settings.redis_connections,
     )
     stack.push_async_callback(redis.aclose)
+    await _require_durable(stack, redis)
     if not settings.database_pgbouncer:
         await warm(engine, settings.database_pool)
     return engine, redis, Keys(settings.buckets)
 
 
+async def _require_durable(stack: AsyncExitStack, redis: Redis) -> None:
+    """Refuse a server that throws counters away; whatever else is or becomes wrong with it is said aloud."""
+    durability = Durability(redis)
+    with contextlib.suppress(CountersUnavailable):
+        await durability.look()
+    if Concern.EVICTS in durability.concerns:
+        url = variable_of("redis_url")
+        raise SettingsError(f"{url}: the server may throw counters away; set its maxmemory-policy to noeviction")
+    _repeat(stack, durability.look, every_seconds=_DURABILITY_SECONDS)
+
+
+def _repeat(stack: AsyncExitStack, action: Callable[[], Awaitable[object]], *, every_seconds: float) -> None:
+    """Do something again and again for the life of the process. What is away is asked next time."""
+
+    async def repeated() -> None:
+        while True:
+            await asyncio.sleep(every_seconds)
+            try:
+                await action()
+            except (CountersUnavailable, DatabaseUnavailable) as error:
+                log.debug("not_now", action=action.__qualname__, reason=error.code)
+            except Exception:
+                log.exception("repetition_failed", action=action.__qualname__)
+
+    stack.callback(asyncio.create_task(repeated(), name=action.__qualname__).cancel)
+
+
 def _continuity(engine: AsyncEngine, redis: Redis, keys: Keys, clock: Clock) -> Continuity:
     return Continuity(marks=RedisMarks(redis, keys, clock=clock), noted=PostgresMarks(engine))
-
-
-async def _follow(stack: AsyncExitStack, continuity: Continuity) -> None:
-    """Learn the marks, and keep following them for the life of the process."""
-    with contextlib.suppress(CountersUnavailable):  # each call asks again
-        await continuity.check()
-    following = asyncio.create_task(continuity.follow(every_seconds=_FOLLOW_SECONDS), name="continuity")
-    stack.callback(following.cancel)
 
 
 def _shared_policies(redis: Redis, keys: Keys, settings: Settings, clock: Clock) -> SharedPolicies:

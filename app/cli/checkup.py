@@ -18,6 +18,7 @@ from app.cli.errors import CommandError, reaching
 from app.clock import now_ms
 from app.postgres_store.migrate import head
 from app.redis_store.client import create_client
+from app.redis_store.durability import evicts_counters
 from app.settings import Settings
 
 OLDEST_REDIS = (7, 0)
@@ -154,7 +155,7 @@ def _redis_version(info: Mapping[str, Any]) -> Finding:
 
 
 def _eviction(policy: str) -> Finding:
-    otherwise = Verdict.FAILURE if policy.startswith("allkeys") else Verdict.WARNING
+    otherwise = Verdict.FAILURE if evicts_counters(policy) else Verdict.WARNING
     return judged("eviction", policy, "noeviction: counters are data", good=policy == "noeviction", otherwise=otherwise)
 
 

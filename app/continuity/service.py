@@ -13,7 +13,7 @@ import structlog
 from app import metrics
 from app.continuity.ports import Marks, NotedMarks
 from app.domain.watermark import Mark, agreed
-from app.errors import CountersUnavailable, DatabaseUnavailable
+from app.errors import CountersUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -64,15 +64,6 @@ class Continuity:
             self._know(found)
         else:
             await self.check()
-
-    async def follow(self, *, every_seconds: float) -> None:
-        """Look again and again. A server that is away is asked next time."""
-        while True:
-            await asyncio.sleep(every_seconds)
-            try:
-                await self.look()
-            except (CountersUnavailable, DatabaseUnavailable) as error:
-                log.debug("marks_unseen", reason=error.code)
 
     async def _compare(self) -> None:
         noted = await self._noted.read(self._marks.buckets)

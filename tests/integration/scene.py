@@ -120,7 +120,8 @@ async def opened(database_url: str, **overrides: object) -> AsyncIterator[Scene]
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(reachable_folder())
         server = Cache(folder / "valkey", options={"appendonly": "no"})
-        stack.callback(server.stop)
+        stack.callback(server.stop)  # after the kill only its folder is left
+        stack.callback(server.kill9)  # while it rewrites its file it would take its time
         server.start()
         settings = settings_for(database_url=database_url, redis_url=server.url, buckets=BUCKETS, **overrides)
         apis = [await stack.enter_async_context(running(settings)) for _ in range(2)]

@@ -15,6 +15,7 @@ REDIS_CONCERNS = Gauge(
 FLUSHED = Counter("hourglass_flushed_entries", "Entries written to PostgreSQL.")
 PARKED = Counter("hourglass_parked_rows", "Entries that PostgreSQL can never take, set aside.")
 FLUSH_FAILURES = Counter("hourglass_flush_failures", "Flush cycles that failed and will be repeated.")
+POSTPONED = Counter("hourglass_flush_postponed", "Buckets left to the next cycle, because a row in them was locked.")
 FLUSH_LAG = Gauge(
     "hourglass_flush_lag_seconds", "Age of the oldest unflushed running child.", multiprocess_mode="mostrecent"
 )

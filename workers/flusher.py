@@ -57,6 +57,7 @@ class Worker:
         flushed = await self._services.flusher.cycle()
         metrics.FLUSHED.inc(flushed.entries)
         metrics.PARKED.inc(flushed.parked)
+        metrics.POSTPONED.inc(flushed.postponed)
         if flushed.was_ours:
             backlog = await self._services.flusher.backlog()
             metrics.FLUSH_LAG.set(backlog.lag_seconds)

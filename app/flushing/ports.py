@@ -33,7 +33,7 @@ class Ledger(Protocol):
     async def upsert(self, entries: Sequence[tuple[str, Live]], marks: Mapping[int, Mark] = NO_MARKS) -> None:
         """Write counters where they are newer and note the marks of their buckets, all or nothing.
 
-        Raises RowRefused for what can never be written.
+        Raises RowRefused for what can never be written, RowsLocked when somebody else holds one of the rows.
         """
         ...
 

@@ -12,6 +12,7 @@ import structlog
 from app.clock import Clock
 from app.domain.unflushed import Backlog, RowRefused, Unflushed
 from app.domain.watermark import Mark
+from app.errors import RowsLocked
 from app.flushing.ports import Continuity, Ledger, SoleFlusher, UnflushedCounters
 
 log = structlog.get_logger(__name__)
@@ -19,10 +20,11 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Flushed:
-    """What one cycle did."""
+    """What one cycle did. ``postponed`` are buckets left to the next one."""
 
     entries: int = 0
     parked: int = 0
+    postponed: int = 0
     was_ours: bool = True
 
 
@@ -66,21 +68,16 @@ class Flusher:
             return Flushed(was_ours=False)
         await self._continuity.check()
         began_ms = self._clock()
-        entries = parked = 0
-        for bucket in range(self._counters.buckets):
-            while True:
-                batch = await self._counters.peek(
-                    bucket, older_than_ms=self._age_ms if age_ms is None else age_ms, limit=self._batch
-                )
-                if batch:
-                    marks = {bucket: await self._continuity.advance(bucket)}
-                    parked += await self._write(batch, marks)
-                    await self._counters.forget(bucket, batch)
-                    entries += len(batch)
-                if len(batch) < self._batch:
-                    break
-        await self._ledger.note_flush(range(self._counters.buckets), at_ms=began_ms)
-        return Flushed(entries=entries, parked=parked)
+        age_ms = self._age_ms if age_ms is None else age_ms
+        buckets = range(self._counters.buckets)
+        flushed = [await self._flush_bucket(bucket, age_ms) for bucket in buckets]
+        complete = [bucket for bucket, each in zip(buckets, flushed, strict=True) if not each.postponed]
+        await self._ledger.note_flush(complete, at_ms=began_ms)
+        return Flushed(
+            entries=sum(each.entries for each in flushed),
+            parked=sum(each.parked for each in flushed),
+            postponed=sum(each.postponed for each in flushed),
+        )
 
     async def drain(self) -> Flushed:
         """Write everything, however young."""
@@ -88,6 +85,23 @@ class Flusher:
 
     async def backlog(self) -> Backlog:
         return await self._counters.backlog()
+
+    async def _flush_bucket(self, bucket: int, age_ms: int) -> Flushed:
+        """Write what is due in a bucket, batch by batch; up to a batch in which a row is locked."""
+        entries = parked = 0
+        while True:
+            batch = await self._counters.peek(bucket, older_than_ms=age_ms, limit=self._batch)
+            if batch:
+                marks = {bucket: await self._continuity.advance(bucket)}
+                try:
+                    parked += await self._write(batch, marks)
+                except RowsLocked:
+                    log.warning("flush_postponed", bucket=bucket, entries=len(batch))
+                    return Flushed(entries=entries, parked=parked, postponed=1)
+                await self._counters.forget(bucket, batch)
+                entries += len(batch)
+            if len(batch) < self._batch:
+                return Flushed(entries=entries, parked=parked)
 
     async def _write(self, entries: Sequence[Unflushed], marks: Mapping[int, Mark]) -> int:
         """Write a batch; where a row in it can never be written, halve until only that row is left, and park it."""

@@ -4,6 +4,7 @@ A row arrives whole, as absolute values with a version, and only newer ones are 
 the larger value wins whatever arrives. Writing a row again, late or out of order does no harm.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,8 +18,9 @@ from app.domain.accounting import Live, Share
 from app.domain.policy import UNLIMITED
 from app.domain.unflushed import RowRefused, Unflushed
 from app.domain.watermark import NO_MARKS, Mark
+from app.errors import DatabaseUnavailable
 from app.instants import utc
-from app.postgres_store.access import connection, is_uuid, transaction
+from app.postgres_store.access import connection, is_passing, is_uuid, transaction
 from app.postgres_store.marks import note
 
 _RECOVERED_MS = 3 * 86_400_000
@@ -94,6 +96,9 @@ INSERT INTO flush_state AS t (bucket, flushed_at) SELECT unnest($1::int[]), $2
     ON CONFLICT (bucket) DO UPDATE SET flushed_at = GREATEST(t.flushed_at, excluded.flushed_at)
 """
 
+_PAUSES_SECONDS = (0.02, 0.1)
+"""Before a transaction that met another, or lost its connection, is tried again."""
+
 _DATA_ERRORS = ("22", "23")
 """SQLSTATE classes: data exception, integrity constraint violation (a missing partition is one too)."""
 
@@ -117,8 +122,19 @@ class PostgresUsage:
 
         Raises:
             DatabaseUnavailable: nothing was written; try again later.
+            RowsLocked: likewise, because somebody else holds a row; other entries can be written.
             RowRefused: a row can never be written as it is; nothing was written.
         """
+        for pause_seconds in _PAUSES_SECONDS:
+            try:
+                return await self._upsert(entries, marks)
+            except DatabaseUnavailable as error:
+                if not is_passing(error):
+                    raise
+            await asyncio.sleep(pause_seconds)
+        return await self._upsert(entries, marks)
+
+    async def _upsert(self, entries: Sequence[tuple[str, Live]], marks: Mapping[int, Mark]) -> None:
         try:
             async with transaction(self._engine) as database:
                 await _insert(database, _BALANCES, _balance_rows(entries))

@@ -32,6 +32,10 @@ from app.redis_store.unflushed import RedisUnflushed
 DAY = DayTerms(20_717, 1_789_948_800_000, 1_790_035_200_000, 7_200_000, 7_200_000)
 NOON_MS = DAY.starts_ms + 43_200_000
 KEYS = Keys(8)
+_CUT_WAITING = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
 
 
 @dataclass
@@ -71,9 +75,11 @@ class Household:
             [outcome] = await self.counters.record([(profile_id, beat)])
         assert outcome.status == Status.OK
 
-    async def watching(self) -> tuple[str, str]:
-        """A child in the middle of a session of one minute."""
+    async def watching(self, *, not_in: int | None = None) -> tuple[str, str]:
+        """A child in the middle of a session of one minute; not in a bucket, if one is given."""
         profile_id, session_id = str(uuid4()), str(uuid4())
+        while KEYS.bucket(profile_id) == not_in:
+            profile_id = str(uuid4())
         seed = cold(terms=DAY, policy_version=1, at_ms=self.at_ms)
         await self.counters.seed([(profile_id, seed)])
         await self.beat(profile_id, "", new_session_id=session_id)
@@ -260,3 +266,39 @@ async def test_lost_counters_come_back_from_the_database(home: Household) -> Non
     await home.beat(child, session_id)  # credits since the last beat that was flushed
     await home.flusher().drain()
     assert await home.used_ms(child) == [120_000]
+
+
+async def test_a_locked_row_holds_up_its_bucket_only(home: Household) -> None:
+    locked, session_id = await home.watching()
+    other, other_session_id = await home.watching(not_in=KEYS.bucket(locked))
+    await home.flusher().drain()
+    await home.beat(other, other_session_id)
+    await home.beat(locked, session_id, after_ms=0)
+    async with home.engine.connect() as database:
+        await database.exec_driver_sql(
+            "SELECT 1 FROM viewing_time_balances WHERE profile_id = $1::uuid FOR UPDATE", (locked,)
+        )
+        flushed = await home.flusher().drain()
+        assert flushed.postponed == 1
+        assert await home.used_ms(locked) == [60_000]
+        assert await home.used_ms(other) == [90_000]
+    assert (await home.flusher().drain()).postponed == 0
+    assert await home.used_ms(locked) == [180_000]  # the other's minutes passed, too
+    assert (await home.unflushed.backlog()).is_empty
+
+
+async def test_a_transaction_whose_connection_is_cut_is_tried_again(home: Household) -> None:
+    child, session_id = await home.watching()
+    await home.flusher().drain()
+    await home.beat(child, session_id)
+    entries = await home.unflushed.peek(KEYS.bucket(child), older_than_ms=0, limit=10)
+    async with home.engine.connect() as database:
+        await database.exec_driver_sql(
+            "SELECT 1 FROM viewing_time_balances WHERE profile_id = $1::uuid FOR UPDATE", (child,)
+        )
+        writing = asyncio.create_task(home.usage.upsert([(entry.profile_id, entry.live) for entry in entries]))
+        async with asyncio.timeout(10):
+            while not (await database.exec_driver_sql(_CUT_WAITING)).all():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+    await writing
+    assert await home.used_ms(child) == [90_000]

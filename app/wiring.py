@@ -33,6 +33,7 @@ from app.domain.accounting import Rules
 from app.domain.ids import SessionIds
 from app.errors import CountersUnavailable, DatabaseUnavailable
 from app.flushing.service import Flusher
+from app.loop_lag import watch_loop
 from app.parents import Parents
 from app.parents.announcements import Announcements
 from app.parents.grants import GrantService, RequestService
@@ -360,6 +361,7 @@ async def _connect(stack: AsyncExitStack, settings: Settings) -> tuple[AsyncEngi
         connections=settings.redis_connections,
     )
     stack.push_async_callback(redis.aclose)
+    stack.callback(asyncio.create_task(watch_loop(), name="loop lag").cancel)
     await _require_durable(stack, redis)
     if not settings.database_pgbouncer:
         await warm(engine, settings.database_pool)

@@ -13,6 +13,9 @@ Value = TypeVar("Value")
 
 _BATCH = 1000
 _CALLS_IN_FLIGHT = 4
+_PATIENCE_MS = 5_000
+"""How long a value that serves past its life does so before loading is tried again: a database that hangs would hold up
+everybody who asks."""
 
 
 class TimedCache(Generic[Key, Value]):
@@ -41,7 +44,7 @@ class TimedCache(Generic[Key, Value]):
         self._size = size
         self._clock = clock
         self._jitter = jitter
-        self._entries: dict[Key, tuple[Value, int]] = {}
+        self._entries: dict[Key, tuple[Value, int, int]] = {}
         self._changes = 0
 
     def peek(self, key: Key) -> Value | None:
@@ -58,9 +61,11 @@ class TimedCache(Generic[Key, Value]):
         try:
             value = await self._loader.submit(key)
         except DatabaseUnavailable:
-            if entry is not None and self._clock() < entry[1] + self._stale_ms:
-                return entry[0]
-            raise
+            now_ms = self._clock()
+            if entry is None or now_ms >= entry[2]:
+                raise
+            self._entries[key] = (entry[0], min(now_ms + _PATIENCE_MS, entry[2]), entry[2])
+            return entry[0]
         if changes == self._changes:  # else something changed while it was being loaded
             self._keep(key, value)
         return value
@@ -74,11 +79,15 @@ class TimedCache(Generic[Key, Value]):
         """Load each again before it serves, unless the database is away."""
         self._changes += 1
         now_ms = self._clock()
-        self._entries = {key: (value, min(ends_ms, now_ms)) for key, (value, ends_ms) in self._entries.items()}
+        self._entries = {
+            key: (value, min(ends_ms, now_ms), min(serves_until_ms, now_ms + self._stale_ms))
+            for key, (value, ends_ms, serves_until_ms) in self._entries.items()
+        }
 
     def _keep(self, key: Key, value: Value) -> None:
         self._entries.pop(key, None)
         while len(self._entries) >= self._size:
             del self._entries[next(iter(self._entries))]
         life_ms = self._ttl_ms - int(self._jitter.random() * self._ttl_ms / 10)
-        self._entries[key] = (value, self._clock() + life_ms)
+        ends_ms = self._clock() + life_ms
+        self._entries[key] = (value, ends_ms, ends_ms + self._stale_ms)

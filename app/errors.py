@@ -183,6 +183,10 @@ class DatabaseUnavailable(HourglassError):
         super().__init__(detail, headers={"Retry-After": str(retry_after_seconds)})
 
 
+class RowsLocked(DatabaseUnavailable):
+    """Somebody else holds a row for too long; what needs other rows can go on."""
+
+
 class UnsupportedMediaType(HourglassError):
     status = 415
     code = "unsupported_media_type"

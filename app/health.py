@@ -1,13 +1,15 @@
 """Whether this process lives, has started, and can do its work; and what it counts."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from typing import Literal
 
 import msgspec
 from fastapi import APIRouter, Request, Response
+from redis.asyncio import Redis
 
 from app import metrics
+from app.redis_store.durability import BLOCKING, examine
 
 _BUDGET_SECONDS = 1.0
 State = Literal["up", "degraded", "down"]
@@ -16,12 +18,16 @@ router = APIRouter(tags=["operations"])
 
 
 class Readiness(msgspec.Struct):
-    """PostgreSQL away is degraded: known children go on, and are flushed when it is back."""
+    """PostgreSQL away is degraded: known children go on, and are flushed when it is back.
+
+    ``concerns`` names what is wrong with Redis; with some of it heartbeats cannot be counted safely.
+    """
 
     status: State
     redis: State
     postgresql: State
     invalidations: State
+    concerns: list[str]
 
 
 @router.get("/health/live", summary="The event loop answers.")
@@ -33,12 +39,13 @@ async def live() -> dict[str, str]:
 @router.get("/health/ready", summary="Heartbeats can be answered.")
 async def ready(request: Request) -> Response:
     services = request.app.state.services
-    redis, postgresql = await asyncio.gather(_state(services.redis.ping()), _state(services.ping_database()))
+    (redis, concerns), postgresql = await asyncio.gather(_redis_state(services.redis), _state(services.ping_database()))
     readiness = Readiness(
-        status="down" if redis == "down" else "degraded" if postgresql == "down" else "up",
+        status="down" if redis == "down" else "degraded" if redis != "up" or postgresql == "down" else "up",
         redis=redis,
         postgresql=postgresql,
         invalidations="up" if services.viewing.invalidations.subscribed.is_set() else "down",
+        concerns=sorted(concerns),
     )
     return Response(
         msgspec.json.encode(readiness),
@@ -51,6 +58,15 @@ async def ready(request: Request) -> Response:
 async def prometheus(request: Request) -> Response:
     is_shared = request.app.state.services.settings.metrics_dir is not None
     return Response(metrics.render(shared=is_shared), media_type="text/plain; version=0.0.4")
+
+
+async def _redis_state(redis: Redis) -> tuple[State, Collection[str]]:
+    try:
+        async with asyncio.timeout(_BUDGET_SECONDS):
+            concerns = await examine(redis)
+    except Exception:  # noqa: BLE001  likewise
+        return "down", ()
+    return "down" if concerns & BLOCKING else "degraded" if concerns else "up", concerns
 
 
 async def _state(probe: Awaitable[object]) -> State:

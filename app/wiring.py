@@ -4,12 +4,15 @@ API processes, the worker and the command line open their services here and clos
 before, nothing stays open after.
 """
 
+import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -25,9 +28,12 @@ from app.auth.tokens import TokenCache, Tokens
 from app.cache import TimedCache
 from app.catalogue.service import Catalogue
 from app.clock import Clock, now_ms
+from app.continuity.service import Continuity
 from app.domain.accounting import Rules
 from app.domain.ids import SessionIds
+from app.errors import CountersUnavailable, DatabaseUnavailable
 from app.flushing.service import Flusher
+from app.loop_lag import watch_loop
 from app.parents import Parents
 from app.parents.announcements import Announcements
 from app.parents.grants import GrantService, RequestService
@@ -42,6 +48,7 @@ from app.postgres_store.grants import PostgresGrants, PostgresRequests
 from app.postgres_store.lock import AdvisoryLock
 from app.postgres_store.lockouts import PostgresLockouts
 from app.postgres_store.lookups import PostgresLookups
+from app.postgres_store.marks import PostgresMarks
 from app.postgres_store.offline import PostgresOffline
 from app.postgres_store.partitions import make_partitions
 from app.postgres_store.policies import PostgresPolicies
@@ -52,9 +59,11 @@ from app.postgres_store.usage import PostgresUsage
 from app.postgres_store.weekly_reports import PostgresWeeklyReports
 from app.redis_store.client import create_client
 from app.redis_store.counters import RedisCounters
+from app.redis_store.durability import Concern, Durability
 from app.redis_store.events import RedisEvents
 from app.redis_store.invalidation import Invalidations
 from app.redis_store.keys import Keys
+from app.redis_store.marks import RedisMarks
 from app.redis_store.policies import SharedPolicies
 from app.redis_store.tries import RedisTries
 from app.redis_store.unflushed import RedisUnflushed
@@ -72,6 +81,10 @@ from app.viewing.policies import PolicyCache
 from app.viewing.service import Pace, ViewingService
 
 _SWEEP_OVERLAP_MS = 60_000
+_FOLLOW_SECONDS = 1.0
+_DURABILITY_SECONDS = 5.0
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +157,13 @@ async def open_services(settings: Settings, *, clock: Clock = now_ms) -> AsyncIt
         identity = await _open_identity(stack, engine=engine, redis=redis, settings=settings, clock=clock)
         shared_policies = _shared_policies(redis, keys, settings, clock)
         postgres_policies = PostgresPolicies(engine, clock)
-        counters = RedisCounters(redis, keys, _rules(settings), live_ttl_seconds=settings.live_ttl_seconds)
+        continuity = _continuity(engine, redis, keys, clock)
+        with contextlib.suppress(CountersUnavailable):  # each call compares again
+            await continuity.check()
+        _repeat(stack, continuity.look, every_seconds=_FOLLOW_SECONDS)
+        counters = RedisCounters(
+            redis, keys, _rules(settings), live_ttl_seconds=settings.live_ttl_seconds, continuity=continuity
+        )
         viewing = await _open_viewing(
             stack,
             counters=counters,
@@ -199,6 +218,7 @@ async def open_worker(settings: Settings, *, clock: Clock = now_ms) -> AsyncIter
             counters=RedisUnflushed(redis, keys, live_ttl_seconds=settings.live_ttl_seconds, clock=clock),
             ledger=PostgresUsage(engine, clock),
             lock=lock,
+            continuity=_continuity(engine, redis, keys, clock),
             clock=clock,
             age_ms=int(settings.flush_age_seconds * 1000),
             batch=settings.flush_batch,
@@ -341,9 +361,42 @@ async def _connect(stack: AsyncExitStack, settings: Settings) -> tuple[AsyncEngi
         connections=settings.redis_connections,
     )
     stack.push_async_callback(redis.aclose)
+    stack.callback(asyncio.create_task(watch_loop(), name="loop lag").cancel)
+    await _require_durable(stack, redis)
     if not settings.database_pgbouncer:
         await warm(engine, settings.database_pool)
     return engine, redis, Keys(settings.buckets)
+
+
+async def _require_durable(stack: AsyncExitStack, redis: Redis) -> None:
+    """Refuse a server that throws counters away; whatever else is or becomes wrong with it is said aloud."""
+    durability = Durability(redis)
+    with contextlib.suppress(CountersUnavailable):
+        await durability.look()
+    if Concern.EVICTS in durability.concerns:
+        url = variable_of("redis_url")
+        raise SettingsError(f"{url}: the server may throw counters away; set its maxmemory-policy to noeviction")
+    _repeat(stack, durability.look, every_seconds=_DURABILITY_SECONDS)
+
+
+def _repeat(stack: AsyncExitStack, action: Callable[[], Awaitable[object]], *, every_seconds: float) -> None:
+    """Do something again and again for the life of the process. What is away is asked next time."""
+
+    async def repeated() -> None:
+        while True:
+            await asyncio.sleep(every_seconds)
+            try:
+                await action()
+            except (CountersUnavailable, DatabaseUnavailable) as error:
+                log.debug("not_now", action=action.__qualname__, reason=error.code)
+            except Exception:
+                log.exception("repetition_failed", action=action.__qualname__)
+
+    stack.callback(asyncio.create_task(repeated(), name=action.__qualname__).cancel)
+
+
+def _continuity(engine: AsyncEngine, redis: Redis, keys: Keys, clock: Clock) -> Continuity:
+    return Continuity(marks=RedisMarks(redis, keys, clock=clock), noted=PostgresMarks(engine))
 
 
 def _shared_policies(redis: Redis, keys: Keys, settings: Settings, clock: Clock) -> SharedPolicies:

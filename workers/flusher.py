@@ -20,6 +20,7 @@ from app.wiring import WorkerServices, open_worker
 log = structlog.get_logger(__name__)
 _PARTITION_HOURS = 6
 _REPORT_MINUTES = 20
+_DRAIN_PAUSE_SECONDS = 0.1
 
 
 class Worker:
@@ -46,17 +47,24 @@ class Worker:
         await self._attempt(self._services.prepare_reports)
 
     async def drain(self) -> None:
-        """Write everything, again and again until nothing is left; the caller bounds the time."""
+        """Write everything, again and again until nothing is left, whatever is away; the caller bounds the time."""
         async with self._busy:
-            while not (await self._services.flusher.backlog()).is_empty:
-                flushed = await self._services.flusher.drain()
-                if not flushed.was_ours:
-                    return
+            while not await self._is_drained():  # noqa: ASYNC110  nobody tells us when a server is back
+                await asyncio.sleep(_DRAIN_PAUSE_SECONDS)
+
+    async def _is_drained(self) -> bool:
+        """Write what is left; whether nothing is, or another flusher sees to it."""
+        flusher = self._services.flusher
+        try:
+            return (await flusher.backlog()).is_empty or not (await flusher.drain()).was_ours
+        except (CountersUnavailable, DatabaseUnavailable):
+            return False
 
     async def _flush_once(self) -> None:
         flushed = await self._services.flusher.cycle()
         metrics.FLUSHED.inc(flushed.entries)
         metrics.PARKED.inc(flushed.parked)
+        metrics.POSTPONED.inc(flushed.postponed)
         if flushed.was_ours:
             backlog = await self._services.flusher.backlog()
             metrics.FLUSH_LAG.set(backlog.lag_seconds)
@@ -97,8 +105,8 @@ async def run(settings: Settings) -> None:
             async with asyncio.timeout(settings.drain_seconds):
                 await worker.drain()
             log.info("worker_drained")
-        except (TimeoutError, CountersUnavailable, DatabaseUnavailable) as error:
-            log.warning("worker_left_unflushed", reason=type(error).__name__)
+        except TimeoutError:
+            log.warning("worker_left_unflushed")
         scheduler.shutdown(wait=False)
 
 

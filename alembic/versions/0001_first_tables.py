@@ -53,7 +53,7 @@ def upgrade() -> None:
         sa.Column("bucket", sa.Integer(), nullable=False),
         sa.Column("watermark", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("generation", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("flushed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("flushed_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("bucket", name=op.f("pk_flush_state")),
     )
     op.create_table(

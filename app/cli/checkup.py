@@ -18,6 +18,7 @@ from app.cli.errors import CommandError, reaching
 from app.clock import now_ms
 from app.postgres_store.migrate import head
 from app.redis_store.client import create_client
+from app.redis_store.durability import evicts_counters
 from app.settings import Settings
 
 OLDEST_REDIS = (7, 0)
@@ -106,6 +107,7 @@ async def examine_postgres(settings: Settings) -> list[Finding]:
             version = str(await connection.fetchval("SHOW server_version")).split()[0]
             revision = await _revision(connection)
             allowed = int(await connection.fetchval("SHOW max_connections"))
+            parked = await _parked(connection)
             synchronous = await connection.fetchval("SHOW synchronous_commit")
             offset_ms = await _offset(lambda: _postgres_time(connection))
         finally:
@@ -119,6 +121,7 @@ async def examine_postgres(settings: Settings) -> list[Finding]:
             good=int(version.split(".")[0]) >= OLDEST_POSTGRES,
         ),
         judged("schema", revision or "none", f"{head()} (hourglass migrate)", good=revision == head()),
+        judged("parked rows", parked, "0: see table parked_rows", good=parked == 0),
         judged("synchronous_commit", synchronous, "on", good=synchronous != "off", otherwise=Verdict.WARNING),
         _clock("PostgreSQL clock", offset_ms),
         judged("PostgreSQL connections", allowed, f"{needed} for this host", good=allowed >= needed),
@@ -154,7 +157,7 @@ def _redis_version(info: Mapping[str, Any]) -> Finding:
 
 
 def _eviction(policy: str) -> Finding:
-    otherwise = Verdict.FAILURE if policy.startswith("allkeys") else Verdict.WARNING
+    otherwise = Verdict.FAILURE if evicts_counters(policy) else Verdict.WARNING
     return judged("eviction", policy, "noeviction: counters are data", good=policy == "noeviction", otherwise=otherwise)
 
 
@@ -192,6 +195,13 @@ def _clock(subject: str, offset_ms: float) -> Finding:
         good=abs(offset_ms) <= OFFSET_WARNING_MS,
         otherwise=otherwise,
     )
+
+
+async def _parked(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
+    """Entries that could never be written: each is time of a child that is missing from its history."""
+    if await connection.fetchval("SELECT to_regclass('parked_rows')") is None:
+        return 0
+    return int(await connection.fetchval("SELECT count(*) FROM parked_rows"))
 
 
 async def _revision(connection: "asyncpg.Connection[asyncpg.Record]") -> str | None:

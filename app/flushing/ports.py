@@ -1,10 +1,11 @@
 """What the flush reads and where it writes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from app.domain.accounting import Live
 from app.domain.unflushed import Backlog, Unflushed
+from app.domain.watermark import NO_MARKS, Mark
 
 
 class UnflushedCounters(Protocol):
@@ -29,8 +30,11 @@ class UnflushedCounters(Protocol):
 class Ledger(Protocol):
     """Every call may raise DatabaseUnavailable."""
 
-    async def upsert(self, entries: Sequence[tuple[str, Live]]) -> None:
-        """Write counters where they are newer, all or nothing. Raises RowRefused for what can never be written."""
+    async def upsert(self, entries: Sequence[tuple[str, Live]], marks: Mapping[int, Mark] = NO_MARKS) -> None:
+        """Write counters where they are newer and note the marks of their buckets, all or nothing.
+
+        Raises RowRefused for what can never be written, RowsLocked when somebody else holds one of the rows.
+        """
         ...
 
     async def park(self, entry: Unflushed, error: str, *, at_ms: int) -> None:
@@ -39,6 +43,18 @@ class Ledger(Protocol):
 
     async def note_flush(self, buckets: Sequence[int], *, at_ms: int) -> None:
         """Note that what was due at an instant is written."""
+        ...
+
+
+class Continuity(Protocol):
+    """Every call may raise CountersUnavailable."""
+
+    async def check(self) -> None:
+        """Notice where Redis has come back with an older state. Raises DatabaseUnavailable, too."""
+        ...
+
+    async def advance(self, bucket: int) -> Mark:
+        """Raise a bucket's watermark in Redis, to be noted with what was peeked before."""
         ...
 
 

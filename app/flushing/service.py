@@ -1,27 +1,30 @@
-"""Flow 3, the flush: peek → upsert where newer → forget if unchanged.
+"""Flow 3, the flush: peek → raise the watermark → upsert where newer → forget if unchanged.
 
 A crash at any point loses nothing: what was not forgotten is written again, and writing again changes nothing. A
 second flusher is harmless for the same reason; a lock keeps it idle.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from app.clock import Clock
 from app.domain.unflushed import Backlog, RowRefused, Unflushed
-from app.flushing.ports import Ledger, SoleFlusher, UnflushedCounters
+from app.domain.watermark import Mark
+from app.errors import RowsLocked
+from app.flushing.ports import Continuity, Ledger, SoleFlusher, UnflushedCounters
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flushed:
-    """What one cycle did."""
+    """What one cycle did. ``postponed`` are buckets left to the next one."""
 
     entries: int = 0
     parked: int = 0
+    postponed: int = 0
     was_ours: bool = True
 
 
@@ -39,6 +42,7 @@ class Flusher:
         counters: UnflushedCounters,
         ledger: Ledger,
         lock: SoleFlusher,
+        continuity: Continuity,
         clock: Clock,
         age_ms: int,
         batch: int,
@@ -46,6 +50,7 @@ class Flusher:
         self._counters = counters
         self._ledger = ledger
         self._lock = lock
+        self._continuity = continuity
         self._clock = clock
         self._age_ms = age_ms
         self._batch = batch
@@ -61,21 +66,18 @@ class Flusher:
         """
         if not await self._lock.is_ours():
             return Flushed(was_ours=False)
+        await self._continuity.check()
         began_ms = self._clock()
-        entries = parked = 0
-        for bucket in range(self._counters.buckets):
-            while True:
-                batch = await self._counters.peek(
-                    bucket, older_than_ms=self._age_ms if age_ms is None else age_ms, limit=self._batch
-                )
-                if batch:
-                    parked += await self._write(batch)
-                    await self._counters.forget(bucket, batch)
-                    entries += len(batch)
-                if len(batch) < self._batch:
-                    break
-        await self._ledger.note_flush(range(self._counters.buckets), at_ms=began_ms)
-        return Flushed(entries=entries, parked=parked)
+        age_ms = self._age_ms if age_ms is None else age_ms
+        buckets = range(self._counters.buckets)
+        flushed = [await self._flush_bucket(bucket, age_ms) for bucket in buckets]
+        complete = [bucket for bucket, each in zip(buckets, flushed, strict=True) if not each.postponed]
+        await self._ledger.note_flush(complete, at_ms=began_ms)
+        return Flushed(
+            entries=sum(each.entries for each in flushed),
+            parked=sum(each.parked for each in flushed),
+            postponed=sum(each.postponed for each in flushed),
+        )
 
     async def drain(self) -> Flushed:
         """Write everything, however young."""
@@ -84,15 +86,32 @@ class Flusher:
     async def backlog(self) -> Backlog:
         return await self._counters.backlog()
 
-    async def _write(self, entries: Sequence[Unflushed]) -> int:
+    async def _flush_bucket(self, bucket: int, age_ms: int) -> Flushed:
+        """Write what is due in a bucket, batch by batch; up to a batch in which a row is locked."""
+        entries = parked = 0
+        while True:
+            batch = await self._counters.peek(bucket, older_than_ms=age_ms, limit=self._batch)
+            if batch:
+                marks = {bucket: await self._continuity.advance(bucket)}
+                try:
+                    parked += await self._write(batch, marks)
+                except RowsLocked:
+                    log.warning("flush_postponed", bucket=bucket, entries=len(batch))
+                    return Flushed(entries=entries, parked=parked, postponed=1)
+                await self._counters.forget(bucket, batch)
+                entries += len(batch)
+            if len(batch) < self._batch:
+                return Flushed(entries=entries, parked=parked)
+
+    async def _write(self, entries: Sequence[Unflushed], marks: Mapping[int, Mark]) -> int:
         """Write a batch; where a row in it can never be written, halve until only that row is left, and park it."""
         try:
-            await self._ledger.upsert([(entry.profile_id, entry.live) for entry in entries])
+            await self._ledger.upsert([(entry.profile_id, entry.live) for entry in entries], marks)
         except RowRefused as error:
             if len(entries) == 1:
                 log.warning("row_parked", profile_id=entries[0].profile_id, error=str(error))
                 await self._ledger.park(entries[0], str(error), at_ms=self._clock())
                 return 1
             middle = len(entries) // 2
-            return await self._write(entries[:middle]) + await self._write(entries[middle:])
+            return await self._write(entries[:middle], marks) + await self._write(entries[middle:], marks)
         return 0

@@ -8,10 +8,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.errors import DatabaseUnavailable
+from app.errors import DatabaseUnavailable, RowsLocked
 
 _AWAY = ("08", "53", "57", "40")
 """SQLSTATE classes: connection lost, resources exhausted, shutdown or timeout, conflict with another transaction."""
+_PASSING = ("08", "57P01", "40001", "40P01")
 _LOCK_TIMEOUT = "55P03"
 
 
@@ -22,7 +23,7 @@ async def connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     Raises:
         DatabaseUnavailable: no connection in time, or it broke, or a statement or lock timed out.
     """
-    with _unavailability_named():
+    with unavailability_named():
         async with engine.connect() as opened:
             yield opened
 
@@ -33,17 +34,21 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
     Raises:
         DatabaseUnavailable: as for ``connection``; nothing was written, unless the connection broke during the commit.
+        RowsLocked: nothing was written, because somebody else holds a row.
     """
-    with _unavailability_named():
+    with unavailability_named():
         async with engine.begin() as opened:
             yield opened
 
 
 @contextmanager
-def _unavailability_named() -> Iterator[None]:
+def unavailability_named() -> Iterator[None]:
+    """Turn a database that is away or busy into DatabaseUnavailable; a defect of ours stays what it is."""
     try:
         yield
     except DBAPIError as error:
+        if _state(error) == _LOCK_TIMEOUT:
+            raise RowsLocked from error
         if not _is_away(error):
             raise
         raise DatabaseUnavailable from error
@@ -52,10 +57,19 @@ def _unavailability_named() -> Iterator[None]:
 
 
 def _is_away(error: DBAPIError) -> bool:
-    if error.connection_invalidated:
-        return True
-    state = str(getattr(error.orig, "sqlstate", None) or "")
-    return state.startswith(_AWAY) or state == _LOCK_TIMEOUT
+    return error.connection_invalidated or _state(error).startswith(_AWAY)
+
+
+def is_passing(error: DatabaseUnavailable) -> bool:
+    """Whether the whole transaction, tried again at once, may succeed: it met another, or its connection was cut."""
+    cause = error.__cause__
+    if isinstance(cause, DBAPIError):
+        return cause.connection_invalidated or _state(cause).startswith(_PASSING)
+    return isinstance(cause, ConnectionError)
+
+
+def _state(error: DBAPIError) -> str:
+    return str(getattr(error.orig, "sqlstate", None) or "")
 
 
 def is_uuid(value: str) -> bool:

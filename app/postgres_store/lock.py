@@ -4,7 +4,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.postgres_store.access import transaction
+from app.postgres_store.access import unavailability_named
 
 FLUSH_LOCK = 0x486F7572_676C6173  # "Hourglas"
 _TAKE = text("SELECT pg_try_advisory_lock(:key)")
@@ -24,14 +24,13 @@ class AdvisoryLock:
         if self._connection is not None and await self._is_alive(self._connection):
             return True
         self._connection = None
-        async with transaction(self._engine):
-            pass  # names an absent database as the caller expects it
-        opened = await (await self._engine.connect()).execution_options(isolation_level="AUTOCOMMIT")
-        if (await opened.execute(_TAKE, {"key": self._key})).scalar_one():
-            self._connection = opened
-            return True
-        await opened.close()
-        return False
+        with unavailability_named():
+            opened = await (await self._engine.connect()).execution_options(isolation_level="AUTOCOMMIT")
+            if (await opened.execute(_TAKE, {"key": self._key})).scalar_one():
+                self._connection = opened
+                return True
+            await opened.close()
+            return False
 
     async def release(self) -> None:
         if self._connection is not None:

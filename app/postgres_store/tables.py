@@ -273,7 +273,7 @@ flush_state = Table(
     Column("bucket", Integer, primary_key=True),
     Column("watermark", BigInteger, nullable=False, server_default="0"),
     Column("generation", Integer, nullable=False, server_default="0"),
-    _instant("flushed_at", nullable=False),
+    _instant("flushed_at"),  # what was due then is written
 )
 
 parked_rows = Table(

@@ -4,7 +4,8 @@ A row arrives whole, as absolute values with a version, and only newer ones are 
 the larger value wins whatever arrives. Writing a row again, late or out of order does no harm.
 """
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,8 +17,11 @@ from app.clock import Clock
 from app.domain.accounting import Live, Share
 from app.domain.policy import UNLIMITED
 from app.domain.unflushed import RowRefused, Unflushed
+from app.domain.watermark import NO_MARKS, Mark
+from app.errors import DatabaseUnavailable
 from app.instants import utc
-from app.postgres_store.access import connection, is_uuid, transaction
+from app.postgres_store.access import connection, is_passing, is_uuid, transaction
+from app.postgres_store.marks import note
 
 _RECOVERED_MS = 3 * 86_400_000
 """How far back counters are read: longer than the longest viewing day and the longest session taken up again."""
@@ -92,6 +96,9 @@ INSERT INTO flush_state AS t (bucket, flushed_at) SELECT unnest($1::int[]), $2
     ON CONFLICT (bucket) DO UPDATE SET flushed_at = GREATEST(t.flushed_at, excluded.flushed_at)
 """
 
+_PAUSES_SECONDS = (0.02, 0.1)
+"""Before a transaction that met another, or lost its connection, is tried again."""
+
 _DATA_ERRORS = ("22", "23")
 """SQLSTATE classes: data exception, integrity constraint violation (a missing partition is one too)."""
 
@@ -110,17 +117,29 @@ class PostgresUsage:
         self._engine = engine
         self._clock = clock
 
-    async def upsert(self, entries: Sequence[tuple[str, Live]]) -> None:
-        """Write counters, given with their profile ids, in one transaction.
+    async def upsert(self, entries: Sequence[tuple[str, Live]], marks: Mapping[int, Mark] = NO_MARKS) -> None:
+        """Write counters, given with their profile ids, and note the marks of their buckets, in one transaction.
 
         Raises:
             DatabaseUnavailable: nothing was written; try again later.
+            RowsLocked: likewise, because somebody else holds a row; other entries can be written.
             RowRefused: a row can never be written as it is; nothing was written.
         """
+        for pause_seconds in _PAUSES_SECONDS:
+            try:
+                return await self._upsert(entries, marks)
+            except DatabaseUnavailable as error:
+                if not is_passing(error):
+                    raise
+            await asyncio.sleep(pause_seconds)
+        return await self._upsert(entries, marks)
+
+    async def _upsert(self, entries: Sequence[tuple[str, Live]], marks: Mapping[int, Mark]) -> None:
         try:
             async with transaction(self._engine) as database:
                 await _insert(database, _BALANCES, _balance_rows(entries))
                 await _insert(database, _SESSIONS, _session_rows(entries))
+                await note(database, marks)
         except DBAPIError as error:
             state = getattr(error.orig, "sqlstate", None)
             if state is None or str(state).startswith(_DATA_ERRORS):

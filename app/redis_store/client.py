@@ -1,13 +1,16 @@
 """The connection to Redis or Valkey, with every wait bounded.
 
 redis-py retries a command ten times by default, scripts included; here it retries none. A call that fails is reported
-as unavailable, and the player's next beat makes up for it.
+as unavailable, and the player's next beat makes up for it. After an answer that did not come, calls are refused at once
+until the server answers a probe.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Connection, Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -28,6 +31,8 @@ from redis.exceptions import (
 
 from app import metrics
 from app.errors import CountersUnavailable
+from app.redis_store.breaker import Breaker
+from app.redis_store.keys import PROBE
 
 _AWAY = (
     RedisConnectionError,
@@ -40,8 +45,61 @@ _AWAY = (
     ReadOnlyError,
     TryAgainError,
 )
-_AWAY_CODES = ("MISCONF", "NOREPLICAS", "CLUSTERDOWN", "READONLY", "OOM", "LOADING", "UNBLOCKED")
+_AWAY_CODES = ("MISCONF", "NOREPLICAS", "CLUSTERDOWN", "READONLY", "OOM", "LOADING", "UNBLOCKED", "BUSY")
 """Replies of a server that cannot write at the moment, some of them told inside a script's error."""
+
+
+_PROBE_PAUSE_SECONDS = 0.1
+
+
+class GuardedPool(BlockingConnectionPool):
+    """A pool that hands out nothing while the server does not answer."""
+
+    def __init__(self, connection_class: type[AbstractConnection] = Connection, **arguments: Any) -> None:  # noqa: ANN401  the pool's own
+        self.breaker = Breaker(self._probe, pause_seconds=_PROBE_PAUSE_SECONDS)
+        self._plain_class = connection_class
+        super().__init__(connection_class=_watched(connection_class, self.breaker), **arguments)
+
+    async def get_connection(self, *_: object, **__: object) -> AbstractConnection:
+        """Raises redis.exceptions.ConnectionError at once while the breaker is open."""
+        self.breaker.require_closed()
+        try:
+            connection: AbstractConnection = await super().get_connection()  # type: ignore[no-untyped-call]
+        except (RedisConnectionError, RedisTimeoutError, OSError):
+            self.breaker.trip()
+            raise
+        return connection
+
+    async def aclose(self) -> None:
+        self.breaker.close()
+        await super().aclose()
+
+    async def _probe(self) -> None:
+        """Publish to nobody: a server that is paused, be it for writers only, does not answer that."""
+        connection = self._plain_class(**self.connection_kwargs)
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+            await connection.send_command("PUBLISH", PROBE, "")
+            await connection.read_response()
+        finally:
+            await connection.disconnect(nowait=True)
+
+
+def _watched(connection_class: type[AbstractConnection], breaker: Breaker) -> type[AbstractConnection]:
+    """The same kind of connection; it tells the breaker when an answer does not come."""
+
+    class Watched(connection_class):  # type: ignore[misc, valid-type]  # the address decides which class it is
+        async def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401  whatever was asked for
+            try:
+                return await super().read_response(*args, **options)
+            except (RedisConnectionError, RedisTimeoutError):
+                breaker.trip()
+                raise
+            except ReadOnlyError:
+                await self.disconnect(nowait=True)  # the address may lead to a writable server by now
+                raise
+
+    return Watched
 
 
 def create_client(url: str, *, timeout_seconds: float, connections: int) -> Redis:
@@ -52,7 +110,7 @@ def create_client(url: str, *, timeout_seconds: float, connections: int) -> Redi
         timeout_seconds: for connecting, for a connection from the pool and for each answer.
         connections: most connections of this process.
     """
-    pool = BlockingConnectionPool.from_url(
+    pool = GuardedPool.from_url(
         url,
         max_connections=connections,
         timeout=timeout_seconds,

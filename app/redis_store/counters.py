@@ -1,21 +1,34 @@
 """Counters of children in Redis: the adapter behind the ports of the heartbeat and the flush."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Protocol, cast
 
 import msgspec
 from redis.asyncio import Redis
 
 from app import metrics
 from app.domain.accounting import Beat, Live, Outcome, Rules, Share
+from app.errors import CountersUnavailable, DatabaseUnavailable
 from app.redis_store.client import unavailability_named
 from app.redis_store.keys import Keys
 from app.redis_store.scripts import Script
 
 _SCANNED = 1000
+_LOOKS = 3
 _encode = msgspec.msgpack.Encoder().encode
 _decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
 _decode_live = msgspec.msgpack.Decoder(Live).decode
+
+
+class Continuity(Protocol):
+    """What is known of each bucket's mark, and what to do when a server holds another."""
+
+    watermarks: list[int]
+    generations: list[int]
+
+    async def check(self) -> None:
+        """Learn the marks anew. Raises CountersUnavailable or DatabaseUnavailable."""
+        ...
 
 
 class RedisCounters:
@@ -23,17 +36,29 @@ class RedisCounters:
 
     Args:
         live_ttl_seconds: life of counters that PostgreSQL has.
+        continuity: what is known of the server's marks; without it any server is trusted.
         at_ms: instant to count at instead of the server's clock; tests only.
     """
 
-    def __init__(self, redis: Redis, keys: Keys, rules: Rules, *, live_ttl_seconds: int, at_ms: int = 0) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        rules: Rules,
+        *,
+        live_ttl_seconds: int,
+        continuity: Continuity | None = None,
+        at_ms: int = 0,
+    ) -> None:
         self._redis = redis
         self._keys = keys
         self._rules = rules
         self._live_ttl_seconds = live_ttl_seconds
         self.at_ms = at_ms
-        self.generations = [0] * keys.buckets
+        self._continuity = continuity
+        self.generations = continuity.generations if continuity else [0] * keys.buckets
         """By bucket; raised when Redis came back with an old state."""
+        self._watermarks = continuity.watermarks if continuity else [0] * keys.buckets
         self._record = Script("record")
         self._seed = Script("seed")
         self._read = Script("read")
@@ -42,8 +67,18 @@ class RedisCounters:
         """Count beats, given with their profile ids; outcomes in the same order.
 
         Raises:
-            CountersUnavailable: Redis did not answer in time. Repeating later credits the time all the same.
+            CountersUnavailable: Redis did not answer in time, or came back with an older state that cannot be mended
+                yet. Repeating later credits the time all the same.
         """
+        for _ in range(_LOOKS):
+            outcomes = await self._counted(beats)
+            if outcomes is not None:
+                return outcomes
+            await self._look_again()
+        raise CountersUnavailable(retry_after_seconds=1)
+
+    async def _counted(self, beats: Sequence[tuple[str, Beat]]) -> list[Outcome] | None:
+        """The outcomes; None when the server is not as it is known, and nothing was counted."""
         keys: list[str] = []
         places: list[int] = []
         bucket_keys: list[str] = []
@@ -60,10 +95,13 @@ class RedisCounters:
             generations.append(self.generations[bucket])
         metrics.BEATS.inc(len(beats))
         metrics.SCRIPT_CALLS.inc()
-        call = (self.at_ms, self._rules, [beat for _, beat in beats], places, generations)
+        first = next(iter(place_of))  # a server that came back older did so with all its buckets
+        mark = (self._watermarks[first], self.generations[first])
+        bucket_keys.append(self._keys.mark(first))
+        call = (self.at_ms, self._rules, [beat for _, beat in beats], places, generations, *mark)
         with unavailability_named():
             answer = await self._record(self._redis, keys + bucket_keys, (_encode(call),))
-        return _decode_outcomes(cast("bytes", answer))
+        return None if answer is None else _decode_outcomes(cast("bytes", answer))
 
     async def seed(self, seeds: Sequence[tuple[str, Live]]) -> None:
         """Put counters recovered from PostgreSQL where there are none, or merge them into an older generation's."""
@@ -77,10 +115,23 @@ class RedisCounters:
             await self._seed(self._redis, keys + dirty, (_encode(lives), self._live_ttl_seconds, self.at_ms))
 
     async def read(self, profile_ids: Sequence[str]) -> list[tuple[int, Live | None]]:
-        """Each child's counters, None when COLD or of an older generation, with the instant by the server's clock."""
-        keys = [self._keys.live(profile_id) for profile_id in profile_ids]
-        with unavailability_named():
-            answer = cast("list[bytes | int | None]", await self._read(self._redis, keys, (self.at_ms,)))
+        """Each child's counters, None when COLD or of an older generation, with the instant by the server's clock.
+
+        Raises:
+            CountersUnavailable: as for ``record``.
+        """
+        first = self._keys.bucket(profile_ids[0])
+        keys = [*map(self._keys.live, profile_ids), self._keys.mark(first)]
+        for _ in range(_LOOKS):
+            arguments = (self.at_ms, self._watermarks[first], self.generations[first])
+            with unavailability_named():
+                answer = await self._read(self._redis, keys, arguments)
+            if answer is not None:
+                return self._current(profile_ids, cast("list[bytes | int]", answer))
+            await self._look_again()
+        raise CountersUnavailable(retry_after_seconds=1)
+
+    def _current(self, profile_ids: Sequence[str], answer: Sequence[bytes | int]) -> list[tuple[int, Live | None]]:
         at_ms = cast("int", answer[0])
         found: list[tuple[int, Live | None]] = []
         for profile_id, raw in zip(profile_ids, answer[1:], strict=True):
@@ -88,6 +139,14 @@ class RedisCounters:
             is_current = live is not None and live.generation >= self.generations[self._keys.bucket(profile_id)]
             found.append((at_ms, live if is_current else None))
         return found
+
+    async def _look_again(self) -> None:
+        if self._continuity is None:
+            raise CountersUnavailable(retry_after_seconds=1)
+        try:
+            await self._continuity.check()
+        except DatabaseUnavailable as error:
+            raise CountersUnavailable from error
 
     async def closed_stretches(self, profile_id: str) -> list[tuple[int, int]]:
         """From when to when finished sessions ran that wait to be flushed, in ms. Raises CountersUnavailable."""

@@ -10,18 +10,22 @@ key                         type    holds; life
 ``hg:{b}:dirty``            zset    profiles with unflushed counters, by the instant (ms) they first became dirty.
 ``hg:{b}:closed``           hash    finished sessions and days: ``<profile>|<session>|<day>`` → ``Live`` as it stood at
                                     the end. A field leaves only when PostgreSQL has it.
+``hg:{b}:mark``             hash    ``watermark`` and ``generation``: up to where the flush has come, and how many times
+                                    this server came back with an older state (``domain.watermark``).
 ``hg:{b}:policy:<profile>`` string  shared copy of a policy (``domain.policy.Policy``), ``shared_policy_ttl_seconds``.
 ``hg:{b}:events:<profile>`` stream  a player's events, bounded, one day.
 ``hg:{a:<account>}:``
 ``   tries:<kind>``         list    instants (ms) of the last wrong PINs or passwords, for as long as a lock may last.
 ``   unlocks``              zset    digests of the account's ``pin_token``s, by the instant (ms) they end; so long.
 ``hg:invalidate``           channel ``policy:<profile>:<version>``, ``titles``, ``device:<id>``: what processes drop.
+``hg:probe``                channel nothing, to nobody: whether the server answers.
 ==========================  ======  ===================================================================================
 """
 
 import zlib
 
 INVALIDATE = "hg:invalidate"
+PROBE = "hg:probe"
 PROFILE_ID_LENGTH = 36
 
 
@@ -51,6 +55,9 @@ class Keys:
 
     def closed(self, bucket: int) -> str:
         return f"hg:{{{bucket}}}:closed"
+
+    def mark(self, bucket: int) -> str:
+        return f"hg:{{{bucket}}}:mark"
 
 
 def tries(subject_id: str, kind: str) -> str:

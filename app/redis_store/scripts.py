@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hiredis import pack_command
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from app.domain.accounting import Beat, Closing, Live, Outcome, Status
 from app.domain.policy import DayTerms
@@ -58,6 +58,10 @@ async def _call(redis: Redis, command: tuple[str | bytes | int, ...]) -> object:
         packed = pack_command(command)  # type: ignore[arg-type]
         await connection.send_packed_command((packed,))
         return await connection.read_response()
+    except ResponseError as error:
+        if "READONLY" in str(error):
+            await connection.disconnect(nowait=True)  # the address may lead to a writable server by now
+        raise
     except BaseException:
         # Whatever is still to come on this connection belongs to this call: nobody else may read it.
         await connection.disconnect(nowait=True)

@@ -106,6 +106,7 @@ class Counting:
         """The policy, the instant, the counters as they stand then and the terms of that day; nothing changes."""
         at_ms, live = await _submitted(self._read, profile_id)
         if live is None:
+            known = _still_theirs(known, await self._policies.reread(profile_id))
             [recovered] = await self._usage.recover([profile_id])
             live = recovered or self._blank(known, at_ms)
         if live.policy_version > known.policy.version:

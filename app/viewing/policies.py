@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import msgspec
 
+from app import metrics
 from app.clock import Clock
 from app.coalesce import Coalescer
 from app.domain.policy import NO_OFFLINE_USE, DayTerms, Policy, terms_of
@@ -145,6 +146,7 @@ class PolicyCache:
             stale = self._known.get(profile_id)
             if stale is None or self._clock() >= stale.fresh_until_ms + self._stale_ms or self._is_below(stale.policy):
                 raise
+            metrics.STALE_POLICIES.inc()
             return stale
         if policy is None:
             self.forget(profile_id)

@@ -1,7 +1,7 @@
 """Flow 3 on real servers: nothing lost, nothing doubled, wherever it is interrupted."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -10,24 +10,32 @@ import pytest
 import pytest_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.domain.accounting import NO_CLAIM, Beat, Live, Rules, cold
+from app.continuity.service import Continuity
+from app.domain.accounting import NO_CLAIM, Beat, Live, Rules, Status, cold
 from app.domain.policy import DayTerms
 from app.domain.unflushed import RowRefused, Unflushed
+from app.domain.watermark import NO_MARKS, Mark
 from app.embedded.valkey import Valkey
 from app.errors import DatabaseUnavailable
 from app.flushing.service import Flusher
 from app.postgres_store.engine import create_engine
 from app.postgres_store.lock import AdvisoryLock
+from app.postgres_store.marks import PostgresMarks
 from app.postgres_store.partitions import make_partitions
 from app.postgres_store.usage import PostgresUsage
 from app.redis_store.client import create_client
 from app.redis_store.counters import RedisCounters
 from app.redis_store.keys import Keys
+from app.redis_store.marks import RedisMarks
 from app.redis_store.unflushed import RedisUnflushed
 
 DAY = DayTerms(20_717, 1_789_948_800_000, 1_790_035_200_000, 7_200_000, 7_200_000)
 NOON_MS = DAY.starts_ms + 43_200_000
 KEYS = Keys(8)
+_CUT_WAITING = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
 
 
 @dataclass
@@ -39,10 +47,13 @@ class Household:
     unflushed: RedisUnflushed
     usage: PostgresUsage
     lock: AdvisoryLock
+    continuity: Continuity
     at_ms: int = NOON_MS
 
     def flusher(self, **replaced: Any) -> Flusher:
-        parts: dict[str, Any] = {"counters": self.unflushed, "ledger": self.usage, "lock": self.lock}
+        parts: dict[str, Any] = {
+            "counters": self.unflushed, "ledger": self.usage, "lock": self.lock, "continuity": self.continuity,
+        }  # fmt: skip
         return Flusher(**(parts | replaced), clock=lambda: self.at_ms, age_ms=45_000, batch=50)
 
     async def beat(self, profile_id: str, session_id: str, *, after_ms: int = 30_000, **fields: Any) -> None:
@@ -54,12 +65,21 @@ class Household:
             "is_exempt": 1, "is_paused": 0, "is_end": 0, "watched_ms": NO_CLAIM, "device_id": "d",
             "device_type": "tv", "policy_version": 1, "days": [DAY],
         }  # fmt: skip
-        [outcome] = await self.counters.record([(profile_id, Beat(**(values | fields)))])
-        assert outcome.status == 0
+        beat = Beat(**(values | fields))
+        [outcome] = await self.counters.record([(profile_id, beat)])
+        if outcome.status == Status.COLD:
+            [recovered] = await self.usage.recover([profile_id])
+            assert recovered is not None
+            recovered.policy_version = 1
+            await self.counters.seed([(profile_id, recovered)])
+            [outcome] = await self.counters.record([(profile_id, beat)])
+        assert outcome.status == Status.OK
 
-    async def watching(self) -> tuple[str, str]:
-        """A child in the middle of a session of one minute."""
+    async def watching(self, *, not_in: int | None = None) -> tuple[str, str]:
+        """A child in the middle of a session of one minute; not in a bucket, if one is given."""
         profile_id, session_id = str(uuid4()), str(uuid4())
+        while KEYS.bucket(profile_id) == not_in:
+            profile_id = str(uuid4())
         seed = cold(terms=DAY, policy_version=1, at_ms=self.at_ms)
         await self.counters.seed([(profile_id, seed)])
         await self.beat(profile_id, "", new_session_id=session_id)
@@ -90,13 +110,16 @@ async def home(database_url: str, valkey: Valkey) -> AsyncIterator[Household]:
     await make_partitions(engine, at_ms=NOON_MS)
     redis = create_client(valkey.url, timeout_seconds=5, connections=8)
     await redis.flushall()
+    continuity = Continuity(marks=RedisMarks(redis, KEYS, clock=lambda: household.at_ms), noted=PostgresMarks(engine))
     household = Household(
         engine=engine,
-        counters=RedisCounters(redis, KEYS, Rules(), live_ttl_seconds=3600, at_ms=NOON_MS),
+        counters=RedisCounters(redis, KEYS, Rules(), live_ttl_seconds=3600, continuity=continuity, at_ms=NOON_MS),
         unflushed=RedisUnflushed(redis, KEYS, live_ttl_seconds=3600, clock=lambda: household.at_ms),
         usage=PostgresUsage(engine, lambda: household.at_ms),
         lock=AdvisoryLock(engine),
+        continuity=continuity,
     )
+    await continuity.check()  # tests of this module share the database, not what Redis holds
     yield household
     await household.lock.release()
     await redis.aclose()
@@ -125,7 +148,7 @@ async def test_flushing_again_changes_nothing(home: Household) -> None:
 
 async def test_a_flusher_that_dies_before_the_commit_loses_nothing(home: Household) -> None:
     class Dying(PostgresUsage):
-        async def upsert(self, entries: Sequence[tuple[str, Live]]) -> None:
+        async def upsert(self, entries: Sequence[tuple[str, Live]], marks: Mapping[int, Mark] = NO_MARKS) -> None:
             raise DatabaseUnavailable
 
     child, _ = await home.watching()
@@ -209,7 +232,7 @@ async def test_a_row_that_can_never_be_written_is_parked_and_the_rest_goes_on(ho
         [(_, counted)] = await home.counters.read([child])
         assert counted is not None
         entries.append(Unflushed(child, counted))
-    assert await home.flusher()._write(entries) == 1
+    assert await home.flusher()._write(entries, NO_MARKS) == 1
     assert [await home.used_ms(child) for child, _ in good] == [[60_000]] * 5
     assert await home.used_ms(poisoned) == []
     async with home.engine.connect() as database:
@@ -240,10 +263,42 @@ async def test_lost_counters_come_back_from_the_database(home: Household) -> Non
     await home.flusher().drain()
     await home.beat(child, session_id)  # 30 s that are not flushed
     await home.counters._redis.flushall()
-    [recovered] = await home.usage.recover([child])
-    assert recovered is not None
-    recovered.policy_version = 1
-    await home.counters.seed([(child, recovered)])
     await home.beat(child, session_id)  # credits since the last beat that was flushed
     await home.flusher().drain()
     assert await home.used_ms(child) == [120_000]
+
+
+async def test_a_locked_row_holds_up_its_bucket_only(home: Household) -> None:
+    locked, session_id = await home.watching()
+    other, other_session_id = await home.watching(not_in=KEYS.bucket(locked))
+    await home.flusher().drain()
+    await home.beat(other, other_session_id)
+    await home.beat(locked, session_id, after_ms=0)
+    async with home.engine.connect() as database:
+        await database.exec_driver_sql(
+            "SELECT 1 FROM viewing_time_balances WHERE profile_id = $1::uuid FOR UPDATE", (locked,)
+        )
+        flushed = await home.flusher().drain()
+        assert flushed.postponed == 1
+        assert await home.used_ms(locked) == [60_000]
+        assert await home.used_ms(other) == [90_000]
+    assert (await home.flusher().drain()).postponed == 0
+    assert await home.used_ms(locked) == [180_000]  # the other's minutes passed, too
+    assert (await home.unflushed.backlog()).is_empty
+
+
+async def test_a_transaction_whose_connection_is_cut_is_tried_again(home: Household) -> None:
+    child, session_id = await home.watching()
+    await home.flusher().drain()
+    await home.beat(child, session_id)
+    entries = await home.unflushed.peek(KEYS.bucket(child), older_than_ms=0, limit=10)
+    async with home.engine.connect() as database:
+        await database.exec_driver_sql(
+            "SELECT 1 FROM viewing_time_balances WHERE profile_id = $1::uuid FOR UPDATE", (child,)
+        )
+        writing = asyncio.create_task(home.usage.upsert([(entry.profile_id, entry.live) for entry in entries]))
+        async with asyncio.timeout(10):
+            while not (await database.exec_driver_sql(_CUT_WAITING)).all():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+    await writing
+    assert await home.used_ms(child) == [90_000]

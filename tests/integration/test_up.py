@@ -13,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # no stubs
 import pytest
@@ -152,6 +153,64 @@ def test_it_starts_serves_and_ends_in_order(start: Starter) -> None:
     assert [line for line in up.lines if "Traceback" in line] == []
     assert not any(alive(pid) for pid in running.processes.values())
     assert not (up.folder / "deployment.json").exists()
+
+
+def ask(url: str, method: str, path: str, token: str = "", body: object = None) -> Any:
+    """The JSON that comes back."""
+    request = urllib.request.Request(  # noqa: S310  http, our own
+        f"{url}/api/v1{path}",
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Content-Type": "application/json", "Authorization": f"Bearer {token}"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  likewise
+        return json.loads(answer.read())
+
+
+def minted(up: Up, account: str, role: str) -> str:
+    result = command_line("token", "--account", account, "--role", role, "--data-dir", str(up.folder))
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split()[-1]
+
+
+def connected(url: str, head: str) -> socket.socket:
+    """A connection on which a request was begun."""
+    host, port = url.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)), timeout=10)
+    connection.sendall(head.encode())
+    return connection
+
+
+def test_it_ends_in_time_with_streams_open_and_requests_half_sent(start: Starter) -> None:
+    up = start("--workers", "2")
+    url = up.url()
+    registered = ask(
+        url, "POST", "/auth/register", body={"email": "a@example.org", "password": "x" * 12, "timezone": "UTC"}
+    )
+    token, account = registered["access_token"], registered["account_id"]
+    child = ask(url, "POST", "/profiles", minted(up, account, "parent"), {"name": "Kim", "is_kids": True})["id"]
+    titles = [{"id": "film", "name": "Film", "is_educational": False}]
+    ask(url, "PUT", "/catalog/titles", minted(up, account, "service"), titles)
+    beat = {"profile_id": child, "title_id": "film", "device_id": "tv"}
+    beat["session_id"] = ask(url, "POST", "/viewing-time/heartbeat", token, beat)["session_id"]
+    time.sleep(0.2)
+    used = ask(url, "POST", "/viewing-time/heartbeat", token, beat)["used_seconds"]
+    assert used > 0
+
+    auth = f"Host: x\r\nAuthorization: Bearer {token}\r\n"
+    with contextlib.ExitStack() as open_ones:
+        streams = [connected(url, f"GET /api/v1/viewing-time/events/{child} HTTP/1.1\r\n{auth}\r\n") for _ in range(50)]
+        halves = [
+            connected(url, f"POST /api/v1/viewing-time/heartbeat HTTP/1.1\r\n{auth}Content-Length: 500\r\n\r\n{{")
+            for _ in range(10)
+        ]
+        halves += [connected(url, "POST /api/v1/viewing-time/heartbeat HTTP/1.1\r\nHost: x\r\nX-") for _ in range(5)]
+        for connection in (*streams, *halves):
+            open_ones.enter_context(connection)
+        assert all(stream.recv(12) == b"HTTP/1.1 200" for stream in streams)
+        assert up.end() == 0
+    assert [line for line in up.lines if "Traceback" in line] == []
+    assert any("worker_drained" in line for line in up.lines), "nothing is left unflushed"
 
 
 def test_other_commands_find_it_by_its_folder(start: Starter) -> None:

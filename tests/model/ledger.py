@@ -3,13 +3,15 @@
 The contract suite holds it equal to ``PostgresUsage``.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from app.clock import Clock
+from app.continuity.ports import Settling
 from app.domain.accounting import Live, Share
 from app.domain.unflushed import Unflushed
+from app.domain.watermark import NO_MARKS, Mark
 
 DAY_MS = 86_400_000
 RECOVERED_MS = 3 * DAY_MS
@@ -27,8 +29,12 @@ class MemoryLedger:
         self.balances: dict[tuple[str, int], Live] = {}
         self.sessions: dict[tuple[str, int, int], tuple[str, Live]] = {}
         self.parked: list[Unflushed] = []
+        self.marks: dict[int, Mark] = {}
 
-    async def upsert(self, entries: Sequence[tuple[str, Live]]) -> None:
+    async def upsert(self, entries: Sequence[tuple[str, Live]], marks: Mapping[int, Mark] = NO_MARKS) -> None:
+        for bucket, mark in marks.items():
+            noted = self.marks.get(bucket, Mark())
+            self.marks[bucket] = Mark(max(mark.watermark, noted.watermark), max(mark.generation, noted.generation))
         balances = {(owner, live.day_number): live for owner, live in _oldest_first(entries)}
         for day, live in balances.items():
             self.balances[day] = _newer(live, self.balances.get(day))
@@ -97,6 +103,21 @@ class MemoryLedger:
         else:
             told["session_earlier_ms"] = part.session_total_ms
         return msgspec.structs.replace(live, version=max(balance.version, part.version), **told)
+
+
+class MemoryMarks:
+    """The marks that a ledger in memory has noted."""
+
+    def __init__(self, ledger: MemoryLedger) -> None:
+        self._ledger = ledger
+
+    async def read(self, buckets: int) -> list[Mark]:
+        return [self._ledger.marks.get(bucket, Mark()) for bucket in range(buckets)]
+
+    async def settle(self, buckets: int, settling: Settling) -> list[Mark]:
+        settled = list(await settling(await self.read(buckets)))
+        self._ledger.marks.update({bucket: settled[bucket] for bucket in self._ledger.marks})
+        return settled
 
 
 def _oldest_first(entries: Iterable[tuple[str, Live]]) -> list[tuple[str, Live]]:

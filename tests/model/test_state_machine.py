@@ -23,23 +23,26 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from app.continuity.service import Continuity
 from app.domain.accounting import NO_CLAIM, Beat, Outcome, Rules, Status
 from app.domain.ids import SessionIds
 from app.domain.policy import UNLIMITED, Grant, Policy
 from app.domain.unflushed import Unflushed
 from app.domain.viewing_day import Calendar, ViewingDay
+from app.domain.watermark import Mark
 from app.embedded.valkey import Valkey
 from app.flushing.service import Flusher
 from app.redis_store.client import create_client
 from app.redis_store.counters import RedisCounters
 from app.redis_store.events import RedisEvents
 from app.redis_store.keys import Keys
+from app.redis_store.marks import RedisMarks
 from app.redis_store.policies import SharedPolicies
 from app.redis_store.unflushed import RedisUnflushed
 from app.viewing.counting import Counting
 from app.viewing.policies import PolicyCache
 from tests.fakes import fake_redis
-from tests.model.ledger import MemoryLedger
+from tests.model.ledger import MemoryLedger, MemoryMarks
 from tests.model.watching import Sent, Watching, measure_ms
 
 CHILD = "11111111-2222-3333-4444-555555555555"
@@ -62,6 +65,7 @@ PASSING_MS = st.one_of(
     st.sampled_from([HOUR_MS, 9 * HOUR_MS, 25 * HOUR_MS, 49 * HOUR_MS, 4 * DAY_MS]),
 )
 CLAIMS = st.sampled_from(["none", "none", "honest", "honest", "boasting", "falling"])
+UNMARKED = Mark()
 Answer = TypeVar("Answer")
 
 
@@ -100,6 +104,7 @@ class Reading:
     entries: list[Unflushed]
     watching: Watching
     turn: int
+    mark: Mark = UNMARKED
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,7 @@ class Past:
     strings: dict[bytes, bytes]
     dirty: dict[bytes, float]
     closed: dict[bytes, bytes]
+    mark: dict[bytes, bytes]
     watching: Watching
     turn: int
     at_ms: int
@@ -118,8 +124,11 @@ class Process:
     """An API process with caches of its own."""
 
     def __init__(self, home: "Home") -> None:
-        self.counters = RedisCounters(home.redis, KEYS, Rules(), live_ttl_seconds=3600, at_ms=home.at_ms)
-        self.counters.generations = home.generations
+        self.continuity = home.new_continuity()
+        home.run(self.continuity.check())
+        self.counters = RedisCounters(
+            home.redis, KEYS, Rules(), live_ttl_seconds=3600, continuity=self.continuity, at_ms=home.at_ms
+        )
         self.shared = home.shared_policies()
         self.policies = PolicyCache(
             shared=self.shared,
@@ -168,8 +177,8 @@ class Home(RuleBasedStateMachine):
         calendar = Calendar.opened(starts_ms, timezone=zone, reset_hour=hour)
         self.days: list[ViewingDay] = [calendar.anchor]
         self.source = Policies(Policy(CHILD, ACCOUNT, 1, True, 1, limit, limit, True, (15, 5), calendar))
-        self.generations = [0] * KEYS.buckets
         self.ledger = MemoryLedger(self.clock)
+        self.flushing = self.new_continuity()
         self.processes = [Process(self), Process(self)]
         self.players = {device: Player(device) for device in ("sofa", "phone")}
         self.present: list[tuple[int, int]] = []
@@ -311,22 +320,33 @@ class Home(RuleBasedStateMachine):
         unflushed = self._unflushed()
         before = Reading([], self.watching.copy(), self.turn)
         flusher = Flusher(
-            counters=unflushed, ledger=self.ledger, lock=AlwaysOurs(), clock=self.clock, age_ms=45_000, batch=3
+            counters=unflushed,
+            ledger=self.ledger,
+            lock=AlwaysOurs(),
+            continuity=self.flushing,
+            clock=self.clock,
+            age_ms=45_000,
+            batch=3,
         )
         self.run(flusher.cycle(age_ms=age_ms))
         assert self.run(flusher.backlog()).is_empty
+        self._processes_look()
         self._is_durable(before)
 
     @rule()
     def a_flusher_reads(self) -> None:
+        self.run(self.flushing.check())
         entries = self.run(self._unflushed().peek(BUCKET, older_than_ms=0, limit=100))
-        self.readings.append(Reading(entries, self.watching.copy(), self.turn))
+        mark = self.run(self.flushing.advance(BUCKET))
+        self._processes_look()
+        self.readings.append(Reading(entries, self.watching.copy(), self.turn, mark))
 
     @precondition(lambda self: self.readings)
     @rule(data=st.data())
     def it_writes(self, data: st.DataObject) -> None:
         reading = data.draw(st.sampled_from(self.readings))
-        self.run(self.ledger.upsert([(entry.profile_id, entry.live) for entry in reading.entries]))
+        entries = [(entry.profile_id, entry.live) for entry in reading.entries]
+        self.run(self.ledger.upsert(entries, {BUCKET: reading.mark}))
         self._is_durable(reading)
 
     @precondition(lambda self: self.readings)
@@ -370,7 +390,8 @@ class Home(RuleBasedStateMachine):
             strings = {name.encode(): raw for name in names if (raw := await self.redis.get(name)) is not None}
             dirty = dict(await self.redis.zrange(KEYS.dirty(BUCKET), 0, -1, withscores=True))
             closed = await self.redis.hgetall(KEYS.closed(BUCKET))
-            return Past(strings, dirty, closed, self.watching.copy(), self.turn, self.at_ms)
+            mark = await self.redis.hgetall(KEYS.mark(BUCKET))
+            return Past(strings, dirty, closed, mark, self.watching.copy(), self.turn, self.at_ms)
 
         if not self.is_cold:
             self.past = self.run(copied())
@@ -378,7 +399,7 @@ class Home(RuleBasedStateMachine):
     @precondition(lambda self: self.past is not None and self.at_ms - self.past.at_ms <= DAY_MS)
     @rule()
     def redis_comes_back_old(self) -> None:
-        """A snapshot is restored; it is noticed, and the generation raised."""
+        """A snapshot is restored; the next beat or flush notices."""
         past = self.past
         assert past is not None
 
@@ -390,9 +411,10 @@ class Home(RuleBasedStateMachine):
                 await self.redis.zadd(KEYS.dirty(BUCKET), past.dirty)
             if past.closed:
                 await self.redis.hset(KEYS.closed(BUCKET), mapping=past.closed)
+            if past.mark:
+                await self.redis.hset(KEYS.mark(BUCKET), mapping=past.mark)
 
         self.run(restored())
-        self.generations[BUCKET] += 1
         self.restored_ms = self.at_ms
         if past.turn >= self.durable.turn:
             self._falls_back_to(Reading([], past.watching, past.turn))
@@ -438,6 +460,14 @@ class Home(RuleBasedStateMachine):
 
     def _unflushed(self) -> RedisUnflushed:
         return RedisUnflushed(self.redis, KEYS, live_ttl_seconds=3600, clock=self.clock)
+
+    def new_continuity(self) -> Continuity:
+        return Continuity(marks=RedisMarks(self.redis, KEYS, clock=self.clock), noted=MemoryMarks(self.ledger))
+
+    def _processes_look(self) -> None:
+        """As each does every second."""
+        for process in self.processes:
+            self.run(process.continuity.look())
 
     def shared_policies(self) -> SharedPolicies:
         return SharedPolicies(

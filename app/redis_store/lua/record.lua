@@ -2,13 +2,16 @@
 --
 -- KEYS[1..n]    live counters of n profiles (string, MessagePack array of Live)
 -- KEYS[n+1..]   per bucket in use: its dirty set (zset), then its closed sessions and days (hash)
--- ARGV[1]       MessagePack {at_ms, rules, beats, places, generations}
+-- KEYS[#KEYS]   the mark of one of these buckets (hash)
+-- ARGV[1]       MessagePack {at_ms, rules, beats, places, generations, watermark, generation}
 --                 at_ms   the instant to count at; 0 takes this server's clock
 --                 rules   array of Rules
 --                 beats   n arrays of Beat
 --                 places  per beat, the position in KEYS of its bucket's dirty set
 --                 generations  per beat, that of its bucket; counters of an older one count as COLD
--- returns       MessagePack of n arrays of Outcome
+--                 watermark, generation  of that mark, as the caller knows them
+-- returns       MessagePack of n arrays of Outcome; nothing when this server knows less than the caller, or has been
+--               noticed to have known less: then nothing was counted
 --
 -- Names in capitals (L_ Live, B_ Beat, D_ DayTerms, O_ Outcome) stand for positions; scripts.py fills them in from the classes, so
 -- that the layout is written once. Repeating a call credits only the time since the last beat, so a retry is harmless.
@@ -244,6 +247,8 @@ local call = cmsgpack.unpack(ARGV[1])
 local at_ms = call[1]
 max_gap_ms, pause_grace_ms, long_absence_ms, beat_spacing_ms, beat_burst, longest_unknown_ms = unpack(call[2])
 local beats, places, generations = call[3], call[4], call[5]
+local mark = redis.call('HMGET', KEYS[#KEYS], 'watermark', 'generation')
+if tonumber(mark[1] or 0) < call[6] or tonumber(mark[2] or 0) > call[7] then return false end
 if at_ms == 0 then
   local t = redis.call('TIME')
   at_ms = t[1] * 1000 + math.floor(t[2] / 1000)

@@ -1,0 +1,1 @@
+"""Notices when Redis has come back with an older state than PostgreSQL has rows of."""

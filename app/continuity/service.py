@@ -1,0 +1,93 @@
+"""Whether Redis still knows all that PostgreSQL has.
+
+Each API process remembers the marks that it last saw, and every script call compares one of them with what Redis
+holds: a server that lost its memory, came back from an old snapshot or was a lagging replica is recognised before it
+counts a beat. The worker looks before each flush cycle and at each batch. Whoever notices raises the generation.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from app import metrics
+from app.continuity.ports import Marks, NotedMarks
+from app.domain.watermark import Mark, agreed
+from app.errors import CountersUnavailable
+
+log = structlog.get_logger(__name__)
+
+
+class Continuity:
+    """What one process knows of the marks.
+
+    Attributes:
+        watermarks: by bucket, as last seen; changed in place.
+        generations: likewise.
+    """
+
+    def __init__(self, *, marks: Marks, noted: NotedMarks) -> None:
+        self._marks = marks
+        self._noted = noted
+        self.watermarks = [0] * marks.buckets
+        self.generations = [0] * marks.buckets
+        self._checking = asyncio.Lock()
+        self._checks = 0
+
+    async def check(self) -> None:
+        """Compare both sides, and raise the generation of buckets in which Redis is behind.
+
+        Callers that come while another checks share its result.
+
+        Raises:
+            CountersUnavailable, DatabaseUnavailable: it is not known whether Redis may be trusted.
+        """
+        checks = self._checks
+        async with self._checking:
+            if self._checks == checks:
+                await self._compare()
+                self._checks += 1
+
+    async def advance(self, bucket: int) -> Mark:
+        """Raise a bucket's watermark, to be noted with the rows read before. Raises CountersUnavailable."""
+        known = Mark(self.watermarks[bucket], self.generations[bucket])
+        advanced = await self._marks.advance(bucket, known)
+        if advanced is None:
+            raise CountersUnavailable("Redis came back with an older state.", retry_after_seconds=1)
+        self.watermarks[bucket] = advanced.watermark
+        return advanced
+
+    async def look(self) -> None:
+        """Take note of marks that have risen; where one has fallen, check. Raises as ``check`` does."""
+        found = await self._marks.read()
+        if all(mark.covers(known) for mark, known in zip(found, self._known(), strict=True)):
+            self._know(found)
+        else:
+            await self.check()
+
+    async def _compare(self) -> None:
+        noted = await self._noted.read(self._marks.buckets)
+        self._know(noted)  # Redis is measured by it even when it cannot be asked now
+        found = await self._marks.read()
+        if all(mark.covers(known) for mark, known in zip(found, noted, strict=True)):
+            self._know(found)
+        else:
+            self._know(await self._noted.settle(self._marks.buckets, self._settle))
+
+    async def _settle(self, noted: Sequence[Mark]) -> list[Mark]:
+        found = await self._marks.read()
+        settled = [agreed(mark, noted=known) for mark, known in zip(found, noted, strict=True)]
+        behind = sum(mark.watermark < known.watermark for mark, known in zip(found, noted, strict=True))
+        if behind:
+            metrics.REGRESSED.inc(behind)
+            log.warning("redis_came_back_older", buckets=behind)
+        if settled != found:
+            await self._marks.write(settled)
+        return settled
+
+    def _known(self) -> list[Mark]:
+        return [Mark(*known) for known in zip(self.watermarks, self.generations, strict=True)]
+
+    def _know(self, marks: Sequence[Mark]) -> None:
+        self.watermarks[:] = [mark.watermark for mark in marks]
+        self.generations[:] = [mark.generation for mark in marks]

@@ -1,0 +1,90 @@
+"""Whether a server keeps what it is given: counters are data, not a cache."""
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any, cast
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from app import metrics
+from app.redis_store.client import unavailability_named
+
+log = structlog.get_logger(__name__)
+
+
+class Concern(StrEnum):
+    """What is wrong with a server, by the name it has in answers and metrics."""
+
+    EVICTS = "evicts_counters"
+    """``maxmemory-policy`` is ``allkeys-…``: unflushed counters may vanish. No process starts with that."""
+    EVICTS_FLUSHED = "evicts_flushed_counters"
+    """``volatile-…``: only what PostgreSQL has vanishes, and is read back; a waste, not a loss."""
+    NOT_APPENDING = "no_append_only_file"
+    NOT_SYNCED = "append_only_file_not_synced"
+    WRITE_FAILED = "append_only_file_cannot_be_written"
+    REPLICA = "is_a_replica"
+    FULL = "memory_is_full"
+
+
+BLOCKING = frozenset({Concern.EVICTS, Concern.WRITE_FAILED, Concern.REPLICA, Concern.FULL})
+"""With these heartbeats cannot be counted, or not safely."""
+
+_SYNCED = frozenset({"always", "everysec", ""})
+"""Values of ``appendfsync``; managed services do not tell, and are trusted."""
+
+
+async def examine(redis: Redis) -> frozenset[Concern]:
+    """What is wrong with the server now; also in the metrics. Raises CountersUnavailable."""
+    with unavailability_named():
+        info: dict[str, Any] = await redis.info("persistence", "memory", "replication")
+        concerns = frozenset(_concerns(info, await _fsync(redis)))
+    for concern in Concern:
+        metrics.REDIS_CONCERNS.labels(concern.value).set(concern in concerns)
+    return concerns
+
+
+class Durability:
+    """What is known to be wrong with a server; changes are logged."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self.concerns: frozenset[Concern] = frozenset()
+
+    async def look(self) -> None:
+        """Raises CountersUnavailable."""
+        found = await examine(self._redis)
+        if found != self.concerns:
+            log.warning("redis_concerns", concerns=sorted(found))
+        self.concerns = found
+
+
+def evicts_counters(policy: str) -> bool:
+    return policy.startswith("allkeys")
+
+
+async def _fsync(redis: Redis) -> str:
+    try:
+        answer = cast("dict[str, str]", await redis.config_get("appendfsync"))
+    except ResponseError:
+        return ""
+    return answer.get("appendfsync", "")
+
+
+def _concerns(info: Mapping[str, Any], fsync: str) -> Iterable[Concern]:
+    policy = str(info["maxmemory_policy"])
+    if evicts_counters(policy):
+        yield Concern.EVICTS
+    elif policy != "noeviction":
+        yield Concern.EVICTS_FLUSHED
+    if not info["aof_enabled"]:
+        yield Concern.NOT_APPENDING
+    elif fsync not in _SYNCED:
+        yield Concern.NOT_SYNCED
+    if info.get("aof_last_write_status", "ok") != "ok":
+        yield Concern.WRITE_FAILED
+    if info["role"] != "master":
+        yield Concern.REPLICA
+    if 0 < int(info["maxmemory"]) <= int(info["used_memory"]):
+        yield Concern.FULL

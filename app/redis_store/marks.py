@@ -1,0 +1,47 @@
+"""Watermarks and generations beside the counters they vouch for."""
+
+from collections.abc import Sequence
+from typing import cast
+
+from redis.asyncio import Redis
+
+from app.clock import Clock
+from app.domain.watermark import Mark
+from app.redis_store.client import unavailability_named
+from app.redis_store.keys import Keys
+from app.redis_store.scripts import Script
+
+
+class RedisMarks:
+    """Every call may raise CountersUnavailable. Watermarks are instants, and only rise."""
+
+    def __init__(self, redis: Redis, keys: Keys, *, clock: Clock) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._clock = clock
+        self._all = [keys.mark(bucket) for bucket in range(keys.buckets)]
+        self._marks = Script("marks")
+        self._advance = Script("advance")
+
+    @property
+    def buckets(self) -> int:
+        return self._keys.buckets
+
+    async def read(self) -> list[Mark]:
+        """The mark of each bucket."""
+        with unavailability_named():
+            numbers = cast("list[int]", await self._marks(self._redis, self._all, ()))
+        return [Mark(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
+
+    async def write(self, marks: Sequence[Mark]) -> None:
+        """Put the mark of each bucket, all at once."""
+        numbers = [number for mark in marks for number in (mark.watermark, mark.generation)]
+        with unavailability_named():
+            await self._marks(self._redis, self._all, numbers)
+
+    async def advance(self, bucket: int, known: Mark) -> Mark | None:
+        """Raise a watermark; None when this server holds less than is known, or another generation."""
+        arguments = (known.watermark, known.generation, self._clock())
+        with unavailability_named():
+            watermark = await self._advance(self._redis, (self._keys.mark(bucket),), arguments)
+        return None if watermark is None else Mark(cast("int", watermark), known.generation)

@@ -6,7 +6,7 @@ from typing import TypeVar
 import msgspec
 
 from app.coalesce import Coalescer, Deliver, Overloaded
-from app.domain.accounting import Beat, Live, Outcome, Status, cold
+from app.domain.accounting import LONGEST_UNKNOWN_MS, Beat, Live, Outcome, Status, cold
 from app.domain.ids import SessionIds
 from app.domain.policy import DayTerms
 from app.errors import CountersUnavailable, ProfileAccessDenied, TooManyRequests
@@ -157,7 +157,7 @@ class Counting:
             return known, msgspec.structs.replace(beat, proof_ms=issued_ms)
         if outcome.status == Status.COLD:
             known = _still_theirs(known, await self._policies.reread(profile_id))
-            await _submitted(self._seed, (profile_id, known, outcome.at_ms))
+            await _submitted(self._seed, (profile_id, known, self._began_ms(profile_id, beat, outcome.at_ms)))
         elif outcome.status == Status.STALE:
             latest = await self._policies.get(profile_id, at_least=outcome.policy_version)
             known = _still_theirs(known, latest)
@@ -170,12 +170,18 @@ class Counting:
             days=known.days,
         )
 
+    def _began_ms(self, profile_id: str, beat: Beat, at_ms: int) -> int:
+        """When counters that nobody has begin: with the session taken up again, so that each day gets its part."""
+        issued_ms = self._session_ids.issued_ms(profile_id, beat.session_id) if beat.session_id else None
+        is_lost = issued_ms is not None and at_ms - LONGEST_UNKNOWN_MS < issued_ms < at_ms
+        return issued_ms if issued_ms is not None and is_lost else at_ms
+
     async def _recover_and_seed(self, children: Sequence[tuple[str, KnownPolicy, int]]) -> list[None]:
-        """Seed cold counters from PostgreSQL: one query and one script call for all who wait."""
+        """Seed cold counters, given with when they begin, from PostgreSQL: one query and one script call for all."""
         recovered = await self._usage.recover([profile_id for profile_id, _, _ in children])
         seeds: list[tuple[str, Live]] = []
-        for (profile_id, known, at_ms), live in zip(children, recovered, strict=True):
-            seed = live or self._blank(known, at_ms)
+        for (profile_id, known, began_ms), live in zip(children, recovered, strict=True):
+            seed = live or self._blank(known, began_ms)
             seeds.append((profile_id, msgspec.structs.replace(seed, policy_version=known.policy.version)))
         await self._counters.seed(seeds)
         return [None] * len(seeds)

@@ -81,7 +81,7 @@ from app.viewing.policies import PolicyCache
 from app.viewing.service import Pace, ViewingService
 
 _SWEEP_OVERLAP_MS = 60_000
-_FOLLOW_SECONDS = 1.0
+_MARKS_READ_PER_SECOND = 1_000
 _DURABILITY_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
@@ -160,7 +160,7 @@ async def open_services(settings: Settings, *, clock: Clock = now_ms) -> AsyncIt
         continuity = _continuity(engine, redis, keys, clock)
         with contextlib.suppress(CountersUnavailable):  # each call compares again
             await continuity.check()
-        _repeat(stack, continuity.look, every_seconds=_FOLLOW_SECONDS)
+        _repeat(stack, continuity.look, every_seconds=max(1.0, settings.buckets / _MARKS_READ_PER_SECOND))
         counters = RedisCounters(
             redis, keys, _rules(settings), live_ttl_seconds=settings.live_ttl_seconds, continuity=continuity
         )

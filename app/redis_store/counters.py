@@ -15,6 +15,7 @@ from app.redis_store.scripts import Script
 
 _SCANNED = 1000
 _LOOKS = 3
+_ANY_GENERATION = 2**31
 _encode = msgspec.msgpack.Encoder().encode
 _decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
 _decode_live = msgspec.msgpack.Decoder(Live).decode
@@ -59,6 +60,7 @@ class RedisCounters:
         self.generations = continuity.generations if continuity else [0] * keys.buckets
         """By bucket; raised when Redis came back with an old state."""
         self._watermarks = continuity.watermarks if continuity else [0] * keys.buckets
+        self._newest = continuity.generations if continuity else [_ANY_GENERATION] * keys.buckets
         self._record = Script("record")
         self._seed = Script("seed")
         self._read = Script("read")
@@ -96,7 +98,7 @@ class RedisCounters:
         metrics.BEATS.inc(len(beats))
         metrics.SCRIPT_CALLS.inc()
         first = next(iter(place_of))  # a server that came back older did so with all its buckets
-        mark = (self._watermarks[first], self.generations[first])
+        mark = (self._watermarks[first], self._newest[first])
         bucket_keys.append(self._keys.mark(first))
         call = (self.at_ms, self._rules, [beat for _, beat in beats], places, generations, *mark)
         with unavailability_named():
@@ -123,7 +125,7 @@ class RedisCounters:
         first = self._keys.bucket(profile_ids[0])
         keys = [*map(self._keys.live, profile_ids), self._keys.mark(first)]
         for _ in range(_LOOKS):
-            arguments = (self.at_ms, self._watermarks[first], self.generations[first])
+            arguments = (self.at_ms, self._watermarks[first], self._newest[first])
             with unavailability_named():
                 answer = await self._read(self._redis, keys, arguments)
             if answer is not None:

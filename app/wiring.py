@@ -81,7 +81,7 @@ from app.viewing.policies import PolicyCache
 from app.viewing.service import Pace, ViewingService
 
 _SWEEP_OVERLAP_MS = 60_000
-_FOLLOW_SECONDS = 1.0
+_MARKS_READ_PER_SECOND = 1_000
 _DURABILITY_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
@@ -155,12 +155,12 @@ async def open_services(settings: Settings, *, clock: Clock = now_ms) -> AsyncIt
     async with AsyncExitStack() as stack:
         engine, redis, keys = await _connect(stack, settings)
         identity = await _open_identity(stack, engine=engine, redis=redis, settings=settings, clock=clock)
-        shared_policies = _shared_policies(redis, keys, settings, clock)
-        postgres_policies = PostgresPolicies(engine, clock)
         continuity = _continuity(engine, redis, keys, clock)
+        shared_policies = _shared_policies(redis, keys, settings, clock, continuity)
+        postgres_policies = PostgresPolicies(engine, clock)
         with contextlib.suppress(CountersUnavailable):  # each call compares again
             await continuity.check()
-        _repeat(stack, continuity.look, every_seconds=_FOLLOW_SECONDS)
+        _repeat(stack, continuity.look, every_seconds=max(1.0, settings.buckets / _MARKS_READ_PER_SECOND))
         counters = RedisCounters(
             redis, keys, _rules(settings), live_ttl_seconds=settings.live_ttl_seconds, continuity=continuity
         )
@@ -212,13 +212,14 @@ async def open_worker(settings: Settings, *, clock: Clock = now_ms) -> AsyncIter
         engine, redis, keys = await _connect(stack, settings)
         lock = AdvisoryLock(engine)
         stack.push_async_callback(lock.release)
-        shared_policies = _shared_policies(redis, keys, settings, clock)
+        continuity = _continuity(engine, redis, keys, clock)
+        shared_policies = _shared_policies(redis, keys, settings, clock, continuity)
         postgres_policies = PostgresPolicies(engine, clock)
         flusher = Flusher(
             counters=RedisUnflushed(redis, keys, live_ttl_seconds=settings.live_ttl_seconds, clock=clock),
             ledger=PostgresUsage(engine, clock),
             lock=lock,
-            continuity=_continuity(engine, redis, keys, clock),
+            continuity=continuity,
             clock=clock,
             age_ms=int(settings.flush_age_seconds * 1000),
             batch=settings.flush_batch,
@@ -399,7 +400,9 @@ def _continuity(engine: AsyncEngine, redis: Redis, keys: Keys, clock: Clock) -> 
     return Continuity(marks=RedisMarks(redis, keys, clock=clock), noted=PostgresMarks(engine))
 
 
-def _shared_policies(redis: Redis, keys: Keys, settings: Settings, clock: Clock) -> SharedPolicies:
+def _shared_policies(
+    redis: Redis, keys: Keys, settings: Settings, clock: Clock, continuity: Continuity
+) -> SharedPolicies:
     return SharedPolicies(
         redis,
         keys,
@@ -408,6 +411,7 @@ def _shared_policies(redis: Redis, keys: Keys, settings: Settings, clock: Clock)
         max_gap_ms=settings.max_gap_seconds * 1000,
         weekend_days=settings.weekend_days,
         clock=clock,
+        continuity=continuity,
     )
 
 

@@ -13,7 +13,7 @@ log = structlog.get_logger(__name__)
 
 
 class Breaker:
-    """Opens at the first answer that does not come, and closes when a probe is answered.
+    """Opens at the first answer that does not come in time, and closes when a probe is answered.
 
     Args:
         probe: asks the server something that it answers only when it would answer anything; bounds its own time.

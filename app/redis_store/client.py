@@ -53,7 +53,10 @@ _PROBE_PAUSE_SECONDS = 0.1
 
 
 class GuardedPool(BlockingConnectionPool):
-    """A pool that hands out nothing while the server does not answer."""
+    """A pool that hands out nothing while the server does not answer.
+
+    Only waiting in vain opens the breaker: a connection that is refused or cut fails at once by itself.
+    """
 
     def __init__(self, connection_class: type[AbstractConnection] = Connection, **arguments: Any) -> None:  # noqa: ANN401  the pool's own
         self.breaker = Breaker(self._probe, pause_seconds=_PROBE_PAUSE_SECONDS)
@@ -65,7 +68,7 @@ class GuardedPool(BlockingConnectionPool):
         self.breaker.require_closed()
         try:
             connection: AbstractConnection = await super().get_connection()  # type: ignore[no-untyped-call]
-        except (RedisConnectionError, RedisTimeoutError, OSError):
+        except RedisTimeoutError:
             self.breaker.trip()
             raise
         return connection
@@ -92,7 +95,7 @@ def _watched(connection_class: type[AbstractConnection], breaker: Breaker) -> ty
         async def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401  whatever was asked for
             try:
                 return await super().read_response(*args, **options)
-            except (RedisConnectionError, RedisTimeoutError):
+            except RedisTimeoutError:
                 breaker.trip()
                 raise
             except ReadOnlyError:

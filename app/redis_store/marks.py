@@ -1,6 +1,6 @@
 """Watermarks and generations beside the counters they vouch for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import cast
 
 from redis.asyncio import Redis
@@ -33,11 +33,11 @@ class RedisMarks:
             numbers = cast("list[int]", await self._marks(self._redis, self._all, ()))
         return [Mark(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
 
-    async def write(self, marks: Sequence[Mark]) -> None:
-        """Put the mark of each bucket, all at once."""
-        numbers = [number for mark in marks for number in (mark.watermark, mark.generation)]
+    async def write(self, marks: Mapping[int, Mark]) -> None:
+        """Put the marks of some buckets, all at once."""
+        numbers = [number for mark in marks.values() for number in (mark.watermark, mark.generation)]
         with unavailability_named():
-            await self._marks(self._redis, self._all, numbers)
+            await self._marks(self._redis, [self._all[bucket] for bucket in marks], numbers)
 
     async def advance(self, bucket: int, known: Mark) -> Mark | None:
         """Raise a watermark; None when this server holds less than is known, or another generation."""

@@ -129,7 +129,7 @@ class Process:
         self.counters = RedisCounters(
             home.redis, KEYS, Rules(), live_ttl_seconds=3600, continuity=self.continuity, at_ms=home.at_ms
         )
-        self.shared = home.shared_policies()
+        self.shared = home.shared_policies(self.continuity)
         self.policies = PolicyCache(
             shared=self.shared,
             source=home.source,
@@ -468,7 +468,7 @@ class Home(RuleBasedStateMachine):
         for process in self.processes:
             self.run(process.continuity.look())
 
-    def shared_policies(self) -> SharedPolicies:
+    def shared_policies(self, continuity: Continuity) -> SharedPolicies:
         return SharedPolicies(
             self.redis,
             KEYS,
@@ -476,12 +476,13 @@ class Home(RuleBasedStateMachine):
             ttl_seconds=3600,
             weekend_days=WEEKEND,
             clock=self.clock,
+            continuity=continuity,
             at_ms=self.at_ms,
         )
 
     def _announce(self) -> None:
         self.unannounced_since_ms = None
-        self.run(self.shared_policies().announce([self.source.policy]))
+        self.run(self.shared_policies(self.flushing).announce([self.source.policy]))
 
     def _beat(
         self, player: Player, process: int, *, claim: str = "none", is_end: bool = False, is_answer_lost: bool = False

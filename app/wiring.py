@@ -41,6 +41,7 @@ from app.parents.service import ChildSettings
 from app.parents.used import UsedTime
 from app.postgres_store.access import connection
 from app.postgres_store.accounts import PostgresAccounts
+from app.postgres_store.census import PostgresCensus
 from app.postgres_store.configs import PostgresConfigs
 from app.postgres_store.devices import PostgresDevices
 from app.postgres_store.engine import create_engine, warm
@@ -57,6 +58,7 @@ from app.postgres_store.reports import PostgresReports
 from app.postgres_store.titles import PostgresTitles
 from app.postgres_store.usage import PostgresUsage
 from app.postgres_store.weekly_reports import PostgresWeeklyReports
+from app.redis_store.census import RedisCensus
 from app.redis_store.client import create_client
 from app.redis_store.counters import RedisCounters
 from app.redis_store.durability import Concern, Durability
@@ -68,6 +70,7 @@ from app.redis_store.policies import SharedPolicies
 from app.redis_store.tries import RedisTries
 from app.redis_store.unflushed import RedisUnflushed
 from app.redis_store.unlocks import RedisRevocations, RedisUnlocks
+from app.reconciling.service import Reconciliation
 from app.reports import Reports
 from app.reports.cursors import Cursors
 from app.reports.history import History
@@ -235,6 +238,14 @@ async def open_worker(settings: Settings, *, clock: Clock = now_ms) -> AsyncIter
             make_partitions=lambda: make_partitions(engine, at_ms=clock()),
             prepare_reports=lambda: weekly.prepare(at_ms=clock()),
         )
+
+
+@asynccontextmanager
+async def open_reconciliation(settings: Settings) -> AsyncIterator[Reconciliation]:
+    """What compares the two stores, connected."""
+    async with AsyncExitStack() as stack:
+        engine, redis, keys = await _connect(stack, settings)
+        yield Reconciliation(held=RedisCensus(redis, keys), kept=PostgresCensus(engine))
 
 
 async def _open_viewing(

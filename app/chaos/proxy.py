@@ -36,12 +36,12 @@ class Proxy:
 
     Args:
         background: whose loop carries the bytes.
-        upstream: the server's socket.
+        upstream: the server's socket; another one takes effect for new connections.
     """
 
     def __init__(self, background: Background, upstream: Path) -> None:
         self._background = background
-        self._upstream = upstream
+        self.upstream = upstream
         self._weather = Weather.FAIR
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
@@ -85,7 +85,7 @@ class Proxy:
             _reset(writer)
             return
         try:
-            server_reader, server_writer = await asyncio.open_unix_connection(self._upstream, limit=_CHUNK)
+            server_reader, server_writer = await asyncio.open_unix_connection(self.upstream, limit=_CHUNK)
         except OSError:  # nobody listens: the client is told the same
             _reset(writer)
             return

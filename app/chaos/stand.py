@@ -97,8 +97,11 @@ class Stand:
             if self._proxied:
                 self._proxies = {
                     "postgres": Proxy(self.background, _postgres_socket(self.postgres)),
-                    "redis": Proxy(self.background, Path(unquote(urlsplit(self.valkey.url).path))),
+                    "redis": Proxy(self.background, valkey_socket(self.valkey)),
                 }
+            for proxy in self._proxies.values():
+                self._ending.callback(proxy.close)
+            self._ending.callback(self.kill_up)
             self.start_up()
         except BaseException:
             self._ending.close()
@@ -106,9 +109,6 @@ class Stand:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.kill_up()
-        for proxy in self._proxies.values():
-            proxy.close()
         self._ending.close()
 
     # --- the deployment
@@ -231,7 +231,13 @@ class Stand:
 
     def stop_postgres(self) -> None:
         """As ``pg_ctl stop -m immediate`` does: no checkpoint, no goodbye."""
-        self.postgres.kill9()
+        os.kill(self.postgres.pid, signal.SIGQUIT)
+        self.eventually(lambda: not self.postgres.running, seconds=10)
+
+    def wipe_valkey(self) -> None:
+        """It dies, and with it all that it ever wrote."""
+        self.valkey.kill9()
+        shutil.rmtree(self.valkey.home / "appendonlydir")
 
     def mend(self) -> None:
         """Fair weather, both servers running, every process going on, the deployment ready."""
@@ -300,6 +306,10 @@ class Stand:
         """The deployment's, with the direct way to both servers."""
         ours = development_secrets(self._data_dir)
         return load_settings(**ours, **self._changed, database_url=self.postgres.url, redis_url=self.valkey.url)
+
+
+def valkey_socket(valkey: Valkey) -> Path:
+    return Path(unquote(urlsplit(valkey.url).path))
 
 
 def _postgres_socket(postgres: Postgres) -> Path:

@@ -82,6 +82,7 @@ class Stand:
         self._up: subprocess.Popen[bytes] | None = None
         self._ending = contextlib.ExitStack()
         self._proxies: dict[str, Proxy] = {}
+        self._promoted: Valkey | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -93,7 +94,7 @@ class Stand:
             asyncio.run(
                 rows.load(self.postgres.url, self._viewers, at_ms=now_ms() - YESTERDAY_MS, advance=lambda _: None)
             )
-            self.settings = self._settings()
+            self.settings = self._settings(redis_url=self.valkey.url)
             if self._proxied:
                 self._proxies = {
                     "postgres": Proxy(self.background, _postgres_socket(self.postgres)),
@@ -192,7 +193,8 @@ class Stand:
         if self._proxied:
             database = f"postgresql://postgres@127.0.0.1:{self.to_postgres.port}/hourglass"
             cache = f"redis://127.0.0.1:{self.to_redis.port}"
-        return {**ours, "DATABASE_URL": database, "REDIS_URL": cache, **changed}
+        secrets = {variable_of(name): value for name, value in development_secrets(self._data_dir).items()}
+        return {**ours, **secrets, "DATABASE_URL": database, "REDIS_URL": cache, **changed}
 
     # --- hurting it, and mending it
 
@@ -215,11 +217,29 @@ class Stand:
     @contextlib.contextmanager
     def redis(self, *, seconds: float = 5.0) -> Iterator["redis.Redis"]:
         """A client of Valkey itself, past the network that fails."""
-        client = redis.Redis.from_url(self.valkey.url, protocol=2, socket_timeout=seconds)
+        client = redis.Redis.from_url(self._serving.url, protocol=2, socket_timeout=seconds)
         try:
             yield client
         finally:
             client.close()
+
+    @contextlib.contextmanager
+    def promoted(self, replica: Valkey) -> Iterator[None]:
+        """Another server in the place of Valkey while the block runs."""
+        self._lead_to(replica)
+        try:
+            yield
+        finally:
+            self._lead_to(None)
+
+    def _lead_to(self, server: Valkey | None) -> None:
+        self._promoted = server
+        self.to_redis.upstream = valkey_socket(self._serving)
+        self.to_redis.cut()
+
+    @property
+    def _serving(self) -> Valkey:
+        return self._promoted or self.valkey
 
     def sql(self, statement: str) -> str:
         """Run a statement as superuser in the service's database."""
@@ -274,8 +294,10 @@ class Stand:
     def findings(self, ledger: Sequence[Watched] = ()) -> Findings:
         """Redis, PostgreSQL and players compared, past the network that fails."""
 
+        settings = self._settings(redis_url=self._serving.url)
+
         async def compare() -> Findings:
-            async with open_reconciliation(self.settings) as reconciliation:
+            async with open_reconciliation(settings) as reconciliation:
                 return await reconciliation.compare(ledger)
 
         return asyncio.run(compare())
@@ -302,10 +324,10 @@ class Stand:
             time.sleep(POLL_SECONDS)
         return True
 
-    def _settings(self) -> Settings:
+    def _settings(self, *, redis_url: str) -> Settings:
         """The deployment's, with the direct way to both servers."""
         ours = development_secrets(self._data_dir)
-        return load_settings(**ours, **self._changed, database_url=self.postgres.url, redis_url=self.valkey.url)
+        return load_settings(**ours, **self._changed, database_url=self.postgres.url, redis_url=redis_url)
 
 
 def valkey_socket(valkey: Valkey) -> Path:

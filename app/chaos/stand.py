@@ -30,6 +30,7 @@ from app.embedded.valkey import Valkey
 from app.errors import CountersUnavailable, DatabaseUnavailable
 from app.postgres_store.migrate import upgrade
 from app.reconciling.service import Findings
+from app.redis_store.keys import Keys
 from app.settings import Settings, environment, load_settings, variable_of
 from app.wiring import open_reconciliation, tokens_of
 
@@ -301,6 +302,12 @@ class Stand:
                 return await reconciliation.compare(ledger)
 
         return asyncio.run(compare())
+
+    def finished_waiting(self) -> int:
+        """Finished sessions and days that PostgreSQL does not have yet."""
+        keys = Keys(self.settings.buckets)
+        with self.redis() as client:
+            return sum(int(client.hlen(keys.closed(bucket))) for bucket in range(keys.buckets))  # type: ignore[arg-type]  # not awaitable here
 
     def settled(self, ledger: Sequence[Watched], *, seconds: float = 60.0) -> Findings:
         """The same once everything is flushed; whatever still waits after so long is left waiting."""

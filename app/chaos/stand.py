@@ -309,6 +309,14 @@ class Stand:
         with self.redis() as client:
             return sum(int(client.hlen(keys.closed(bucket))) for bucket in range(keys.buckets))  # type: ignore[arg-type]  # not awaitable here
 
+    def oldest_unflushed_seconds(self) -> float:
+        """How long ago the child became dirty that has waited longest."""
+        keys = Keys(self.settings.buckets)
+        with self.redis() as client:
+            heads = [client.zrange(keys.dirty(bucket), 0, 0, withscores=True) for bucket in range(keys.buckets)]
+        oldest_ms = [float(head[0][1]) for head in heads if head]  # type: ignore[index]  # not awaitable here
+        return (now_ms() - min(oldest_ms)) / 1000 if oldest_ms else 0.0
+
     def settled(self, ledger: Sequence[Watched], *, seconds: float = 60.0) -> Findings:
         """The same once everything is flushed; whatever still waits after so long is left waiting."""
         deadline = time.monotonic() + seconds

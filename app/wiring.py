@@ -58,6 +58,7 @@ from app.postgres_store.reports import PostgresReports
 from app.postgres_store.titles import PostgresTitles
 from app.postgres_store.usage import PostgresUsage
 from app.postgres_store.weekly_reports import PostgresWeeklyReports
+from app.reconciling.service import Reconciliation
 from app.redis_store.census import RedisCensus
 from app.redis_store.client import create_client
 from app.redis_store.counters import RedisCounters
@@ -70,7 +71,6 @@ from app.redis_store.policies import SharedPolicies
 from app.redis_store.tries import RedisTries
 from app.redis_store.unflushed import RedisUnflushed
 from app.redis_store.unlocks import RedisRevocations, RedisUnlocks
-from app.reconciling.service import Reconciliation
 from app.reports import Reports
 from app.reports.cursors import Cursors
 from app.reports.history import History

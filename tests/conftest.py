@@ -15,7 +15,7 @@ settings.load_profile("hourglass")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--reliability", metavar="FILE", help="write what came of each fault, as docs/reliability.md has it")
+    parser.addoption("--reliability", metavar="FILE", help="write the table of docs/reliability.md")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

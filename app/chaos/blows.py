@@ -65,7 +65,7 @@ def halt_redis(scene: Scene) -> None:
 
 def pause_redis(scene: Scene) -> None:
     with scene.stand.redis() as redis:
-        redis.execute_command("CLIENT", "PAUSE", str(scene.chance.randint(200, 2000)), "WRITE")
+        redis.execute_command("CLIENT", "PAUSE", str(scene.chance.randint(200, 2000)), "WRITE")  # type: ignore[no-untyped-call]
 
 
 def empty_redis(scene: Scene) -> None:
@@ -93,7 +93,7 @@ def forget_scripts(scene: Scene) -> None:
 
 def cut_subscriptions(scene: Scene) -> None:
     with scene.stand.redis() as redis:
-        redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")  # type: ignore[no-untyped-call]
 
 
 def stop_postgres(scene: Scene) -> None:

@@ -107,7 +107,7 @@ class Proxy:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_reply: bool) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(_CHUNK):
-                while self._weather is Weather.BLACK_HOLE:
+                while self._weather is Weather.BLACK_HOLE:  # noqa: ASYNC110  set by another thread, which knows no events
                     await asyncio.sleep(_HOLE_POLL_SECONDS)
                 if is_reply and self._weather is Weather.REPLIES_LOST:
                     continue

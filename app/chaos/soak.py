@@ -169,7 +169,7 @@ class Soak:
         self._all.answers += tale.answers
         self._all.falls += tale.falls
         self._worst_ms = max(self._worst_ms, tale.worst_ms)
-        answers = ", ".join(f"{count} × {answer}" for answer, count in tale.answers.most_common())
+        answers = ", ".join(f"{count} x {answer}" for answer, count in tale.answers.most_common())
         self._say(f"{self._time()}  {what}: {answers}; worst {tale.worst_ms:.0f} ms")
         return tale
 

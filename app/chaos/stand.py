@@ -140,10 +140,10 @@ class Stand:
             settings: other than those of the stand.
         """
         logged = len(self.log)
+        data_dir = f"--data-dir={self._data_dir}"
         with self._log.open("ab") as log:
             self._up = subprocess.Popen(  # noqa: S603  ourselves
-                [*_ending_with_us(), *wrapper, sys.executable, "-P", "-m", "app.cli", "up", "--port", "0"]
-                + [f"--data-dir={self._data_dir}"],
+                [*_ending_with_us(), *wrapper, sys.executable, "-P", "-m", "app.cli", "up", "--port=0", data_dir],
                 env=self.variables(settings),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -188,7 +188,9 @@ class Stand:
 
     def variables(self, settings: Mapping[str, object] = MappingProxyType({})) -> dict[str, str]:
         """The environment of the deployment's processes."""
-        ours = {name: value for name, value in environment().items() if not name.startswith(("HOURGLASS_", "DATABASE_"))}
+        ours = {
+            name: value for name, value in environment().items() if not name.startswith(("HOURGLASS_", "DATABASE_"))
+        }
         changed = {variable_of(name): str(value) for name, value in {**self._changed, **settings}.items()}
         database, cache = self.postgres.url, self.valkey.url
         if self._proxied:
@@ -278,7 +280,13 @@ class Stand:
     # --- who watches, and what came of it
 
     def crowd(
-        self, size: int, *, interval_seconds: float = 0.5, patience_seconds: float = 5.0, churn: float = 0.0, seed: int = 0
+        self,
+        size: int,
+        *,
+        interval_seconds: float = 0.5,
+        patience_seconds: float = 5.0,
+        churn: float = 0.0,
+        seed: int = 0,
     ) -> Crowd:
         """Children whom nobody has used before."""
         return Crowd(
@@ -294,7 +302,6 @@ class Stand:
 
     def findings(self, ledger: Sequence[Watched] = ()) -> Findings:
         """Redis, PostgreSQL and players compared, past the network that fails."""
-
         settings = self._settings(redis_url=self._serving.url)
 
         async def compare() -> Findings:
@@ -307,14 +314,14 @@ class Stand:
         """Finished sessions and days that PostgreSQL does not have yet."""
         keys = Keys(self.settings.buckets)
         with self.redis() as client:
-            return sum(int(client.hlen(keys.closed(bucket))) for bucket in range(keys.buckets))  # type: ignore[arg-type]  # not awaitable here
+            return sum(int(client.hlen(keys.closed(bucket))) for bucket in range(keys.buckets))
 
     def oldest_unflushed_seconds(self) -> float:
         """How long ago the child became dirty that has waited longest."""
         keys = Keys(self.settings.buckets)
         with self.redis() as client:
             heads = [client.zrange(keys.dirty(bucket), 0, 0, withscores=True) for bucket in range(keys.buckets)]
-        oldest_ms = [float(head[0][1]) for head in heads if head]  # type: ignore[index]  # not awaitable here
+        oldest_ms = [float(head[0][1]) for head in heads if head]
         return (now_ms() - min(oldest_ms)) / 1000 if oldest_ms else 0.0
 
     def settled(self, ledger: Sequence[Watched], *, seconds: float = 60.0) -> Findings:

@@ -8,7 +8,22 @@ from collections.abc import Sequence
 
 import typer
 
-from app.cli import api, bench, chaos, config, conformance, demo, doctor, migrate, reconcile, rival, simulate, token, up, worker
+from app.cli import (
+    api,
+    bench,
+    chaos,
+    config,
+    conformance,
+    demo,
+    doctor,
+    migrate,
+    reconcile,
+    rival,
+    simulate,
+    token,
+    up,
+    worker,
+)
 from app.cli.errors import explained
 
 app = typer.Typer(

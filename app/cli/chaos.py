@@ -65,7 +65,7 @@ def command(
 
 
 def _show(outcome: "Outcome") -> None:
-    answers = ", ".join(f"{count} × {what}" for what, count in outcome.answers.most_common())
+    answers = ", ".join(f"{count} x {what}" for what, count in outcome.answers.most_common())
     print(f"seed {outcome.seed}: {outcome.blows} faults in {outcome.seconds:.0f} s")
     print(f"answers: {answers}; worst {outcome.worst_ms:.0f} ms")
     print(f"heartbeats/s: {outcome.per_second:.0f}, before the first fault {outcome.calm_per_second:.0f}")

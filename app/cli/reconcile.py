@@ -49,7 +49,7 @@ async def _compare(settings: "Settings", sessions: "list[Watched]") -> "Findings
         async with open_reconciliation(settings) as reconciliation:
             return await reconciliation.compare(sessions)
     except (CountersUnavailable, DatabaseUnavailable, OSError) as error:
-        raise CommandError(f"cannot compare: {error or type(error).__name__}") from error
+        raise CommandError(f"cannot compare: {error}") from error
 
 
 def _read(file: Path) -> "list[Watched]":

@@ -1,6 +1,7 @@
 """What PostgreSQL keeps of anybody's usage, for whoever compares it. Reads only."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from typing import Any
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -28,11 +29,11 @@ class PostgresCensus:
         """The days of these profiles from a day number on. Raises DatabaseUnavailable."""
         ids = [profile_id for profile_id in profile_ids if is_uuid(profile_id)]
         async with connection(self._engine) as database:
-            rows = await database.exec_driver_sql(_KEPT, (ids, since_day))
+            rows: Iterable[Any] = await database.exec_driver_sql(_KEPT, (ids, since_day))
             return [Tally(*row) for row in rows]
 
     async def parked(self) -> list[Tally]:
         """Rows set aside. Raises DatabaseUnavailable."""
         async with connection(self._engine) as database:
-            rows = await database.exec_driver_sql(_PARKED)
+            rows: Iterable[Any] = await database.exec_driver_sql(_PARKED)
             return [Tally.of(row[0], msgspec.json.decode(row[1], type=Live)) for row in rows]

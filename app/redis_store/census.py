@@ -55,7 +55,7 @@ class RedisCensus:
         """One round trip for a bucket, whose keys share a slot. A child waits when the flush would find it."""
         pipeline = self._redis.pipeline(transaction=True)
         pipeline.mget([self._keys.live_in(bucket, profile_id) for profile_id in profile_ids])
-        pipeline.zmscore(self._keys.dirty(bucket), profile_ids)  # type: ignore[no-untyped-call]
+        pipeline.zmscore(self._keys.dirty(bucket), profile_ids)
         pipeline.hgetall(self._keys.closed(bucket))
         lives, marks, closed = await pipeline.execute()
         found = [

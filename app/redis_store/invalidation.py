@@ -51,7 +51,7 @@ class Invalidations:
         while True:
             try:
                 await self._listen()
-            except (RedisError, OSError, TimeoutError, RuntimeError) as error:  # the last: uvloop, on a closed connection
+            except (RedisError, OSError, TimeoutError) as error:
                 self.subscribed.clear()
                 log.warning("invalidations_lost", error=type(error).__name__)
                 await asyncio.sleep(_RECONNECT_SECONDS)

@@ -35,7 +35,7 @@ def stand(_stand: Stand) -> Iterator[Stand]:
 
 
 @pytest.fixture
-def trial(request: pytest.FixtureRequest, stand: Stand) -> Callable[..., Trial]:
+def trial(stand: Stand) -> Callable[..., Trial]:
     """Begins a trial: players who watch while the test breaks something."""
 
     def begin(row: int, fault: str, *, size: int = 20, **options: float) -> Trial:

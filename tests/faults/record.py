@@ -92,16 +92,16 @@ class Trial:
 def table() -> list[str]:
     """In Markdown."""
     lines = ["| # | fault | heartbeats during it | s lost | s doubled | worst answer |", "|--|--|--|--|--|--|"]
-    for record in sorted(RECORDS, key=lambda record: (record.row, record.fault)):
-        lines.append(
-            f"| {record.row} | {record.fault} | {record.came} | {record.lost:.3f} | {record.doubled:.3f} "
-            f"| {record.worst_ms:.0f} ms |"
-        )
+    lines += [
+        f"| {record.row} | {record.fault} | {record.came} | {record.lost:.3f} | {record.doubled:.3f} "
+        f"| {record.worst_ms:.0f} ms |"
+        for record in sorted(RECORDS, key=lambda record: (record.row, record.fault))
+    ]
     return lines
 
 
 def _told(answers: Counter[str]) -> str:
-    return ", ".join(f"{count} × {what}" for what, count in answers.most_common()) or "none"
+    return ", ".join(f"{count} x {what}" for what, count in answers.most_common()) or "none"
 
 
 def ids(names: Collection[str]) -> str:

@@ -91,6 +91,7 @@ def _metric(stand: Stand, name: str) -> float:
 DAY = DayTerms(20_717, 1_789_948_800_000, 1_790_035_200_000, 7_200_000, 7_200_000)
 ROWS = 3000
 ROUNDS = 10
+MOST_BURSTS = 20
 
 
 @pytest.fixture
@@ -144,4 +145,7 @@ async def test_unsorted_writers_would(engine: AsyncEngine, monkeypatch: pytest.M
     assert in_order in usage_module._BALANCES
     statement = usage_module._BALANCES.replace(in_order, "ORDER BY md5(n.profile_id::text || pg_backend_pid())")
     monkeypatch.setattr(usage_module, "_BALANCES", statement)
-    assert await _deadlocks_of_two_writers(engine) > 0
+    bursts = [await _deadlocks_of_two_writers(engine)]
+    while not any(bursts) and len(bursts) < MOST_BURSTS:
+        bursts.append(await _deadlocks_of_two_writers(engine))
+    assert any(bursts)

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,10 +26,14 @@ def test_an_api_worker_dies_again_and_again(stand: Stand, trial: Begin) -> None:
         for _ in range(2):
             began = time.monotonic()
             dead = stand.kill("api")
-            assert stand.eventually(lambda gone=dead: gone not in stand.pids("api"), seconds=20)
+            assert stand.eventually(partial(_is_replaced, stand, dead), seconds=20)
             time.sleep(max(0.0, 2 - (time.monotonic() - began)))
     watching.expect_exact()
     watching.expect_answers("200", "lost")
+
+
+def _is_replaced(stand: Stand, dead: int) -> bool:
+    return dead not in stand.pids("api")
 
 
 @pytest.mark.parametrize("moment", ["before-commit", "after-commit"])
@@ -53,7 +58,7 @@ def test_the_flusher_dies(stand: Stand, trial: Begin, moment: str) -> None:
 def test_two_flushers(stand: Stand, trial: Begin) -> None:
     deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = 'hourglass'"
     before = stand.sql(deadlocks)
-    second = subprocess.Popen(  # noqa: S603  ourselves
+    second = subprocess.Popen(
         [sys.executable, "-P", "-m", "app.cli", "worker"],
         env=stand.variables(),
         stdout=subprocess.DEVNULL,

@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 
 from app.chaos.proxy import Weather
-from app.chaos.stand import Stand, valkey_socket
+from app.chaos.stand import Stand
 from tests.faults.households import Home
 from tests.faults.record import Trial
 from tests.servers import Cache
@@ -174,7 +174,7 @@ def test_the_network_to_redis(stand: Stand, trial: Begin, weather: Weather, allo
 )
 def test_is_slow(stand: Stand, trial: Begin, what: str, command: tuple[str, ...]) -> None:
     with trial(12, what) as watching, stand.redis(seconds=10) as redis:
-        redis.execute_command(*command)
+        redis.execute_command(*command)  # type: ignore[no-untyped-call]
         time.sleep(3)
     watching.expect_exact()
     watching.expect_answers(*AWAY)

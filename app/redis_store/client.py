@@ -91,15 +91,23 @@ def _watched(connection_class: type[AbstractConnection], breaker: Breaker) -> ty
     """The same kind of connection; it tells the breaker when an answer does not come."""
 
     class Watched(connection_class):  # type: ignore[misc, valid-type]  # the address decides which class it is
+        _is_renewed = False
+
         async def send_packed_command(self, *args: Any, **options: Any) -> None:  # noqa: ANN401  whatever is sent
             try:
                 await super().send_packed_command(*args, **options)
             except RuntimeError as error:
                 if _CLOSED_HANDLE not in str(error):
                     raise
-                await self.disconnect(nowait=True)  # nothing has been sent yet: a new connection takes it
-                await self.connect()
-                await super().send_packed_command(*args, **options)
+                await self.disconnect(nowait=True)
+                if self._is_renewed:
+                    raise RedisConnectionError("closed as soon as it was opened") from error
+                self._is_renewed = True  # nothing has been sent yet: a new connection takes it, once
+                try:
+                    await self.connect()
+                    await self.send_packed_command(*args, **options)
+                finally:
+                    self._is_renewed = False
 
         async def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401  whatever was asked for
             try:

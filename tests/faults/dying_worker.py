@@ -3,13 +3,14 @@
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 from sqlalchemy import event
 
 from app import wiring
 from app.domain.accounting import Live
+from app.domain.watermark import NO_MARKS, Mark
 from app.postgres_store.usage import PostgresUsage
 from workers.flusher import main
 
@@ -19,15 +20,17 @@ def die(*_: object) -> None:
 
 
 class DyingBeforeTheCommit(PostgresUsage):
-    async def upsert(self, entries: Sequence[tuple[str, Live]]) -> None:
-        event.listen(self._engine.sync_engine, "commit", die)
-        await super().upsert(entries)
+    async def upsert(self, entries: Sequence[tuple[str, Live]], marks: Mapping[int, Mark] = NO_MARKS) -> None:
+        if entries:
+            event.listen(self._engine.sync_engine, "commit", die)
+        await super().upsert(entries, marks)
 
 
 class DyingAfterTheCommit(PostgresUsage):
-    async def upsert(self, entries: Sequence[tuple[str, Live]]) -> None:
-        await super().upsert(entries)
-        die()
+    async def upsert(self, entries: Sequence[tuple[str, Live]], marks: Mapping[int, Mark] = NO_MARKS) -> None:
+        await super().upsert(entries, marks)
+        if entries:
+            die()
 
 
 if __name__ == "__main__":

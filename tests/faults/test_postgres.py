@@ -2,13 +2,18 @@
 
 import asyncio
 import re
+import shutil
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from uuid import uuid4
 
+import asyncpg
 import pytest
+from alembic import command
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.chaos.proxy import Weather
@@ -18,12 +23,17 @@ from app.domain.policy import DayTerms
 from app.errors import DatabaseUnavailable
 from app.postgres_store import usage as usage_module
 from app.postgres_store.engine import create_engine
+from app.postgres_store.migrate import alembic_config
 from app.postgres_store.partitions import make_partitions
 from app.postgres_store.usage import PostgresUsage
 from app.reconciling.service import Kind
+from app.redis_store.keys import Keys
+from tests.faults.disks import tiny_disk
+from tests.faults.households import Home
 from tests.faults.record import Trial
 
 Begin = Callable[..., Trial]
+ROOT = Path(__file__).parents[2]
 FLUSH_LAG_SECONDS = 3.0
 """Two flush intervals with the stand's settings."""
 SOON_SECONDS = 15.0
@@ -71,10 +81,96 @@ def test_a_poison_row(stand: Stand, trial: Begin) -> None:
         )
         assert stand.eventually(lambda: stand.sql("SELECT count(*) FROM parked_rows") != "0", seconds=30)
         assert [each.profile_id for each in stand.findings().differences if each.kind is Kind.PARKED] == [poisoned]
-        assert _metric(stand, "hourglass_parked_rows_total") > 0
+        assert stand.eventually(lambda: _metric(stand, "hourglass_parked_rows_total") > 0, seconds=30)
         stand.sql("ALTER TABLE viewing_time_balances DROP CONSTRAINT poison")
         stand.sql("DELETE FROM parked_rows")
     # Counters are absolute: once the cause is gone, the child's next flush carries everything.
+    watching.expect_exact()
+    watching.expect_answers("200")
+
+
+@pytest.mark.faults
+def test_a_locked_row(stand: Stand, trial: Begin) -> None:
+    with trial(22, "a row locked for 12 s", size=40) as watching:
+        buckets = Keys(stand.settings.buckets)
+        [locked, *others] = watching.crowd.profile_ids
+        elsewhere = [child for child in others if buckets.bucket(child) != buckets.bucket(locked)]
+        assert stand.eventually(lambda: stand.sql(_counted([locked], at_least_ms=0)) == "1", seconds=30)
+        holder = stand.background.run(asyncpg.connect(stand.postgres.url))
+        stand.background.run(holder.execute("BEGIN"))
+        stand.background.run(
+            holder.execute(f"SELECT * FROM viewing_time_balances WHERE profile_id = '{locked}' FOR UPDATE")
+        )
+        time.sleep(12)
+        assert stand.sql(_counted(elsewhere, at_least_ms=8000)) == str(len(elsewhere)), "others were held up"
+        stand.background.run(holder.close())
+    watching.expect_exact()
+    watching.expect_answers("200")
+
+
+def _counted(children: Sequence[str], *, at_least_ms: int) -> str:
+    ids = ", ".join(f"'{child}'" for child in children)
+    return (
+        f"SELECT count(*) FROM viewing_time_balances WHERE profile_id IN ({ids})"
+        f" AND used_ms + educational_ms + overrun_ms >= {at_least_ms}"
+    )
+
+
+@pytest.mark.faults
+def test_its_disk_is_full(stand: Stand, trial: Begin) -> None:
+    """Where the rows of balances and sessions lie there is no room; the log of writes lies elsewhere."""
+    with ExitStack() as ending:
+        folder = ending.enter_context(tiny_disk(stand.folder / "tiny", megabytes=2))
+        shutil.chown(folder, user=stand.postgres.cluster.owner())
+        stand.sql(f"CREATE TABLESPACE tiny LOCATION '{folder}'")
+        partitions = stand.sql(
+            "SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'viewing_sessions'::regclass"
+        ).splitlines()
+        for partition in partitions:
+            stand.sql(f"ALTER TABLE {partition} SET TABLESPACE tiny")
+        ballast = folder / "ballast"
+        with suppress(OSError):
+            ballast.write_bytes(bytes(4 * 2**20))
+        with trial(25, "PostgreSQL's disk full for 8 s", size=400, interval_seconds=2.0) as watching:
+            time.sleep(6)
+            assert stand.findings().waiting > 0, "it had room after all"
+            ballast.unlink()
+            time.sleep(2)
+        for partition in partitions:
+            stand.sql(f"ALTER TABLE {partition} SET TABLESPACE pg_default")
+        stand.sql("DROP TABLESPACE tiny")
+    watching.expect_exact()
+    watching.expect_answers("200")
+
+
+@pytest.mark.faults
+def test_a_pool_of_one_and_fifty_reports(stand: Stand, trial: Begin) -> None:
+    stand.end_up()
+    stand.start_up(settings={"database_pool": 1})
+    home = Home.found(stand)
+
+    def report(number: int) -> int:
+        path = "weekly-report" if number % 2 else f"profiles/{home.child}/history"
+        return home.call("GET", f"/parental-controls/{path}", headers=home.parent).status_code
+
+    with trial(26, "pool of 1 and 50 reports at once") as watching, ThreadPoolExecutor(50) as threads:
+        statuses = set(threads.map(report, range(50)))
+    stand.end_up()
+    watching.expect_exact()
+    watching.expect_answers("200")
+    assert statuses <= {200, 429, 503}
+
+
+@pytest.mark.faults
+def test_migrations_under_load(stand: Stand, trial: Begin) -> None:
+    config = alembic_config(stand.postgres.url)
+    own = Path(__file__).parent / "migrations"
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", f"{ROOT / 'alembic' / 'versions'}\n{own}")
+    with trial(27, "migration up and down, 3 times") as watching:
+        for _ in range(3):
+            command.upgrade(config, "more")
+            command.downgrade(config, "-1")
     watching.expect_exact()
     watching.expect_answers("200")
 

@@ -1,16 +1,21 @@
 """Rows 1 to 3 and 28: processes of the service die, double or are asked to end."""
 
+import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from app.chaos.stand import Stand
+from tests.faults.households import Home
 from tests.faults.record import Trial
 
 Begin = Callable[..., Trial]
@@ -100,3 +105,37 @@ def test_a_stopped_api_process(stand: Stand, trial: Begin) -> None:
         time.sleep(1)
     watching.expect_exact()
     watching.expect_answers("200", "late", "409 session_superseded")
+
+
+@pytest.mark.faults
+def test_sigterm_with_open_streams_and_half_bodies(stand: Stand, trial: Begin) -> None:
+    home = Home.found(stand)
+    address = urlsplit(stand.url)
+    authority = f"Host: {address.netloc}\r\nAuthorization: {home.player['Authorization']}\r\n"
+    stream = f"GET /api/v1/viewing-time/events/{home.child} HTTP/1.1\r\n{authority}\r\n"
+    half = f"POST /api/v1/viewing-time/heartbeat HTTP/1.1\r\n{authority}Content-Length: 200\r\n\r\n{{"
+    with trial(29, "SIGTERM with 50 event streams and 20 half bodies") as watching, ExitStack() as open_sockets:
+        for request in [stream] * 50 + [half] * 20:
+            connected = socket.create_connection((address.hostname or "", address.port or 80))
+            open_sockets.enter_context(connected)
+            connected.sendall(request.encode())
+        time.sleep(1)
+        code, took = stand.end_up()
+        watching.crowd.leave()
+        assert (code, took <= 20) == (0, True)
+    watching.expect_exact()
+    watching.expect_answers("200", "lost")
+
+
+@pytest.mark.faults
+def test_a_storm_of_pins(stand: Stand, trial: Begin) -> None:
+    stand.end_up()
+    stand.start_up(settings={"bcrypt_cost": 12})
+    homes = [Home.found(stand) for _ in range(5)]
+    with trial(30, "50 PINs verified at once, full cost") as watching, ThreadPoolExecutor(50) as threads:
+        statuses = Counter(threads.map(lambda number: homes[number % 5].try_pin("0000"), range(50)))
+    stand.end_up()
+    watching.expect_exact()
+    watching.expect_answers("200")
+    assert set(statuses) <= {403, 423, 429}
+    assert statuses[403] <= 5 * len(homes)

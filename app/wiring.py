@@ -212,7 +212,7 @@ async def open_services(settings: Settings, *, clock: Clock = now_ms) -> AsyncIt
 async def open_worker(settings: Settings, *, clock: Clock = now_ms) -> AsyncIterator[WorkerServices]:
     """Everything the worker needs, connected."""
     async with AsyncExitStack() as stack:
-        engine, redis, keys = await _connect(stack, settings)
+        engine, redis, keys = await _connect(stack, settings, held_connections=1)
         lock = AdvisoryLock(engine)
         stack.push_async_callback(lock.release)
         shared_policies = _shared_policies(redis, keys, settings, clock)
@@ -358,10 +358,13 @@ async def _open_viewing(
     )
 
 
-async def _connect(stack: AsyncExitStack, settings: Settings) -> tuple[AsyncEngine, Redis, Keys]:
+async def _connect(
+    stack: AsyncExitStack, settings: Settings, *, held_connections: int = 0
+) -> tuple[AsyncEngine, Redis, Keys]:
+    """``held_connections`` come on top of the pool: a lock never gives its own back."""
     engine = create_engine(
         settings.database_url.get_secret_value(),
-        pool_size=settings.database_pool,
+        pool_size=settings.database_pool + held_connections,
         timeout_seconds=settings.database_timeout_seconds,
         pgbouncer=settings.database_pgbouncer,
     )

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -99,7 +99,7 @@ def test_a_locked_row(stand: Stand, trial: Begin) -> None:
         holder = stand.background.run(asyncpg.connect(stand.postgres.url))
         stand.background.run(holder.execute("BEGIN"))
         stand.background.run(
-            holder.execute(f"SELECT * FROM viewing_time_balances WHERE profile_id = '{locked}' FOR UPDATE")
+            holder.execute("SELECT * FROM viewing_time_balances WHERE profile_id = $1 FOR UPDATE", UUID(locked))
         )
         time.sleep(12)
         assert stand.sql(_counted(elsewhere, at_least_ms=8000)) == str(len(elsewhere)), "others were held up"
@@ -111,7 +111,8 @@ def test_a_locked_row(stand: Stand, trial: Begin) -> None:
 def _counted(children: Sequence[str], *, at_least_ms: int) -> str:
     ids = ", ".join(f"'{child}'" for child in children)
     return (
-        f"SELECT count(*) FROM viewing_time_balances WHERE profile_id IN ({ids})"
+        "SELECT count(*) FROM viewing_time_balances"  # noqa: S608  our own ids
+        f" WHERE profile_id IN ({ids})"
         f" AND used_ms + educational_ms + overrun_ms >= {at_least_ms}"
     )
 

@@ -41,6 +41,7 @@ from app.parents.service import ChildSettings
 from app.parents.used import UsedTime
 from app.postgres_store.access import connection
 from app.postgres_store.accounts import PostgresAccounts
+from app.postgres_store.census import PostgresCensus
 from app.postgres_store.configs import PostgresConfigs
 from app.postgres_store.devices import PostgresDevices
 from app.postgres_store.engine import create_engine, warm
@@ -57,6 +58,8 @@ from app.postgres_store.reports import PostgresReports
 from app.postgres_store.titles import PostgresTitles
 from app.postgres_store.usage import PostgresUsage
 from app.postgres_store.weekly_reports import PostgresWeeklyReports
+from app.reconciling.service import Reconciliation
+from app.redis_store.census import RedisCensus
 from app.redis_store.client import create_client
 from app.redis_store.counters import RedisCounters
 from app.redis_store.durability import Concern, Durability
@@ -209,7 +212,7 @@ async def open_services(settings: Settings, *, clock: Clock = now_ms) -> AsyncIt
 async def open_worker(settings: Settings, *, clock: Clock = now_ms) -> AsyncIterator[WorkerServices]:
     """Everything the worker needs, connected."""
     async with AsyncExitStack() as stack:
-        engine, redis, keys = await _connect(stack, settings)
+        engine, redis, keys = await _connect(stack, settings, held_connections=1)
         lock = AdvisoryLock(engine)
         stack.push_async_callback(lock.release)
         continuity = _continuity(engine, redis, keys, clock)
@@ -236,6 +239,14 @@ async def open_worker(settings: Settings, *, clock: Clock = now_ms) -> AsyncIter
             make_partitions=lambda: make_partitions(engine, at_ms=clock()),
             prepare_reports=lambda: weekly.prepare(at_ms=clock()),
         )
+
+
+@asynccontextmanager
+async def open_reconciliation(settings: Settings) -> AsyncIterator[Reconciliation]:
+    """What compares the two stores, connected."""
+    async with AsyncExitStack() as stack:
+        engine, redis, keys = await _connect(stack, settings)
+        yield Reconciliation(held=RedisCensus(redis, keys), kept=PostgresCensus(engine))
 
 
 async def _open_viewing(
@@ -348,10 +359,13 @@ async def _open_viewing(
     )
 
 
-async def _connect(stack: AsyncExitStack, settings: Settings) -> tuple[AsyncEngine, Redis, Keys]:
+async def _connect(
+    stack: AsyncExitStack, settings: Settings, *, held_connections: int = 0
+) -> tuple[AsyncEngine, Redis, Keys]:
+    """``held_connections`` come on top of the pool: a lock never gives its own back."""
     engine = create_engine(
         settings.database_url.get_secret_value(),
-        pool_size=settings.database_pool,
+        pool_size=settings.database_pool + held_connections,
         timeout_seconds=settings.database_timeout_seconds,
         pgbouncer=settings.database_pgbouncer,
     )

@@ -60,7 +60,7 @@ def serve(settings: Settings) -> None:
     """Answer requests in this process until SIGTERM; those in flight are answered first."""
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises it once more when it has drained: success
         signal.signal(number, lambda _number, _frame: sys.exit(0))
-    _allow_many_connections()
+    allow_many_connections()
     listener = shared(settings.host, settings.port)
     from app.connections import Connection  # noqa: PLC0415  likewise
     from app.main import create_app  # noqa: PLC0415  likewise
@@ -84,7 +84,7 @@ def serve(settings: Settings) -> None:
     DrainingServer(app, config, arrival_seconds=settings.body_timeout_seconds).run(sockets=[listener])
 
 
-def _allow_many_connections() -> None:
+def allow_many_connections() -> None:
     """Shells start programs with room for 1,024 descriptors; each player needs one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -2,6 +2,9 @@
 
 A row arrives whole, as absolute values with a version, and only newer ones are taken; counters of a day only grow, so
 the larger value wins whatever arrives. Writing a row again, late or out of order does no harm.
+
+Rows are locked in the order of their keys, so that two writers cannot deadlock. The statements say so themselves: a
+sorted array does not help, since the planner may hash it for the anti-join.
 """
 
 import asyncio
@@ -37,6 +40,7 @@ SELECT n.profile_id, DATE '1970-01-01' + n.day, n.starts_ms, n.ends_ms, NULLIF(n
               $9::bigint[], $10::bigint[])
        AS n(profile_id, day, starts_ms, ends_ms, limit_ms, allowance_ms, used_ms, educational_ms, overrun_ms, version)
  WHERE NOT EXISTS (SELECT FROM erasure_tombstones e WHERE e.subject_id = n.profile_id)
+ ORDER BY n.profile_id, n.day
     ON CONFLICT (profile_id, day) DO UPDATE
    SET limit_ms = excluded.limit_ms, allowance_ms = excluded.allowance_ms,
        used_ms = GREATEST(t.used_ms, excluded.used_ms),
@@ -59,6 +63,7 @@ SELECT n.id, DATE '1970-01-01' + n.day, TIMESTAMPTZ 'epoch' + n.started_ms * INT
             last_beat_ms, has_ended, paused_since_ms, watched_ms, used_ms, educational_ms, overrun_ms, earlier_ms,
             version)
  WHERE NOT EXISTS (SELECT FROM erasure_tombstones e WHERE e.subject_id = n.profile_id)
+ ORDER BY n.id, n.day
     ON CONFLICT (id, day, started_at) DO UPDATE
    SET is_educational = excluded.is_educational, last_beat_ms = GREATEST(t.last_beat_ms, excluded.last_beat_ms),
        has_ended = excluded.has_ended, paused_since_ms = excluded.paused_since_ms,
@@ -191,7 +196,7 @@ async def _insert(database: AsyncConnection, statement: str, rows: Iterable[tupl
 
 
 def _balance_rows(entries: Sequence[tuple[str, Live]]) -> list[tuple[Any, ...]]:
-    """One row per child and day, the newest, sorted by key: two writers that lock in one order cannot deadlock."""
+    """One row per child and day, the newest."""
     newest: dict[tuple[str, int], Live] = {}
     for profile_id, live in entries:
         known = newest.get((profile_id, live.day_number))
@@ -210,7 +215,7 @@ def _balance_rows(entries: Sequence[tuple[str, Live]]) -> list[tuple[Any, ...]]:
             live.overrun_ms,
             live.version,
         )
-        for (profile_id, day), live in sorted(newest.items())
+        for (profile_id, day), live in newest.items()
     ]
 
 
@@ -243,7 +248,7 @@ def _session_rows(entries: Sequence[tuple[str, Live]]) -> list[tuple[Any, ...]]:
             live.session_earlier_ms,
             live.version,
         )
-        for (session_id, day), (profile_id, live) in sorted(newest.items())
+        for (session_id, day), (profile_id, live) in newest.items()
     ]
 
 

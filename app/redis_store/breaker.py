@@ -57,6 +57,6 @@ class Breaker:
             return False
         except ResponseError:
             return True  # it refuses, but it does so at once
-        except (RedisError, OSError, TimeoutError):
+        except (RedisError, OSError, TimeoutError, RuntimeError):  # the last is uvloop's, on a connection just reset
             return False
         return True

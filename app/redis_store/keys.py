@@ -44,6 +44,10 @@ class Keys:
     def live_in(self, bucket: int, profile_id: str) -> str:
         return f"hg:{{{bucket}}}:live:{profile_id}"
 
+    def any_live(self) -> str:
+        """A pattern for everybody's counters."""
+        return "hg:{*}:live:*"
+
     def policy(self, profile_id: str) -> str:
         return f"hg:{{{self.bucket(profile_id)}}}:policy:{profile_id}"
 

@@ -32,7 +32,7 @@ _FAST_PATHS = frozenset({HEARTBEAT_PATH, BATCH_PATH})
 _CORS: Mapping[str, Any] = {
     "allow_methods": ("GET", "POST", "PUT", "PATCH", "DELETE"),
     "allow_headers": ("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Last-Event-ID", "X-PIN-Token"),
-    "expose_headers": ("ETag", "Retry-After"),
+    "expose_headers": ("ETag", "RateLimit", "RateLimit-Policy", "Retry-After"),
     "max_age": 600,
 }
 

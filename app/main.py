@@ -38,7 +38,7 @@ _CORS: Mapping[str, Any] = {
 
 
 class Front:
-    """Hands a heartbeat to its endpoint and anything else, preflights of heartbeats included, to FastAPI.
+    """Hands a heartbeat to its endpoint and anything else to FastAPI.
 
     Args:
         api: the rest.
@@ -66,7 +66,7 @@ class Front:
         return document(self._api, prefix=API_PREFIX)
 
     async def __call__(self, scope: problems.Scope, receive: Receive, send: problems.Send) -> None:
-        if scope["type"] == "http" and scope["path"] in _FAST_PATHS and scope["method"] == "POST":
+        if scope["type"] == "http" and scope["path"] in _FAST_PATHS:
             await self._fast(scope, receive, send)
         else:
             await self._api(scope, receive, send)

@@ -32,6 +32,10 @@ async def test_what_the_framework_refuses_is_a_problem_too(api: Api) -> None:
     wrong_method = await api.http.put("/auth/login", json={})
     _is_problem(wrong_method, 405, "method_not_allowed")
     assert wrong_method.headers["Allow"] == "POST"
+    for path in ("/viewing-time/heartbeat", "/viewing-time/heartbeats"):
+        wrong_method = await api.http.get(path)
+        _is_problem(wrong_method, 405, "method_not_allowed")
+        assert wrong_method.headers["Allow"] == "POST"
     form = await api.http.post("/auth/login", data={"email": "a@example.org"})
     _is_problem(form, 415, "unsupported_media_type")
     _is_problem(await api.http.post("/auth/login", content=b"{}"), 415, "unsupported_media_type")

@@ -13,7 +13,7 @@ from app.auth.pin_router import router as pin_router
 from app.auth.router import router as auth_router
 from app.catalogue.router import router as catalogue_router
 from app.logs import configure_logs
-from app.openapi import document
+from app.openapi import document, page
 from app.parents.router import router as parents_router
 from app.reports.router import router as reports_router
 from app.requests import Receive
@@ -93,7 +93,7 @@ def create_app(settings: Settings | None = None) -> Front:
         title="Hourglass",
         version=__version__,
         lifespan=lifespan,
-        docs_url=f"{API_PREFIX}/docs",
+        docs_url=None,
         redoc_url=None,
         openapi_url=f"{API_PREFIX}/openapi.json",
     )
@@ -110,6 +110,7 @@ def create_app(settings: Settings | None = None) -> Front:
         routes.include_router(router)
     api.include_router(routes)
     api.include_router(health.router)
+    api.add_api_route(f"{API_PREFIX}/docs", lambda: page(str(api.openapi_url)), include_in_schema=False)
     api.openapi = lambda: document(api, prefix=API_PREFIX)  # type: ignore[method-assign]
     problems.install(
         api,

@@ -41,7 +41,9 @@ def create_engine(database_url: str, *, pool_size: int, timeout_seconds: float, 
         connect_args["statement_cache_size"] = 0
         connect_args["prepared_statement_cache_size"] = 0
         del connect_args["server_settings"]
-        return create_async_engine(async_url(database_url), poolclass=NullPool, connect_args=connect_args)
+        return create_async_engine(
+            async_url(database_url), poolclass=NullPool, connect_args=connect_args, hide_parameters=True
+        )
     return create_async_engine(
         async_url(database_url),
         pool_size=pool_size,
@@ -50,6 +52,7 @@ def create_engine(database_url: str, *, pool_size: int, timeout_seconds: float, 
         pool_pre_ping=True,
         pool_recycle=1800,
         connect_args=connect_args,
+        hide_parameters=True,  # names and notes are no business of a log
     )
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 
@@ -114,7 +115,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) ->
 
 
 def _with_family(settings: Settings, family: httpx.Client, log: Path, children: int) -> Target:
-    account = {"email": "fuzz@example.org", "password": PASSWORD, "timezone": "Europe/Oslo"}
+    account = {"email": f"{uuid4().hex}@example.org", "password": PASSWORD, "timezone": "Europe/Oslo"}
     account_id = _done(family.post("/auth/register", json=account))["account_id"]
     at_s, issue = now_ms() // 1000, tokens_of(settings).issue
     tokens = {role: issue(account_id=account_id, role=role, at_s=at_s, life_seconds=86_400) for role in Role}

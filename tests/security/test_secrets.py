@@ -79,7 +79,7 @@ def test_the_log_of_a_whole_family_holds_none_of_its_secrets(database_url: str, 
         tokens = _live_through(target)
         minted = set(target.tokens.values())
         log = target.log.read_text()
-    assert len(tokens) >= 6
+    assert len(tokens) >= 4, "access, refresh, unlock, device"
     secrets = tokens | minted | {PASSWORD, WRONG_PASSWORD, EMAIL, NAME, DEVICE, NOTE, "Quillfeather", "forged"}
     assert [secret for secret in secrets if secret in log] == []
     assert re.findall(rf"\b(?:{PIN}|{NEW_PIN}|{WRONG_PIN})\b", log) == []

@@ -83,6 +83,13 @@ def test_the_log_of_a_whole_family_holds_none_of_its_secrets(database_url: str, 
     secrets = tokens | minted | {PASSWORD, WRONG_PASSWORD, EMAIL, NAME, DEVICE, NOTE, "Quillfeather", "forged"}
     assert [secret for secret in secrets if secret in log] == []
     assert re.findall(rf"\b(?:{PIN}|{NEW_PIN}|{WRONG_PIN})\b", log) == []
+    tried = [json.loads(line) for line in log.splitlines() if "secret_tried" in line]
+    assert {(entry["kind"], entry["is_right"]) for entry in tried} == {
+        ("password", True),
+        ("password", False),
+        ("pin", True),
+        ("pin", False),
+    }, "that somebody tried is told all the same"
 
 
 def test_a_row_that_the_database_refuses_is_not_told_to_the_log(database_url: str, valkey: Valkey) -> None:

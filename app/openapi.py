@@ -50,6 +50,26 @@ _BODIES: dict[tuple[str, str], tuple[type[msgspec.Struct] | None, type[msgspec.S
 }
 
 
+_HEADERS = {
+    "RateLimit": {
+        "description": "What is left of each quota (r) and in how many seconds it is whole again (t).",
+        "schema": {"type": "string"},
+        "example": '"account";r=1199;t=1, "token";r=599;t=1',
+    },
+    "RateLimit-Policy": {
+        "description": "The quotas of the caller: q requests in w seconds.",
+        "schema": {"type": "string"},
+        "example": '"account";q=1200;w=60, "token";q=600;w=60',
+    },
+    "Retry-After": {
+        "description": "Seconds to wait, with 423, 429 and 503.",
+        "schema": {"type": "integer"},
+        "example": 5,
+    },
+}
+_BEATS = {"heartbeat", "heartbeats"}
+"""Operations that no quota counts."""
+
 _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 _LIBRARY = "https://cdn.jsdelivr.net"
 
@@ -95,8 +115,13 @@ def document(api: FastAPI, *, prefix: str) -> dict[str, Any]:
             _show(operation, EXAMPLES.get((method, path.removeprefix(prefix)), Example()))
             operation["responses"]["default"] = {
                 "description": "A refusal.",
+                "headers": _named("Retry-After"),
                 "content": {"application/problem+json": {"schema": _ref(Problem), "example": REFUSAL}},
             }
+            if "security" in operation and operation["operationId"] not in _BEATS:
+                for answer in operation["responses"].values():
+                    answer["headers"] = answer.get("headers", {}) | _named("RateLimit", "RateLimit-Policy")
+    openapi["components"]["headers"] = _HEADERS
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     return openapi
@@ -141,6 +166,10 @@ def _heartbeats() -> dict[str, Any]:
         },
         "responses": {"200": _success(results)},
     }
+
+
+def _named(*headers: str) -> dict[str, dict[str, str]]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
 
 
 def _ref(model: type[msgspec.Struct]) -> dict[str, str]:

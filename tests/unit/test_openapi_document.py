@@ -37,7 +37,8 @@ def test_it_follows_the_specification() -> None:
     assert COMMITTED["openapi"] == "3.1.0"
     names = COMMITTED["components"]["schemas"]
     references = [line.split('"')[3] for line in DOCUMENT.read_text().splitlines() if '"$ref"' in line]
-    assert {reference.removeprefix("#/components/schemas/") for reference in references} <= set(names)
+    headers = {f"#/components/headers/{name}" for name in COMMITTED["components"]["headers"]}
+    assert set(references) <= headers | {f"#/components/schemas/{name}" for name in names}
     identifiers = [COMMITTED["paths"][path][method]["operationId"] for method, path in OPERATIONS]
     assert len(identifiers) == len(set(identifiers))
 

@@ -184,7 +184,7 @@ _WHY = {
     },
     "session": None,
 }
-_READY = {"status": "up", "redis": "up", "postgresql": "up", "invalidations": "up"}
+_READY = {"status": "up", "redis": "up", "postgresql": "up", "invalidations": "up", "concerns": []}
 
 _VIEWING, _CONTROLS = "/viewing-time", "/parental-controls"
 _CHILD = f"{_CONTROLS}/profiles/{{profile_id}}"

@@ -186,6 +186,6 @@ def _show(operation: dict[str, Any], example: Example) -> None:
         operation["requestBody"]["content"]["application/json"]["example"] = example.sent
     if example.answered is not None:
         success = next(answer for status, answer in operation["responses"].items() if status.startswith("2"))
-        if example.media_type not in success["content"]:
+        if example.media_type not in success.get("content", {}):
             success["content"] = {example.media_type: {"schema": {"type": "string"}}}
         success["content"][example.media_type]["example"] = example.answered

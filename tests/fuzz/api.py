@@ -66,21 +66,25 @@ class Run:
 
 
 @contextmanager
-def running_api(*, database_url: str, redis_url: str, children: int = 10, **more: str) -> Iterator[Target]:
+def running_api(
+    *, database_url: str, redis_url: str, children: int = 10, descriptors: int | None = None, **more: str
+) -> Iterator[Target]:
     """`hourglass api` as a process of its own, and a family of some children.
 
     Args:
         database_url: a migrated database.
         redis_url: counters.
         children: profiles of the family.
+        descriptors: how many files and connections the process may have open.
         more: further settings by their names without prefix, e.g. ``log_level="DEBUG"``.
     """
     settings = settings_for(database_url=database_url, redis_url=redis_url)
     holder, port = reserve("127.0.0.1", 0)
+    limit = [] if descriptors is None else ["prlimit", f"--nofile={descriptors}"]
     variables = {**os.environ, **_variables(settings, port=str(port), **more)}  # noqa: TID251  handed on
     with tempfile.TemporaryDirectory() as folder, (log := Path(folder) / "log").open("w") as output:
         process = subprocess.Popen(  # noqa: S603  ourselves
-            ending_with_us([sys.executable, "-m", "app.cli", "api", "--workers", "1"], "TERM"),
+            ending_with_us([*limit, sys.executable, "-m", "app.cli", "api", "--workers", "1"], "TERM"),
             cwd=ROOT,
             env=variables,
             stdout=output,

@@ -23,6 +23,7 @@ from app.auth.hashing import Hasher
 from app.auth.lockout import PASSWORD, PIN, Lockout
 from app.auth.outside import KeyFile, KeysUnusable, OutsideTokens
 from app.auth.pins import Pins
+from app.auth.rates import RateLimit
 from app.auth.service import Households
 from app.auth.tokens import TokenCache, Tokens
 from app.cache import TimedCache
@@ -68,6 +69,7 @@ from app.redis_store.invalidation import Invalidations
 from app.redis_store.keys import Keys
 from app.redis_store.marks import RedisMarks
 from app.redis_store.policies import SharedPolicies
+from app.redis_store.rates import RedisRates
 from app.redis_store.tries import RedisTries
 from app.redis_store.unflushed import RedisUnflushed
 from app.redis_store.unlocks import RedisRevocations, RedisUnlocks
@@ -109,6 +111,7 @@ class Identity:
 
     tokens: Tokens
     token_cache: TokenCache
+    rate_limit: RateLimit
     households: Households
     pins: Pins
     devices: Devices
@@ -125,6 +128,7 @@ class Services:
     redis: Redis
     tokens: Tokens
     token_cache: TokenCache
+    rate_limit: RateLimit
     shared_policies: SharedPolicies
     postgres_policies: PostgresPolicies
     households: Households
@@ -187,6 +191,7 @@ async def open_services(settings: Settings, *, clock: Clock = now_ms) -> AsyncIt
             redis=redis,
             tokens=identity.tokens,
             token_cache=identity.token_cache,
+            rate_limit=identity.rate_limit,
             shared_policies=shared_policies,
             postgres_policies=postgres_policies,
             households=identity.households,
@@ -489,6 +494,11 @@ async def _open_identity(
     return Identity(
         tokens=tokens,
         token_cache=TokenCache(tokens, size=settings.token_cache_size, clock=clock, is_revoked=revoked.__contains__),
+        rate_limit=RateLimit(
+            account_most=settings.account_requests_per_minute,
+            token_most=settings.token_requests_per_minute,
+            rates=RedisRates(redis),
+        ),
         households=Households(
             accounts,
             hasher=hasher,

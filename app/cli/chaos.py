@@ -30,12 +30,12 @@ def command(
     """
     from app.chaos.soak import INTERVAL_SECONDS, Soak  # noqa: PLC0415  keeps `--help` quick
     from app.chaos.stand import Stand, StandFailed  # noqa: PLC0415
-    from app.cli.serving import allow_many_connections  # noqa: PLC0415
+    from app.cli.serving import allow_many_descriptors  # noqa: PLC0415
     from app.embedded.postgres import Postgres  # noqa: PLC0415
     from app.embedded.valkey import Valkey  # noqa: PLC0415
 
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))  # ending the servers on the way
-    allow_many_connections()
+    allow_many_descriptors()
     chosen = secrets.randbelow(2**32) if seed is None else seed
     print(f"seed {chosen}, {minutes:g} minutes, {rate:g} heartbeats/s", flush=True)
     with tempfile.TemporaryDirectory(prefix="hourglass-chaos-") as temporary:

@@ -41,9 +41,12 @@ def create_engine(database_url: str, *, pool_size: int, timeout_seconds: float, 
         connect_args["statement_cache_size"] = 0
         connect_args["prepared_statement_cache_size"] = 0
         del connect_args["server_settings"]
-        return create_async_engine(async_url(database_url), poolclass=NullPool, connect_args=connect_args)
+        return create_async_engine(
+            async_url(database_url), poolclass=NullPool, hide_parameters=True, connect_args=connect_args
+        )
     return create_async_engine(
         async_url(database_url),
+        hide_parameters=True,  # an error that is logged quotes no names
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=timeout_seconds,

@@ -13,14 +13,17 @@ class PastViewing(Protocol):
     ``as_of_ms`` is the instant up to which everything is flushed, None before the first flush.
     """
 
-    async def viewer(self, *, account_id: str, profile_id: str) -> tuple[int | None, Viewer]:
-        """``as_of_ms`` and a profile of the account. Raises ProfileAccessDenied."""
+    async def viewed(
+        self, *, account_id: str, profile_id: str, first: date, last: date
+    ) -> tuple[int | None, Viewer, list[DayTotals]]:
+        """``as_of_ms``, a profile of the account, and its days on which something was counted, newest first.
+
+        Raises:
+            ProfileAccessDenied: there is no such profile on the account.
+        """
 
     async def children(self, account_ids: Sequence[str]) -> tuple[int | None, list[Viewer]]:
         """``as_of_ms`` and the children of the accounts, in the order of their creation."""
-
-    async def days(self, profile_id: str, *, first: date, last: date) -> list[DayTotals]:
-        """The days on which something was counted, newest first."""
 
     async def sessions(
         self,

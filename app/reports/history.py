@@ -96,7 +96,6 @@ class History:
             as_of_ms=at_ms if as_of_ms is None else as_of_ms,
         )
 
-
     async def _with_empty_days(
         self, viewer: Viewer, totals: Sequence[DayTotals], *, first: date, last: date, at_ms: int
     ) -> list[DayTotals]:

@@ -45,14 +45,12 @@ _NOTE_CHANGES = """
 UPDATE weekly_reports w
    SET changes = w.changes + 1
   FROM (SELECT w.account_id, w.week_ending
-          FROM weekly_reports w
-         WHERE (w.account_id, w.week_ending) IN
-               (SELECT p.account_id, DATE '1970-01-01' + n.day + g.age
-                  FROM unnest($1::uuid[], $2::int[]) AS n(profile_id, day)
-                  JOIN profiles p ON p.id = n.profile_id
-                 CROSS JOIN generate_series(0, 13) AS g(age))
+          FROM unnest($1::uuid[], $2::int[]) AS n(profile_id, day)
+          JOIN profiles p ON p.id = n.profile_id
+          JOIN weekly_reports w ON w.account_id = p.account_id
+           AND w.week_ending BETWEEN DATE '1970-01-01' + n.day AND DATE '1970-01-01' + n.day + 13
          ORDER BY w.account_id, w.week_ending
-           FOR UPDATE) n
+           FOR UPDATE OF w) n
  WHERE w.account_id = n.account_id AND w.week_ending = n.week_ending
 """
 _STILL_THERE = text("SELECT id::text FROM profiles WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR KEY SHARE")

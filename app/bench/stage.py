@@ -120,6 +120,12 @@ class Stage:
         with self._crew(program, workers=self.plan.workers, flushes=flushes, **settings) as crew:
             yield crew
 
+    @contextlib.contextmanager
+    def beside(self, program: Sequence[str], **settings: object) -> Iterator[Crew]:
+        """One process of something else, while the service runs."""
+        with self._crew(program, workers=1, flushes=False, **settings) as crew:
+            yield crew
+
     def _crew(self, program: Sequence[str], *, workers: int, flushes: bool, **settings: object) -> Crew:
         scale = self.plan.flush_scale
         rhythm = {

@@ -44,7 +44,8 @@ SELECT md5('family ' || number)::uuid, 'family-' || number || '@hourglass.exampl
 _CHILDREN = f"""
 INSERT INTO profiles (id, account_id, name, is_kids, timezone, policy_version, policy_changed_at, created_at)
 SELECT md5('child ' || number)::uuid, md5('family ' || number / {CHILDREN_AN_ACCOUNT})::uuid, 'Child ' || number, true,
-       ($2::text[])[1 + number % cardinality($2::text[])], 1, $3::timestamptz, $3::timestamptz + number * INTERVAL '1 millisecond'
+       ($2::text[])[1 + number % cardinality($2::text[])], 1, $3::timestamptz,
+       $3::timestamptz + number * INTERVAL '1 millisecond'
   FROM generate_series(0, $1::int - 1) AS number
 """  # noqa: S608  fixed text
 _CONFIGS = """

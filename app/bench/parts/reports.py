@@ -32,8 +32,8 @@ from app.wiring import tokens_of
 
 RIVAL = ("rival", "n_plus_one")
 API = "/api/v1/parental-controls"
-PER_SECOND = 10
-LEAST_SECONDS = 4.0
+PER_SECOND = 20
+LEAST_SECONDS = 2.0
 CONNECTIONS = 4
 ASKED_ABOUT = 200
 STARTING_SECONDS = 1.5
@@ -109,8 +109,8 @@ def _requests(stage: Stage, made: Past) -> dict[str, list[bytes]]:
     """What parents of some families ask for: the history of a child, the report, and what a new limit would mean."""
     tokens = tokens_of(stage.settings)
     asked = Random(4711).sample(range(made.accounts), min(ASKED_ABOUT, made.accounts))  # noqa: S311  a choice
-    accounts = asyncio.run(_ids(made, "family", asked))
-    children = asyncio.run(_ids(made, "child", [account * CHILDREN_AN_ACCOUNT + account % 10 for account in asked]))
+    accounts = asyncio.run(ids_of(made, "family", asked))
+    children = asyncio.run(ids_of(made, "child", [account * CHILDREN_AN_ACCOUNT + account % 10 for account in asked]))
     limits = json.dumps({"weekday_limit_minutes": 45, "weekend_limit_minutes": 45}).encode()
     requests: dict[str, list[bytes]] = {"history": [], "weekly": [], "preview": []}
     for account_id, profile_id in zip(accounts, children, strict=True):
@@ -129,7 +129,7 @@ def _request(method: str, path: str, token: str, body: bytes = b"") -> bytes:
     return f"{head}{content}\r\n".encode() + body
 
 
-async def _ids(made: Past, kind: str, numbers: Sequence[int]) -> list[str]:
+async def ids_of(made: Past, kind: str, numbers: Sequence[int]) -> list[str]:
     database = await asyncpg.connect(made.url)
     try:
         rows = await database.fetch(

@@ -25,9 +25,13 @@ from app.errors import DatabaseUnavailable
 from app.instants import utc
 from app.postgres_store.access import connection, is_passing, is_uuid, transaction
 from app.postgres_store.marks import note
+from app.postgres_store.weekly_reports import note_changes
 
 _RECOVERED_MS = 3 * 86_400_000
 """How far back counters are read: longer than the longest viewing day and the longest session taken up again."""
+
+_LATE_MS = 5 * 60_000
+"""After the end of a day. Reports are prepared later than that, so they know what was written sooner."""
 
 _SESSION_KEPT_MS = 100 * 86_400_000
 
@@ -144,6 +148,7 @@ class PostgresUsage:
             async with transaction(self._engine) as database:
                 await _insert(database, _BALANCES, _balance_rows(entries))
                 await _insert(database, _SESSIONS, _session_rows(entries))
+                await note_changes(database, _late_days(entries, at_ms=self._clock()))
                 await note(database, marks)
         except DBAPIError as error:
             state = getattr(error.orig, "sqlstate", None)
@@ -217,6 +222,13 @@ def _balance_rows(entries: Sequence[tuple[str, Live]]) -> list[tuple[Any, ...]]:
         )
         for (profile_id, day), live in newest.items()
     ]
+
+
+def _late_days(entries: Sequence[tuple[str, Live]], *, at_ms: int) -> list[tuple[str, int]]:
+    """Days, by profile and number, that a report may have told of before these entries came."""
+    return sorted(
+        {(profile_id, live.day_number) for profile_id, live in entries if at_ms - live.day_ends_ms > _LATE_MS}
+    )
 
 
 def _session_rows(entries: Sequence[tuple[str, Live]]) -> list[tuple[Any, ...]]:

@@ -15,8 +15,8 @@ from app.redis_store.client import GuardedPool, create_client
 from tests.integration.scene import Child, Scene, opened
 from tests.servers import Databases
 
-REDIS_TIMEOUT_SECONDS = 0.4
-PATIENCE_SECONDS = 30
+REDIS_TIMEOUT_SECONDS = 1.0
+PATIENCE_SECONDS = 60
 CROWD = 40
 Command = Callable[[Redis], Awaitable[object]]
 

@@ -76,6 +76,8 @@ class Trial:
         assert self.during.only(*allowed), f"{self.during.answers}\n{self.stand.log[self._logged :][-6000:]}"
 
     def _note(self) -> None:
+        if not self._row:  # no fault of the list
+            return
         differences = self.findings.differences
         RECORDS.append(
             Record(

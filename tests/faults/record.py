@@ -10,6 +10,8 @@ from app.chaos.crowd import Tale
 from app.chaos.stand import Stand
 from app.reconciling.service import Findings, Kind
 
+PATIENT = {"redis_timeout_seconds": 5}
+"""Where a test itself keeps every core busy, that must not look like a Redis that is away."""
 LEAD_SECONDS = 1.5
 """All players have opened their session and beaten once more before anything happens."""
 

@@ -117,6 +117,7 @@ def test_a_lagging_replica_is_promoted(stand: Stand, trial: Begin) -> None:
     watching.expect_answers(*AWAY)
 
 
+@pytest.mark.faults
 def test_scripts_are_flushed(stand: Stand, trial: Begin) -> None:
     with (
         trial(9, "SCRIPT FLUSH every 100 ms") as watching,
@@ -128,6 +129,7 @@ def test_scripts_are_flushed(stand: Stand, trial: Begin) -> None:
     watching.expect_answers("200")
 
 
+@pytest.mark.faults
 def test_stands_still(stand: Stand, trial: Begin) -> None:
     with trial(10, "SIGSTOP Redis for 3 s") as watching:
         with stand.stopped(stand.valkey.pid):

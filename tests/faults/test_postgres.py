@@ -30,7 +30,7 @@ from app.reconciling.service import Kind
 from app.redis_store.keys import Keys
 from tests.faults.disks import tiny_disk
 from tests.faults.households import Home
-from tests.faults.record import Trial
+from tests.faults.record import PATIENT, Trial
 
 Begin = Callable[..., Trial]
 ROOT = Path(__file__).parents[2]
@@ -147,7 +147,7 @@ def test_its_disk_is_full(stand: Stand, trial: Begin) -> None:
 @pytest.mark.faults
 def test_a_pool_of_one_and_fifty_reports(stand: Stand, trial: Begin) -> None:
     stand.end_up()
-    stand.start_up(settings={"database_pool": 1})
+    stand.start_up(settings={"database_pool": 1, **PATIENT})
     home = Home.found(stand)
 
     def report(number: int) -> int:

@@ -16,7 +16,7 @@ import pytest
 
 from app.chaos.stand import Stand
 from tests.faults.households import Home
-from tests.faults.record import Trial
+from tests.faults.record import PATIENT, Trial
 
 Begin = Callable[..., Trial]
 ROOT = Path(__file__).parents[2]
@@ -130,7 +130,7 @@ def test_sigterm_with_open_streams_and_half_bodies(stand: Stand, trial: Begin) -
 @pytest.mark.faults
 def test_a_storm_of_pins(stand: Stand, trial: Begin) -> None:
     stand.end_up()
-    stand.start_up(settings={"bcrypt_cost": 12})
+    stand.start_up(settings={"bcrypt_cost": 12, **PATIENT})
     homes = [Home.found(stand) for _ in range(5)]
     with trial(30, "50 PINs verified at once, full cost") as watching, ThreadPoolExecutor(50) as threads:
         statuses = Counter(threads.map(lambda number: homes[number % 5].try_pin("0000"), range(50)))

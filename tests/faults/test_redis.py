@@ -5,16 +5,17 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 from redis import Redis
 
 from app.chaos.proxy import Weather
 from app.chaos.stand import Stand
+from tests.faults.disks import tiny_disk
 from tests.faults.households import Home
 from tests.faults.record import Trial
-from tests.servers import Cache
+from tests.servers import Cache, Databases, reachable_folder
 
 Begin = Callable[..., Trial]
 AWAY = ("200", "503 counters_unavailable")
@@ -116,6 +117,7 @@ def test_a_lagging_replica_is_promoted(stand: Stand, trial: Begin) -> None:
     watching.expect_answers(*AWAY)
 
 
+@pytest.mark.faults
 def test_scripts_are_flushed(stand: Stand, trial: Begin) -> None:
     with (
         trial(9, "SCRIPT FLUSH every 100 ms") as watching,
@@ -127,6 +129,7 @@ def test_scripts_are_flushed(stand: Stand, trial: Begin) -> None:
     watching.expect_answers("200")
 
 
+@pytest.mark.faults
 def test_stands_still(stand: Stand, trial: Begin) -> None:
     with trial(10, "SIGSTOP Redis for 3 s") as watching:
         with stand.stopped(stand.valkey.pid):
@@ -219,3 +222,22 @@ def _client(server: Cache) -> Iterator[Redis]:
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return int(taken.getsockname()[1])
+
+
+@pytest.mark.faults
+def test_the_disk_of_its_file_is_full() -> None:
+    with (
+        reachable_folder() as folder,
+        tiny_disk(folder / "tiny", megabytes=16) as disk,
+        Stand(folder, postgres=Databases(folder / "postgres"), valkey=Cache(disk / "valkey"), viewers=100) as stand,
+    ):
+        with Trial(stand, row=15, fault="disk of the AOF full for 4 s", size=20) as watching:
+            ballast = disk / "ballast"
+            with suppress(OSError):
+                ballast.write_bytes(bytes(20 * 2**20))
+            time.sleep(4)
+            ballast.unlink()
+            time.sleep(2)
+        watching.expect_exact()
+        watching.expect_answers(*AWAY)
+        assert watching.during.answers["503 counters_unavailable"] > 0

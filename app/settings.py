@@ -127,7 +127,7 @@ class Settings(BaseSettings):
 
     # --- flush
     flush_cycle_seconds: float = Field(5.0, gt=0, description="pause between flush cycles")
-    flush_age_seconds: float = Field(45.0, ge=0, description="age at which a dirty child is flushed")
+    flush_age_seconds: float = Field(50.0, ge=0, description="age at which a dirty child is flushed")
     flush_batch: int = Field(2000, ge=1, le=5000, description="children in one statement")
     policy_sweep_seconds: float = Field(10.0, gt=0, description="how often changed policies are put into Redis again")
 

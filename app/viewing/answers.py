@@ -1,6 +1,7 @@
 """Decisions and counters as players read them."""
 
 from collections.abc import Collection
+from functools import lru_cache
 
 from app.domain.accounting import Live, Outcome
 from app.domain.enforcement import ALLOWED, Decision
@@ -35,9 +36,15 @@ def heartbeat_answer(
         stop_at=None if decision.stop_at_ms is None else rfc3339(decision.stop_at_ms),
         next_beat_in=decision.next_beat_ms / 1000,
         lease_seconds=decision.lease_ms / 1000,
-        next_reset_at=rfc3339(terms.ends_ms),
+        next_reset_at=_reset_text(terms.ends_ms),
         config_version=known.policy.config_version,
     )
+
+
+@lru_cache(maxsize=4096)
+def _reset_text(ends_ms: int) -> str:
+    """Days of many children end at the same instant."""
+    return rfc3339(ends_ms)
 
 
 def adult_heartbeat_answer(

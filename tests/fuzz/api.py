@@ -5,6 +5,7 @@ Nothing may be answered with 5xx, and nothing otherwise than documented.
 """
 
 import argparse
+import asyncio
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,8 @@ from app.auth.tokens import Role
 from app.cli.address import base_url, is_ready, reserve
 from app.clock import now_ms
 from app.main import API_PREFIX
+from app.postgres_store.engine import create_engine
+from app.postgres_store.partitions import make_partitions
 from app.settings import Settings
 from app.wiring import tokens_of
 from tests.builders import PASSWORD, settings_for
@@ -91,6 +95,8 @@ def running_api(
             stderr=subprocess.STDOUT,
         )
         try:
+            with ThreadPoolExecutor(1) as thread:  # an event loop of its own, for a caller may have one
+                thread.submit(asyncio.run, _make_partitions(settings)).result()
             _wait_until_ready(process, port, log)
             with httpx.Client(base_url=base_url("127.0.0.1", port) + API_PREFIX, timeout=30) as family:
                 yield _with_family(settings, family, log, children)
@@ -98,6 +104,13 @@ def running_api(
             process.terminate()
             process.wait(30)
             holder.close()
+
+
+async def _make_partitions(settings: Settings) -> None:
+    """What the worker makes; without them no day can be counted."""
+    engine = create_engine(settings.database_url.get_secret_value(), pool_size=1, timeout_seconds=30, pgbouncer=False)
+    await make_partitions(engine, at_ms=now_ms())
+    await engine.dispose()
 
 
 def _variables(settings: Settings, **more: str) -> dict[str, str]:

@@ -57,7 +57,9 @@ from app.postgres_store.reports import PostgresReports
 from app.postgres_store.titles import PostgresTitles
 from app.postgres_store.usage import PostgresUsage
 from app.postgres_store.weekly_reports import PostgresWeeklyReports
+from app.redis_address import Arrangement, parse_redis_url
 from app.redis_store.client import create_client
+from app.redis_store.clustered import ClusteredCounters, ClusteredPolicies
 from app.redis_store.counters import RedisCounters
 from app.redis_store.durability import Concern, Durability
 from app.redis_store.events import RedisEvents
@@ -161,9 +163,7 @@ async def open_services(settings: Settings, *, clock: Clock = now_ms) -> AsyncIt
         with contextlib.suppress(CountersUnavailable):  # each call compares again
             await continuity.check()
         _repeat(stack, continuity.look, every_seconds=_FOLLOW_SECONDS)
-        counters = RedisCounters(
-            redis, keys, _rules(settings), live_ttl_seconds=settings.live_ttl_seconds, continuity=continuity
-        )
+        counters = _counters(redis, keys, settings, continuity)
         viewing = await _open_viewing(
             stack,
             counters=counters,
@@ -282,6 +282,7 @@ async def _open_viewing(
         randomness=randomness,
         max_batch=settings.max_batch,
         max_calls_in_flight=settings.max_calls_in_flight,
+        lane_of=keys.bucket if _is_cluster(settings) else None,
     )
     service = ViewingService(
         counting=counting,
@@ -399,8 +400,20 @@ def _continuity(engine: AsyncEngine, redis: Redis, keys: Keys, clock: Clock) -> 
     return Continuity(marks=RedisMarks(redis, keys, clock=clock), noted=PostgresMarks(engine))
 
 
+def _is_cluster(settings: Settings) -> bool:
+    return parse_redis_url(settings.redis_url.get_secret_value()).arrangement is Arrangement.CLUSTER
+
+
+def _counters(redis: Redis, keys: Keys, settings: Settings, continuity: Continuity) -> RedisCounters:
+    adapter = ClusteredCounters if _is_cluster(settings) else RedisCounters
+    return adapter(
+        redis, keys, _rules(settings), live_ttl_seconds=settings.live_ttl_seconds, continuity=continuity
+    )
+
+
 def _shared_policies(redis: Redis, keys: Keys, settings: Settings, clock: Clock) -> SharedPolicies:
-    return SharedPolicies(
+    adapter = ClusteredPolicies if _is_cluster(settings) else SharedPolicies
+    return adapter(
         redis,
         keys,
         RedisEvents(redis, keys),

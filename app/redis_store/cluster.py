@@ -1,0 +1,194 @@
+"""A cluster of Redis or Valkey.
+
+redis-py's cluster client knows which node has which slot and carries the ordinary commands. Scripts, the hot path, go
+a way of their own: to each node through a pool like that of a single server, all that is sent in a tick in one piece.
+For redis-py sends one command at a time, raises at once when a pool is empty, closes the connections to every node when
+one node says that the cluster is down, and says ASKING on another connection than the command that needs it.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from itertools import chain, count
+from typing import Any, cast
+
+from hiredis import pack_command
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.client import PubSub
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MovedError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+
+from app.coalesce import Coalescer
+
+_ASKING = cast("bytes", pack_command(("ASKING",)))
+_EXCHANGE = 64
+_EXCHANGES_IN_FLIGHT = 8
+_LOOK_PAUSE_SECONDS = 0.2
+_PATIENCE_SECONDS = (0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
+"""Pauses before each repetition of a script that a node refused because its slot is on the move."""
+
+Command = tuple[str | bytes | int, ...]
+
+
+class Cluster:
+    """Every node of a cluster behind one client. What it does not define is the cluster client's of redis-py.
+
+    Args:
+        commands: for ordinary commands, and for the map of slots and nodes.
+        connect: a client for one node, by host and port, its waits bounded.
+    """
+
+    def __init__(self, commands: RedisCluster, connect: Callable[[str, int], Redis]) -> None:
+        self.commands = commands
+        self._connect = connect
+        self._nodes: dict[str, _Node] = {}
+        self._looking: asyncio.Task[None] | None = None
+        self._turns = count()
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  redis-py's commands are typed where they are used
+        return getattr(self.commands, name)
+
+    async def run(self, key: str, command: Command) -> object:
+        """Run a command on the node that has a key; all its keys lie in one slot. Raises redis.exceptions.RedisError.
+
+        A node that refuses because the slot is moving has not run it, so it is sent again for about two seconds. One
+        that does not answer may have run it: that is for the caller to judge.
+        """
+        if not self.commands.nodes_manager.slots_cache:
+            await self._find_nodes()
+        packed = cast("bytes", pack_command(command))  # type: ignore[arg-type]
+        for pause_seconds in _PATIENCE_SECONDS:
+            if pause_seconds:
+                await asyncio.sleep(pause_seconds)
+            try:
+                return await self._run_once(key, packed)
+            except MovedError as error:
+                await self._note_move(error)
+            except TryAgainError:
+                pass
+            except ClusterDownError:
+                self._look_again()
+            except (RedisClusterException, RedisConnectionError, OSError, TimeoutError):
+                self._look_again()
+                raise
+        raise ClusterDownError("the slot is on the move")
+
+    def pubsub(self) -> PubSub:
+        """A subscription at a node, at another one each time: whatever is published anywhere reaches all nodes."""
+        self._look_again()
+        nodes = list(self.commands.nodes_manager.startup_nodes.values())
+        node = nodes[next(self._turns) % len(nodes)]
+        return self._node(node.host, int(node.port)).redis.pubsub()
+
+    async def masters(self) -> dict[str, Redis]:
+        """A client for every node that owns slots, by address. Raises redis.exceptions.ConnectionError."""
+        await self._find_nodes()
+        return self._clients(self.commands.get_primaries())
+
+    async def replicas(self) -> dict[str, Redis]:
+        """A client for every node that stands by. Raises redis.exceptions.ConnectionError."""
+        await self._find_nodes()
+        return self._clients(self.commands.get_replicas())
+
+    async def aclose(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
+        for node in self._nodes.values():
+            await node.redis.aclose()
+        await self.commands.aclose()
+        for nodes in ("nodes_cache", "startup_nodes"):  # redis-py leaves them open when it was about to look again
+            await self.commands.nodes_manager.aclose(nodes)
+
+    async def _run_once(self, key: str, packed: bytes) -> object:
+        owner = cast("ClusterNode", self.commands.get_node_from_key(key))
+        try:
+            return await self._node(owner.host, int(owner.port)).run((packed,))
+        except AskError as error:
+            if isinstance(error, MovedError):
+                raise
+            return await self._node(error.host, error.port).run((_ASKING, packed))
+
+    async def _note_move(self, error: MovedError) -> None:
+        if error.slot_id in self.commands.nodes_manager.slots_cache:
+            await self.commands.nodes_manager.move_slot(error)
+        self._look_again()
+
+    def _node(self, host: str, port: int) -> "_Node":
+        name = f"{host}:{port}"
+        node = self._nodes.get(name)
+        if node is None:
+            node = self._nodes[name] = _Node(self._connect(host, port))
+        return node
+
+    def _clients(self, nodes: Sequence[ClusterNode]) -> dict[str, Redis]:
+        return {node.name: self._node(node.host, int(node.port)).redis for node in nodes}
+
+    def _look_again(self) -> None:
+        """Ask the nodes who has which slot, once at a time and not too often."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look(), name="cluster-look")
+
+    async def _look(self) -> None:
+        with contextlib.suppress(RedisError, OSError):
+            await self._find_nodes()
+        await asyncio.sleep(_LOOK_PAUSE_SECONDS)
+
+    async def _find_nodes(self) -> None:
+        manager = self.commands.nodes_manager
+        try:
+            await manager.initialize()
+        except RedisClusterException as error:
+            # Every node it has learnt of is away: perhaps the names it was given lead to others by now.
+            manager.startup_nodes.update({node.name: node for node in self.commands.startup_nodes})
+            raise RedisConnectionError(str(error)) from error
+
+
+class _Node:
+    """Scripts on one node: what is asked in the same tick travels together."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+        self._queue: Coalescer[tuple[bytes, ...], object] = Coalescer(
+            self._exchange, max_batch=_EXCHANGE, max_in_flight=_EXCHANGES_IN_FLIGHT
+        )
+
+    async def run(self, commands: tuple[bytes, ...]) -> object:
+        """Send commands right after each other; the answer of the last. Raises redis.exceptions.RedisError."""
+        answer = await self._queue.submit(commands)
+        if isinstance(answer, ResponseError):
+            raise answer
+        return answer
+
+    async def _exchange(self, batch: Sequence[tuple[bytes, ...]]) -> list[object]:
+        pool = self.redis.connection_pool
+        connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+        try:
+            await connection.send_packed_command(list(chain.from_iterable(batch)))
+            return [[await _answer(connection) for _ in commands][-1] for commands in batch]
+        except BaseException:
+            # Whatever is still to come on this connection belongs to this batch: nobody else may read it.
+            await connection.disconnect(nowait=True)
+            raise
+        finally:
+            await pool.release(connection)
+
+
+async def _answer(connection: AbstractConnection) -> object:
+    """What a node says to one command; a refusal concerns that one alone."""
+    try:
+        return await connection.read_response()
+    except ResponseError as refusal:
+        return refusal

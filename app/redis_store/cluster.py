@@ -36,6 +36,7 @@ _ASKING = cast("bytes", pack_command(("ASKING",)))
 _EXCHANGE = 64
 _EXCHANGES_IN_FLIGHT = 8
 _LOOK_PAUSE_SECONDS = 0.2
+_PUBLISHERS = 3
 _PATIENCE_SECONDS = (0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 """Pauses before each repetition of a script that a node refused because its slot is on the move."""
 
@@ -88,9 +89,17 @@ class Cluster:
     def pubsub(self) -> PubSub:
         """A subscription at a node, at another one each time: whatever is published anywhere reaches all nodes."""
         self._look_again()
-        nodes = list(self.commands.nodes_manager.startup_nodes.values())
-        node = nodes[next(self._turns) % len(nodes)]
-        return self._node(node.host, int(node.port)).redis.pubsub()
+        return self._nodes_in_turn()[0].pubsub()
+
+    async def publish(self, channel: str, message: str) -> int:
+        """Publish at the first node that answers. Raises redis.exceptions.RedisError."""
+        failure: Exception = RedisConnectionError("no node is known")
+        for node in self._nodes_in_turn()[:_PUBLISHERS]:
+            try:
+                return cast("int", await node.publish(channel, message))
+            except (RedisConnectionError, OSError, TimeoutError) as error:
+                failure = error
+        raise failure
 
     async def masters(self) -> dict[str, Redis]:
         """A client for every node that owns slots, by address. Raises redis.exceptions.ConnectionError."""
@@ -111,6 +120,12 @@ class Cluster:
         await self.commands.aclose()
         for nodes in ("nodes_cache", "startup_nodes"):  # redis-py leaves them open when it was about to look again
             await self.commands.nodes_manager.aclose(nodes)
+
+    def _nodes_in_turn(self) -> list[Redis]:
+        """All nodes, each time beginning with the next."""
+        nodes = list(self.commands.nodes_manager.startup_nodes.values())
+        first = next(self._turns) % len(nodes)
+        return [self._node(node.host, int(node.port)).redis for node in (*nodes[first:], *nodes[:first])]
 
     async def _run_once(self, key: str, packed: bytes) -> object:
         owner = cast("ClusterNode", self.commands.get_node_from_key(key))
@@ -149,7 +164,10 @@ class Cluster:
     async def _find_nodes(self) -> None:
         manager = self.commands.nodes_manager
         try:
-            await manager.initialize()
+            if manager.slots_cache:
+                await manager.initialize()
+            else:
+                await self.commands.initialize()
         except RedisClusterException as error:
             # Every node it has learnt of is away: perhaps the names it was given lead to others by now.
             manager.startup_nodes.update({node.name: node for node in self.commands.startup_nodes})

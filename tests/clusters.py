@@ -2,6 +2,7 @@
 
 import shutil
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -38,6 +39,10 @@ class Member(Cache):
             return str(self.ask("INFO", section).get(field, ""))
         except (RedisError, OSError):
             return ""
+
+    @property
+    def is_master(self) -> bool:
+        return self.says("replication", "role") == "master"
 
     def stands_by(self) -> bool:
         return self.says("replication", "master_link_status") == "up"
@@ -96,9 +101,30 @@ class ClusterOfServers:
                         return next(member for member in self.nodes if member.port == served[1])
         raise AssertionError(f"nobody serves slot {slot}")
 
-    def revive(self, node: Member) -> None:
-        node.start()
-        self.settle()
+    def move_by_key(self, slot: int, source: Member, target: Member, *, pause_seconds: float) -> None:
+        """Move a slot the way every version can: key after key, and for a while either node has some of them."""
+        source_id, target_id = source.ask("CLUSTER MYID"), target.ask("CLUSTER MYID")
+        target.ask("CLUSTER SETSLOT", slot, "IMPORTING", source_id)
+        source.ask("CLUSTER SETSLOT", slot, "MIGRATING", target_id)
+        while keys := source.ask("CLUSTER GETKEYSINSLOT", slot, 2):
+            source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+            time.sleep(pause_seconds)
+        self.give(slot, target)
+
+    def give(self, slot: int, target: Member) -> None:
+        """End a move: the new owner hears of it first."""
+        for node in (target, *self.nodes):
+            if node.running and node.is_master:
+                node.ask("CLUSTER SETSLOT", slot, "NODE", target.ask("CLUSTER MYID"))
+
+    def move_at_once(self, slot: int, source: Member, target: Member) -> None:
+        """Move a slot the way Valkey 9 can: as a whole."""
+        source.ask("CLUSTER MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", target.ask("CLUSTER MYID"))
+        _settle(lambda: self._serves(target, slot), "move a slot")
+
+    def _serves(self, node: Member, slot: int) -> bool:
+        ranges = node.ask("CLUSTER SLOTS")
+        return any(first <= slot <= last and served[1] == node.port for first, last, served, *_ in ranges)
 
     def _known(self, node: Member) -> Sequence[object]:
         return node.ask("CLUSTER NODES")  # type: ignore[no-any-return]
@@ -107,7 +133,7 @@ class ClusterOfServers:
         running = [node for node in self.nodes if node.running]
         if any(node.ask("CLUSTER INFO").get("cluster_state") != "ok" for node in running):
             return False
-        return all(node.says("replication", "role") == "master" or node.stands_by() for node in running)
+        return all(node.is_master or node.stands_by() for node in running)
 
 
 class SentinelServers:
@@ -124,7 +150,7 @@ class SentinelServers:
 
     @property
     def master(self) -> Member:
-        return next(server for server in self.servers if server.says("replication", "role") == "master")
+        return next(server for server in self.servers if server.is_master)
 
     def settle(self) -> None:
         """Wait until all know each other, so that a failover can be voted."""
@@ -176,7 +202,7 @@ def running_sentinels(*, down_after_ms: int = 1000) -> Iterator[SentinelServers]
         told = {
             f"sentinel monitor {SERVICE}": f"127.0.0.1 {ports[0]} 2",
             f"sentinel down-after-milliseconds {SERVICE}": str(down_after_ms),
-            f"sentinel failover-timeout {SERVICE}": "5000",
+            f"sentinel failover-timeout {SERVICE}": "3000",
         }
         watches = [Watch(folder / f"watch{port}", port, told) for port in ports[2:]]
         with _started([master, replica]), _started(watches):

@@ -15,6 +15,15 @@ settings.register_profile("hourglass", settings(), deadline=None)
 settings.load_profile("hourglass")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The long set of faults runs only when it is asked for."""
+    if "faults" in config.getoption("markexpr"):
+        return
+    for item in items:
+        if item.get_closest_marker("faults"):
+            item.add_marker(pytest.mark.skip(reason="breaks servers for minutes; ask for it with -m faults"))
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Databases]:
     """PostgreSQL from its wheel."""

@@ -96,7 +96,7 @@ class Cluster:
         failure: Exception = RedisConnectionError("no node is known")
         for node in self._nodes_in_turn()[:_PUBLISHERS]:
             try:
-                return cast("int", await node.publish(channel, message))
+                return await node.publish(channel, message)
             except (RedisConnectionError, OSError, TimeoutError) as error:
                 failure = error
         raise failure

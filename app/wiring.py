@@ -59,7 +59,7 @@ from app.postgres_store.usage import PostgresUsage
 from app.postgres_store.weekly_reports import PostgresWeeklyReports
 from app.redis_address import Arrangement, parse_redis_url
 from app.redis_store.client import create_client
-from app.redis_store.clustered import ClusteredCounters, ClusteredPolicies
+from app.redis_store.clustered import ClusteredCounters, ClusteredMarks, ClusteredPolicies
 from app.redis_store.counters import RedisCounters
 from app.redis_store.durability import Concern, Durability
 from app.redis_store.events import RedisEvents
@@ -159,7 +159,7 @@ async def open_services(settings: Settings, *, clock: Clock = now_ms) -> AsyncIt
         identity = await _open_identity(stack, engine=engine, redis=redis, settings=settings, clock=clock)
         shared_policies = _shared_policies(redis, keys, settings, clock)
         postgres_policies = PostgresPolicies(engine, clock)
-        continuity = _continuity(engine, redis, keys, clock)
+        continuity = _continuity(engine, redis, keys, settings, clock)
         with contextlib.suppress(CountersUnavailable):  # each call compares again
             await continuity.check()
         _repeat(stack, continuity.look, every_seconds=_FOLLOW_SECONDS)
@@ -218,7 +218,7 @@ async def open_worker(settings: Settings, *, clock: Clock = now_ms) -> AsyncIter
             counters=RedisUnflushed(redis, keys, live_ttl_seconds=settings.live_ttl_seconds, clock=clock),
             ledger=PostgresUsage(engine, clock),
             lock=lock,
-            continuity=_continuity(engine, redis, keys, clock),
+            continuity=_continuity(engine, redis, keys, settings, clock),
             clock=clock,
             age_ms=int(settings.flush_age_seconds * 1000),
             batch=settings.flush_batch,
@@ -396,8 +396,9 @@ def _repeat(stack: AsyncExitStack, action: Callable[[], Awaitable[object]], *, e
     stack.callback(asyncio.create_task(repeated(), name=action.__qualname__).cancel)
 
 
-def _continuity(engine: AsyncEngine, redis: Redis, keys: Keys, clock: Clock) -> Continuity:
-    return Continuity(marks=RedisMarks(redis, keys, clock=clock), noted=PostgresMarks(engine))
+def _continuity(engine: AsyncEngine, redis: Redis, keys: Keys, settings: Settings, clock: Clock) -> Continuity:
+    adapter = ClusteredMarks if _is_cluster(settings) else RedisMarks
+    return Continuity(marks=adapter(redis, keys, clock=clock), noted=PostgresMarks(engine))
 
 
 def _is_cluster(settings: Settings) -> bool:
@@ -406,9 +407,7 @@ def _is_cluster(settings: Settings) -> bool:
 
 def _counters(redis: Redis, keys: Keys, settings: Settings, continuity: Continuity) -> RedisCounters:
     adapter = ClusteredCounters if _is_cluster(settings) else RedisCounters
-    return adapter(
-        redis, keys, _rules(settings), live_ttl_seconds=settings.live_ttl_seconds, continuity=continuity
-    )
+    return adapter(redis, keys, _rules(settings), live_ttl_seconds=settings.live_ttl_seconds, continuity=continuity)
 
 
 def _shared_policies(redis: Redis, keys: Keys, settings: Settings, clock: Clock) -> SharedPolicies:

@@ -133,7 +133,13 @@ class ClusterOfServers:
         running = [node for node in self.nodes if node.running]
         if any(node.ask("CLUSTER INFO").get("cluster_state") != "ok" for node in running):
             return False
-        return all(node.is_master or node.stands_by() for node in running)
+        if not all(node.is_master or node.stands_by() for node in running):
+            return False
+        return all(self._seen_by(node) == {member.port for member in running} for node in running)
+
+    def _seen_by(self, node: Member) -> set[int]:
+        """The ports of all nodes that have slots or stand by, as one node knows them."""
+        return {int(served[1]) for _, _, *nodes in node.ask("CLUSTER SLOTS") for served in nodes}
 
 
 class SentinelServers:

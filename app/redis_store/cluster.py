@@ -56,6 +56,7 @@ class Cluster:
         self._connect = connect
         self._nodes: dict[str, _Node] = {}
         self._looking: asyncio.Task[None] | None = None
+        self._looked_at = 0.0
         self._turns = count()
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  redis-py's commands are typed where they are used
@@ -64,8 +65,9 @@ class Cluster:
     async def run(self, key: str, command: Command) -> object:
         """Run a command on the node that has a key; all its keys lie in one slot. Raises redis.exceptions.RedisError.
 
-        A node that refuses because the slot is moving has not run it, so it is sent again for about two seconds. One
-        that does not answer may have run it: that is for the caller to judge.
+        A node that refuses because the slot is moving has not run it, so it is sent again for about two seconds. So it
+        is when no connection could be had and another node has taken the place. One that does not answer may have run
+        it: that is for the caller to judge.
         """
         if not self.commands.nodes_manager.slots_cache:
             await self._find_nodes()
@@ -73,8 +75,13 @@ class Cluster:
         for pause_seconds in _PATIENCE_SECONDS:
             if pause_seconds:
                 await asyncio.sleep(pause_seconds)
+            owner = self.owner(key)
             try:
                 return await self._run_once(key, packed)
+            except NeverSent:
+                await asyncio.wait([self._look_again()])
+                if self.owner(key) == owner:
+                    raise
             except MovedError as error:
                 await self._note_move(error)
             except TryAgainError:
@@ -101,15 +108,20 @@ class Cluster:
                 failure = error
         raise failure
 
-    async def masters(self) -> dict[str, Redis]:
-        """A client for every node that owns slots, by address. Raises redis.exceptions.ConnectionError."""
-        await self._find_nodes()
-        return self._clients(self.commands.get_primaries())
+    def owner(self, key: str) -> str:
+        """The address of the node that has a key, as far as is known; '' when it is not."""
+        nodes = self.commands.nodes_manager.slots_cache.get(self.commands.keyslot(key))
+        return nodes[0].name if nodes else ""
 
-    async def replicas(self) -> dict[str, Redis]:
-        """A client for every node that stands by. Raises redis.exceptions.ConnectionError."""
-        await self._find_nodes()
-        return self._clients(self.commands.get_replicas())
+    async def nodes(self) -> tuple[dict[str, Redis], dict[str, Redis]]:
+        """A client for each node that has slots, and for each that stands by, by address, as far as is known.
+
+        Raises:
+            redis.exceptions.ConnectionError: no node answers.
+        """
+        if not self.commands.nodes_manager.slots_cache:
+            await self._find_nodes()
+        return self._clients(self.commands.get_primaries()), self._clients(self.commands.get_replicas())
 
     async def aclose(self) -> None:
         if self._looking is not None:
@@ -151,15 +163,16 @@ class Cluster:
     def _clients(self, nodes: Sequence[ClusterNode]) -> dict[str, Redis]:
         return {node.name: self._node(node.host, int(node.port)).redis for node in nodes}
 
-    def _look_again(self) -> None:
-        """Ask the nodes who has which slot, once at a time and not too often."""
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look(), name="cluster-look")
+    def _look_again(self) -> asyncio.Task[None]:
+        """Ask the nodes who has which slot, once at a time and not too often; the look that was taken last."""
+        now = asyncio.get_running_loop().time()
+        if self._looking is None or (self._looking.done() and now > self._looked_at + _LOOK_PAUSE_SECONDS):
+            self._looking, self._looked_at = asyncio.create_task(self._look(), name="cluster-look"), now
+        return self._looking
 
     async def _look(self) -> None:
         with contextlib.suppress(RedisError, OSError):
             await self._find_nodes()
-        await asyncio.sleep(_LOOK_PAUSE_SECONDS)
 
     async def _find_nodes(self) -> None:
         manager = self.commands.nodes_manager
@@ -172,6 +185,10 @@ class Cluster:
             # Every node it has learnt of is away: perhaps the names it was given lead to others by now.
             manager.startup_nodes.update({node.name: node for node in self.commands.startup_nodes})
             raise RedisConnectionError(str(error)) from error
+
+
+class NeverSent(RedisConnectionError):
+    """There was no connection to send a command over."""
 
 
 class _Node:
@@ -192,7 +209,10 @@ class _Node:
 
     async def _exchange(self, batch: Sequence[tuple[bytes, ...]]) -> list[object]:
         pool = self.redis.connection_pool
-        connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+        try:
+            connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+        except (RedisConnectionError, OSError, TimeoutError) as error:
+            raise NeverSent from error
         try:
             await connection.send_packed_command(list(chain.from_iterable(batch)))
             return [[await _answer(connection) for _ in commands][-1] for commands in batch]
@@ -210,3 +230,8 @@ async def _answer(connection: AbstractConnection) -> object:
         return await connection.read_response()
     except ResponseError as refusal:
         return refusal
+
+
+def as_cluster(redis: object) -> Cluster | None:
+    """The client as that of a cluster, if it is one: adapters take any for a ``Redis``."""
+    return redis if isinstance(redis, Cluster) else None

@@ -3,16 +3,18 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar, cast
-
-from redis.asyncio import Redis
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from app.domain.accounting import Beat, Live, Outcome
 from app.domain.policy import Policy
+from app.domain.watermark import Mark
 from app.redis_store.client import unavailability_named
-from app.redis_store.cluster import Cluster
 from app.redis_store.counters import RedisCounters
+from app.redis_store.marks import RedisMarks
 from app.redis_store.policies import SharedPolicies, decode_policies
+
+if TYPE_CHECKING:
+    from app.redis_store.cluster import Cluster
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -50,8 +52,20 @@ class ClusteredPolicies(SharedPolicies):
     async def _load_bucket(self, profile_ids: Sequence[str]) -> list[Policy | None]:
         keys = [self._keys.policy(profile_id) for profile_id in profile_ids]
         with unavailability_named():
-            found = await _cluster(self._redis).run(keys[0], ("MGET", *keys))
+            found = await cast("Cluster", self._redis).run(keys[0], ("MGET", *keys))
         return decode_policies(cast("list[bytes | None]", found))
+
+
+class ClusteredMarks(RedisMarks):
+    async def read(self) -> list[Mark]:
+        return await by_bucket(range(self.buckets), self.read_some, bucket_of=int)
+
+    async def write(self, marks: Sequence[Mark]) -> None:
+        async def written(some: Sequence[tuple[int, Mark]]) -> list[None]:
+            await self.write_some(some)
+            return [None] * len(some)
+
+        await by_bucket(list(enumerate(marks)), written, bucket_of=lambda pair: pair[0])
 
 
 async def by_bucket(
@@ -81,9 +95,3 @@ async def by_bucket(
     if failures:
         raise failures[0]
     return [answers[place] for place in range(len(items))]
-
-
-def _cluster(redis: Redis) -> Cluster:
-    if not isinstance(redis, Cluster):
-        raise TypeError("only a cluster is asked bucket by bucket")
-    return redis

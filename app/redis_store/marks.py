@@ -19,7 +19,6 @@ class RedisMarks:
         self._redis = redis
         self._keys = keys
         self._clock = clock
-        self._all = [keys.mark(bucket) for bucket in range(keys.buckets)]
         self._marks = Script("marks")
         self._advance = Script("advance")
 
@@ -29,15 +28,23 @@ class RedisMarks:
 
     async def read(self) -> list[Mark]:
         """The mark of each bucket."""
-        with unavailability_named():
-            numbers = cast("list[int]", await self._marks(self._redis, self._all, ()))
-        return [Mark(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
+        return await self.read_some(range(self.buckets))
 
     async def write(self, marks: Sequence[Mark]) -> None:
         """Put the mark of each bucket, all at once."""
-        numbers = [number for mark in marks for number in (mark.watermark, mark.generation)]
+        await self.write_some(list(enumerate(marks)))
+
+    async def read_some(self, buckets: Sequence[int]) -> list[Mark]:
+        """The marks of some buckets, in the order asked."""
         with unavailability_named():
-            await self._marks(self._redis, self._all, numbers)
+            numbers = cast("list[int]", await self._marks(self._redis, self._keys_of(buckets), ()))
+        return [Mark(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
+
+    async def write_some(self, marks: Sequence[tuple[int, Mark]]) -> None:
+        """Put the marks of some buckets, all at once."""
+        numbers = [number for _, mark in marks for number in (mark.watermark, mark.generation)]
+        with unavailability_named():
+            await self._marks(self._redis, self._keys_of([bucket for bucket, _ in marks]), numbers)
 
     async def advance(self, bucket: int, known: Mark) -> Mark | None:
         """Raise a watermark; None when this server holds less than is known, or another generation."""
@@ -45,3 +52,6 @@ class RedisMarks:
         with unavailability_named():
             watermark = await self._advance(self._redis, (self._keys.mark(bucket),), arguments)
         return None if watermark is None else Mark(cast("int", watermark), known.generation)
+
+    def _keys_of(self, buckets: Sequence[int]) -> list[str]:
+        return [self._keys.mark(bucket) for bucket in buckets]

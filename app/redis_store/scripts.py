@@ -13,7 +13,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from app.domain.accounting import Beat, Closing, Live, Outcome, Status
 from app.domain.policy import DayTerms
-from app.redis_store.cluster import Cluster
+from app.redis_store.cluster import as_cluster
 
 _FOLDER = Path(__file__).parent / "lua"
 _LAYOUTS: dict[str, type] = {"L": Live, "B": Beat, "D": DayTerms, "O": Outcome}
@@ -54,8 +54,9 @@ async def _call(redis: Redis, command: tuple[str | bytes | int, ...]) -> object:
     redis-py would encode the hundreds of arguments of a batch one by one in Python and write each by itself, which
     costs more than the whole rest of the call.
     """
-    if isinstance(redis, Cluster):
-        return await redis.run(cast("str", command[3]), command)
+    cluster = as_cluster(redis)
+    if cluster is not None:
+        return await cluster.run(cast("str", command[3]), command)
     pool = redis.connection_pool
     connection = await pool.get_connection()  # type: ignore[no-untyped-call]
     try:

@@ -71,6 +71,7 @@ async def evening(settings: Settings) -> AsyncIterator[Evening]:
     async with open_worker(settings) as worker:
         await worker.make_partitions()
         async with running(settings) as api:
+            await api.services.redis.flushall()  # what other tests left unflushed is not of this evening
             home = await api.household()
             title = await api.add_title()
             players = [Player(home, await home.add_profile(), title) for _ in range(CHILDREN)]
@@ -114,17 +115,24 @@ async def test_a_master_that_dies_stops_its_own_children_for_seconds(
         victim = frail_cluster.owner(KEYS.live(home.players[0].child))
         hit = children_on(frail_cluster, victim, home.players)
         assert 0 < len(hit) < CHILDREN
+        assert await readiness(home.api) == (200, "up")
         killed_at = time.monotonic()
         await in_thread(victim.kill9)
         results = await batch(home)
         assert {child for child, code in results.items() if code == "counters_unavailable"} == set(hit)
         assert {code for child, code in results.items() if child not in hit} == {"allowed"}
+        assert await readiness(home.api) == (200, "degraded")
         struck = home.players_at(hit)
         await home.until(lambda: all(player.refused_at for player in struck))
         await home.until(lambda: all(player.last_answer_at > player.refused_at[-1] for player in struck))
         back_after = max(player.last_answer_at for player in struck) - killed_at
         assert max(player.refused_at[-1] for player in struck) - killed_at < PROMISED_SECONDS, back_after
         assert [player.child for player in home.players if player.refused_at and player.child not in hit] == []
+
+
+async def readiness(api: Api) -> tuple[int, str]:
+    answer = await api.http.get("http://test/health/ready")
+    return answer.status_code, answer.json()["redis"]
 
 
 async def batch(home: Evening) -> dict[str, str]:

@@ -1,9 +1,10 @@
 """Coalescers side by side: where one server of several stands still, its items wait alone."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from app.coalesce import Coalescer
+from app.coalesce import Coalescer, Deliver
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -33,17 +34,24 @@ class Lanes(Generic[Item, Answer]):
         self._max_in_flight = max_in_flight
         self._lanes: dict[int, Coalescer[Item, Answer]] = {}
 
-    def submit(self, item: Item) -> Awaitable[Answer]:
+    def submit(self, item: Item) -> "asyncio.Future[Answer]":
         """Queue an item in its lane. Raises app.coalesce.Overloaded."""
+        return self._lane(item).submit(item)
+
+    def enqueue(self, item: Item, deliver: Deliver[Answer]) -> None:
+        """Queue an item in its lane; its answer, or error, is handed to ``deliver``. Raises app.coalesce.Overloaded."""
+        self._lane(item).enqueue(item, deliver)
+
+    async def drain(self) -> None:
+        """Wait until nothing is queued or in flight."""
+        for lane in self._lanes.values():
+            await lane.drain()
+
+    def _lane(self, item: Item) -> Coalescer[Item, Answer]:
         number = self._lane_of(item)
         lane = self._lanes.get(number)
         if lane is None:
             lane = self._lanes[number] = Coalescer(
                 self._call, max_batch=self._max_batch, max_in_flight=self._max_in_flight
             )
-        return lane.submit(item)
-
-    async def drain(self) -> None:
-        """Wait until nothing is queued or in flight."""
-        for lane in self._lanes.values():
-            await lane.drain()
+        return lane

@@ -29,9 +29,13 @@ from redis.exceptions import (
 from redis.exceptions import (
     ConnectionError as RedisConnectionError,
 )
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
 
 from app.coalesce import Coalescer
 
+_AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
 _ASKING = cast("bytes", pack_command(("ASKING",)))
 _EXCHANGE = 64
 _EXCHANGES_IN_FLIGHT = 8
@@ -88,7 +92,7 @@ class Cluster:
                 pass
             except ClusterDownError:
                 self._look_again()
-            except (RedisClusterException, RedisConnectionError, OSError, TimeoutError):
+            except (RedisClusterException, *_AWAY):
                 self._look_again()
                 raise
         raise ClusterDownError("the slot is on the move")
@@ -104,7 +108,7 @@ class Cluster:
         for node in self._nodes_in_turn()[:_PUBLISHERS]:
             try:
                 return await node.publish(channel, message)
-            except (RedisConnectionError, OSError, TimeoutError) as error:
+            except _AWAY as error:
                 failure = error
         raise failure
 
@@ -211,7 +215,7 @@ class _Node:
         pool = self.redis.connection_pool
         try:
             connection = await pool.get_connection()  # type: ignore[no-untyped-call]
-        except (RedisConnectionError, OSError, TimeoutError) as error:
+        except _AWAY as error:
             raise NeverSent from error
         try:
             await connection.send_packed_command(list(chain.from_iterable(batch)))

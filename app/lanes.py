@@ -1,6 +1,5 @@
 """Coalescers side by side: where one server of several stands still, its items wait alone."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -34,7 +33,7 @@ class Lanes(Generic[Item, Answer]):
         self._max_in_flight = max_in_flight
         self._lanes: dict[int, Coalescer[Item, Answer]] = {}
 
-    def submit(self, item: Item) -> "asyncio.Future[Answer]":
+    def submit(self, item: Item) -> Awaitable[Answer]:
         """Queue an item in its lane. Raises app.coalesce.Overloaded."""
         return self._lane(item).submit(item)
 

@@ -189,6 +189,9 @@ class Cluster:
             # Every node it has learnt of is away: perhaps the names it was given lead to others by now.
             manager.startup_nodes.update({node.name: node for node in self.commands.startup_nodes})
             raise RedisConnectionError(str(error)) from error
+        for name in set(self._nodes) - set(manager.nodes_cache):
+            if self._nodes[name].is_away:  # it has left; else it may be the one that slots are moving to
+                await self._nodes.pop(name).redis.aclose()
 
 
 class NeverSent(RedisConnectionError):
@@ -203,6 +206,12 @@ class _Node:
         self._queue: Coalescer[tuple[bytes, ...], object] = Coalescer(
             self._exchange, max_batch=_EXCHANGE, max_in_flight=_EXCHANGES_IN_FLIGHT
         )
+
+    @property
+    def is_away(self) -> bool:
+        """Whether it did not answer, and is asked again and again until it does."""
+        pool: Any = self.redis.connection_pool  # a guarded one, which this module cannot name
+        return bool(pool.breaker.is_open)
 
     async def run(self, commands: tuple[bytes, ...]) -> object:
         """Send commands right after each other; the answer of the last. Raises redis.exceptions.RedisError."""

@@ -1,6 +1,7 @@
 """Several servers that share the counters: one dies, or hands a part over, while children watch."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -15,6 +16,7 @@ from sqlalchemy import text
 
 from app.auth.lockout import PIN
 from app.auth.tokens import Role
+from app.errors import CountersUnavailable
 from app.redis_store import keys
 from app.redis_store.client import create_client
 from app.redis_store.keys import INVALIDATE, Keys
@@ -129,6 +131,9 @@ async def test_a_master_that_dies_stops_its_own_children_for_seconds(
         assert {child for child, code in results.items() if code == "counters_unavailable"} == set(hit)
         assert {code for child, code in results.items() if child not in hit} == {"allowed"}
         assert await readiness(home.api) == (200, "degraded")
+        with contextlib.suppress(CountersUnavailable):
+            await home.worker.flusher.drain()
+        assert {player.child for player in home.players} - set(hit) <= set(await home.written_ms())
         struck = home.players_at(hit)
         await home.until(lambda: all(player.refused_at for player in struck))
         await home.until(lambda: all(player.last_answer_at > player.refused_at[-1] for player in struck))

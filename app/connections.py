@@ -5,11 +5,13 @@ between two; a heartbeat needs none of these. One that has arrived whole is hand
 one write. Anything else (other routes, pipelined requests, pages of other origins, clients that wait to be told to go
 on) goes the server's own way.
 
-A connection on which nothing moves is closed: between requests after the keep-alive time; in the head of a request, or
-in the body of a heartbeat, after the time in which it must arrive. Other bodies are watched by those who read them.
+A connection on which nothing moves is closed: between requests after the keep-alive time; before the first, in the head
+of a request, or in the body of a heartbeat, after the time in which it must arrive. Other bodies are watched by those
+who read them.
 """
 
 import asyncio
+import sys
 from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import Any
@@ -18,6 +20,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from app import metrics
 from app.errors import BodyTimeout, HeadTooLarge, HourglassError, TooLarge
 from app.viewing.endpoint import SUCCESS_HEADERS, HeartbeatEndpoint, problem_of
 
@@ -86,6 +89,8 @@ class Connection(HttpToolsProtocol):
 
     now = 0.0
     """Seconds on the loop's clock, as of the last tick: exact enough for deadlines."""
+    most = sys.maxsize
+    """Connections of this process; one more is closed at once, so that descriptors are left for servers and files."""
 
     def __init__(
         self,
@@ -105,6 +110,9 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._waits_since = self.now
+        if len(self.connections) > self.most:
+            metrics.REFUSED_CONNECTIONS.inc()
+            transport.close()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -191,7 +199,8 @@ class Connection(HttpToolsProtocol):
             return
         waited_seconds = self.now - self._waits_since
         if self._is_idle:
-            if waited_seconds > keep_alive_seconds:
+            has_asked = self.cycle is not None
+            if waited_seconds > (keep_alive_seconds if has_asked else arrival_seconds):
                 self.transport.close()
         elif waited_seconds > arrival_seconds:
             self._give_up(BodyTimeout())

@@ -36,8 +36,20 @@ async def live() -> dict[str, str]:
     return {"status": "up"}
 
 
-@router.get("/health/startup", summary="Connections are open.")
-@router.get("/health/ready", summary="Heartbeats can be answered.")
+_READINESS = {"application/json": {"schema": msgspec.json.schema_components([Readiness])[1]["Readiness"]}}
+_NOT_READY = {"description": "Heartbeats cannot be counted.", "content": _READINESS}
+
+
+@router.get(
+    "/health/startup",
+    summary="Connections are open.",
+    responses={200: {"content": _READINESS}, 503: _NOT_READY},
+)
+@router.get(
+    "/health/ready",
+    summary="Heartbeats can be answered.",
+    responses={200: {"content": _READINESS}, 503: _NOT_READY},
+)
 async def ready(request: Request) -> Response:
     services = request.app.state.services
     (redis, concerns), postgresql = await asyncio.gather(_redis_state(services.redis), _state(services.ping_database()))
@@ -55,7 +67,7 @@ async def ready(request: Request) -> Response:
     )
 
 
-@router.get("/metrics", summary="Prometheus text, all processes summed.")
+@router.get("/metrics", summary="Prometheus text, all processes summed.", response_class=Response)
 async def prometheus(request: Request) -> Response:
     is_shared = request.app.state.services.settings.metrics_dir is not None
     return Response(metrics.render(shared=is_shared), media_type="text/plain; version=0.0.4")

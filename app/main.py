@@ -13,7 +13,7 @@ from app.auth.pin_router import router as pin_router
 from app.auth.router import router as auth_router
 from app.catalogue.router import router as catalogue_router
 from app.logs import configure_logs
-from app.openapi import document
+from app.openapi import document, page
 from app.parents.router import router as parents_router
 from app.reports.router import router as reports_router
 from app.requests import Receive
@@ -32,13 +32,13 @@ _FAST_PATHS = frozenset({HEARTBEAT_PATH, BATCH_PATH})
 _CORS: Mapping[str, Any] = {
     "allow_methods": ("GET", "POST", "PUT", "PATCH", "DELETE"),
     "allow_headers": ("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Last-Event-ID", "X-PIN-Token"),
-    "expose_headers": ("ETag", "Retry-After"),
+    "expose_headers": ("ETag", "RateLimit", "RateLimit-Policy", "Retry-After"),
     "max_age": 600,
 }
 
 
 class Front:
-    """Hands a heartbeat to its endpoint and anything else, preflights of heartbeats included, to FastAPI.
+    """Hands a heartbeat to its endpoint and anything else to FastAPI.
 
     Args:
         api: the rest.
@@ -66,7 +66,7 @@ class Front:
         return document(self._api, prefix=API_PREFIX)
 
     async def __call__(self, scope: problems.Scope, receive: Receive, send: problems.Send) -> None:
-        if scope["type"] == "http" and scope["path"] in _FAST_PATHS and scope["method"] == "POST":
+        if scope["type"] == "http" and scope["path"] in _FAST_PATHS:
             await self._fast(scope, receive, send)
         else:
             await self._api(scope, receive, send)
@@ -93,7 +93,7 @@ def create_app(settings: Settings | None = None) -> Front:
         title="Hourglass",
         version=__version__,
         lifespan=lifespan,
-        docs_url=f"{API_PREFIX}/docs",
+        docs_url=None,
         redoc_url=None,
         openapi_url=f"{API_PREFIX}/openapi.json",
     )
@@ -110,6 +110,7 @@ def create_app(settings: Settings | None = None) -> Front:
         routes.include_router(router)
     api.include_router(routes)
     api.include_router(health.router)
+    api.add_api_route(f"{API_PREFIX}/docs", lambda: page(str(api.openapi_url)), include_in_schema=False)
     api.openapi = lambda: document(api, prefix=API_PREFIX)  # type: ignore[method-assign]
     problems.install(
         api,

@@ -4,6 +4,7 @@ from prometheus_client import REGISTRY as OWN
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
 BEATS = Counter("hourglass_heartbeats", "Heartbeats handed to the counters, repeats included.")
+REFUSED_CONNECTIONS = Counter("hourglass_refused_connections", "Connections beyond what a process can hold.")
 SCRIPT_CALLS = Counter("hourglass_record_calls", "Script calls that counted heartbeats.")
 COUNTERS_UNAVAILABLE = Counter("hourglass_counters_unavailable", "Calls that Redis did not answer in time.")
 STALE_POLICIES = Counter("hourglass_stale_policies", "Policies served past their life because loading failed.")

@@ -4,12 +4,17 @@ The heartbeat routes are plain ASGI callables, the other players' routes speak m
 problem (RFC 9457). The committed copy is docs/openapi.json; `scripts/documents` writes it.
 """
 
+import re
+from base64 import b64encode
+from hashlib import sha256
 from typing import Any
 
 import msgspec
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 
+from app.examples import EXAMPLES, REFUSAL, Example
 from app.viewing.offline import OfflineSyncAnswer, OfflineSyncRequest
 from app.viewing.schemas import (
     BalanceAnswer,
@@ -36,32 +41,6 @@ class Problem(msgspec.Struct):
     errors: list[dict[str, str]] = []
 
 
-_PROFILE = "6f2c8b0e-5f0e-4c39-9d4e-6a3f2f9a1b11"
-_SESSION = "019a7c1e-2f4b-8a12-9c3d-5e6f7a8b9c0d"
-_BEAT_EXAMPLE = {
-    "profile_id": _PROFILE,
-    "title_id": "moon-pirates",
-    "device_id": "living-room-tv",
-    "device_type": "tv",
-    "session_id": _SESSION,
-    "is_paused": False,
-    "watched_seconds": 612.4,
-}
-_ANSWER_EXAMPLE = {
-    "session_id": _SESSION,
-    "enforcement": "allowed",
-    "remaining_seconds": 6587.6,
-    "used_seconds": 612.4,
-    "remaining_minutes": 109.79,
-    "used_minutes": 10.21,
-    "is_educational": False,
-    "stop_at": "2026-11-23T18:49:47.600Z",
-    "next_beat_in": 29.4,
-    "lease_seconds": 300.0,
-    "next_reset_at": "2026-11-24T05:00:00.000Z",
-    "config_version": 3,
-}
-
 _BODIES: dict[tuple[str, str], tuple[type[msgspec.Struct] | None, type[msgspec.Struct]]] = {
     ("/viewing-time/session/{session_id}/end", "post"): (EndRequest, EndAnswer),
     ("/viewing-time/balance/{profile_id}", "get"): (None, BalanceAnswer),
@@ -69,6 +48,42 @@ _BODIES: dict[tuple[str, str], tuple[type[msgspec.Struct] | None, type[msgspec.S
     ("/viewing-time/why/{profile_id}", "get"): (None, WhyAnswer),
     ("/viewing-time/offline-sync", "post"): (OfflineSyncRequest, OfflineSyncAnswer),
 }
+
+
+_HEADERS = {
+    "RateLimit": {
+        "description": "What is left of each quota (r) and in how many seconds it is whole again (t).",
+        "schema": {"type": "string"},
+        "example": '"account";r=1199;t=1, "token";r=599;t=1',
+    },
+    "RateLimit-Policy": {
+        "description": "The quotas of the caller: q requests in w seconds.",
+        "schema": {"type": "string"},
+        "example": '"account";q=1200;w=60, "token";q=600;w=60',
+    },
+    "Retry-After": {
+        "description": "Seconds to wait, with 423, 429 and 503.",
+        "schema": {"type": "integer"},
+        "example": 5,
+    },
+}
+_BEATS = {"heartbeat", "heartbeats"}
+"""Operations that no quota counts."""
+
+_INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
+_LIBRARY = "https://cdn.jsdelivr.net"
+
+
+def page(openapi_url: str) -> Response:
+    """The document to try out. Its policy lets the page's own script and FastAPI's library run, and nothing else."""
+    made = get_swagger_ui_html(openapi_url=openapi_url, title="Hourglass", swagger_favicon_url="data:,")
+    digests = (b64encode(sha256(script).digest()).decode() for script in _INLINE_SCRIPT.findall(bytes(made.body)))
+    scripts = " ".join(f"'sha256-{digest}'" for digest in digests)
+    made.headers["Content-Security-Policy"] = (
+        f"default-src 'none'; script-src {_LIBRARY} {scripts}; style-src {_LIBRARY} 'unsafe-inline'; "
+        "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return made
 
 
 def document(api: FastAPI, *, prefix: str) -> dict[str, Any]:
@@ -94,13 +109,19 @@ def document(api: FastAPI, *, prefix: str) -> dict[str, Any]:
         f"{prefix}/viewing-time/heartbeat": {"post": _heartbeat()},
         f"{prefix}/viewing-time/heartbeats": {"post": _heartbeats()},
     }
-    for operations in openapi["paths"].values():
-        for operation in operations.values():
+    for path, operations in openapi["paths"].items():
+        for method, operation in operations.items():
             operation["responses"].pop("422", None)
+            _show(operation, EXAMPLES.get((method, path.removeprefix(prefix)), Example()))
             operation["responses"]["default"] = {
                 "description": "A refusal.",
-                "content": {"application/problem+json": {"schema": _ref(Problem)}},
+                "headers": _named("Retry-After"),
+                "content": {"application/problem+json": {"schema": _ref(Problem), "example": REFUSAL}},
             }
+            if "security" in operation and operation["operationId"] not in _BEATS:
+                for answer in operation["responses"].values():
+                    answer["headers"] = answer.get("headers", {}) | _named("RateLimit", "RateLimit-Policy")
+    openapi["components"]["headers"] = _HEADERS
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     return openapi
@@ -114,9 +135,9 @@ def _heartbeat() -> dict[str, Any]:
         "security": _BEARER,
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": _ref(HeartbeatRequest), "example": _BEAT_EXAMPLE}},
+            "content": {"application/json": {"schema": _ref(HeartbeatRequest)}},
         },
-        "responses": {"200": _success(_ref(HeartbeatAnswer), example=_ANSWER_EXAMPLE)},
+        "responses": {"200": _success(_ref(HeartbeatAnswer))},
     }
 
 
@@ -139,20 +160,32 @@ def _heartbeats() -> dict[str, Any]:
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {"schema": batch, "example": {"beats": [_BEAT_EXAMPLE]}},
+                "application/json": {"schema": batch},
                 "application/x-ndjson": {"schema": {"type": "string"}},
             },
         },
-        "responses": {"200": _success(results, example={"results": [_ANSWER_EXAMPLE]})},
+        "responses": {"200": _success(results)},
     }
+
+
+def _named(*headers: str) -> dict[str, dict[str, str]]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
 
 
 def _ref(model: type[msgspec.Struct]) -> dict[str, str]:
     return {"$ref": _REFERENCE.format(name=model.__name__)}
 
 
-def _success(schema: dict[str, Any], *, example: object = None) -> dict[str, Any]:
-    content: dict[str, Any] = {"schema": schema}
-    if example is not None:
-        content["example"] = example
-    return {"description": "Successful Response", "content": {"application/json": content}}
+def _success(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": "Successful Response", "content": {"application/json": {"schema": schema}}}
+
+
+def _show(operation: dict[str, Any], example: Example) -> None:
+    """Put an example into an operation; what comes back may be of a type that FastAPI does not know of."""
+    if example.sent is not None:
+        operation["requestBody"]["content"]["application/json"]["example"] = example.sent
+    if example.answered is not None:
+        success = next(answer for status, answer in operation["responses"].items() if status.startswith("2"))
+        if example.media_type not in success.get("content", {}):
+            success["content"] = {example.media_type: {"schema": {"type": "string"}}}
+        success["content"][example.media_type]["example"] = example.answered

@@ -5,7 +5,7 @@ size and time, lets only sound JSON through, names what nobody foresaw, and sets
 """
 
 import secrets
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from typing import Any
 
 import msgspec
@@ -37,7 +37,7 @@ MEDIA_TYPE = "application/problem+json"
 _SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
-    (b"content-security-policy", b"frame-ancestors 'none'"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"referrer-policy", b"no-referrer"),
 )
 _HARMLESS = frozenset(
@@ -96,12 +96,13 @@ class Guard:
             await self._app(scope, receive, send)
             return
         has_begun = False
+        state = scope.setdefault("state", {})
 
         async def send_guarded(message: Message) -> None:
             nonlocal has_begun
             if message["type"] == "http.response.start":
                 has_begun = True
-                message["headers"] = _with_security_headers(message.get("headers", ()))
+                message["headers"] = _with_headers(message.get("headers", ()), state.get("answer_headers", {}))
             await send(message)
 
         try:
@@ -153,10 +154,14 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replayed
 
 
-def _with_security_headers(headers: Collection[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """A route's own value wins: the console has a stricter policy, static files may be cached."""
+def _with_headers(headers: Collection[tuple[bytes, bytes]], more: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Add what every answer carries, and what was found out about the caller.
+
+    A route's own value wins: the console has a stricter policy, static files may be cached.
+    """
     own = {name.lower() for name, _ in headers}
-    return [*headers, *(header for header in _SECURITY_HEADERS if header[0] not in own)]
+    found_out = ((name.lower().encode(), value.encode()) for name, value in more.items())
+    return [*headers, *(header for header in (*_SECURITY_HEADERS, *found_out) if header[0] not in own)]
 
 
 def _unexpected(error: Exception, scope: Scope) -> HourglassError:

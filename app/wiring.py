@@ -23,6 +23,7 @@ from app.auth.hashing import Hasher
 from app.auth.lockout import PASSWORD, PIN, Lockout
 from app.auth.outside import KeyFile, KeysUnusable, OutsideTokens
 from app.auth.pins import Pins
+from app.auth.rates import RateLimit
 from app.auth.service import Households
 from app.auth.tokens import TokenCache, Tokens
 from app.cache import TimedCache
@@ -41,6 +42,7 @@ from app.parents.service import ChildSettings
 from app.parents.used import UsedTime
 from app.postgres_store.access import connection
 from app.postgres_store.accounts import PostgresAccounts
+from app.postgres_store.census import PostgresCensus
 from app.postgres_store.configs import PostgresConfigs
 from app.postgres_store.devices import PostgresDevices
 from app.postgres_store.engine import create_engine, warm
@@ -57,7 +59,9 @@ from app.postgres_store.reports import PostgresReports
 from app.postgres_store.titles import PostgresTitles
 from app.postgres_store.usage import PostgresUsage
 from app.postgres_store.weekly_reports import PostgresWeeklyReports
+from app.reconciling.service import Reconciliation
 from app.redis_address import Arrangement, parse_redis_url
+from app.redis_store.census import RedisCensus
 from app.redis_store.client import create_client
 from app.redis_store.clustered import ClusteredCounters, ClusteredMarks, ClusteredPolicies
 from app.redis_store.counters import RedisCounters
@@ -67,6 +71,7 @@ from app.redis_store.invalidation import Invalidations
 from app.redis_store.keys import Keys
 from app.redis_store.marks import RedisMarks
 from app.redis_store.policies import SharedPolicies
+from app.redis_store.rates import RedisRates
 from app.redis_store.tries import RedisTries
 from app.redis_store.unflushed import RedisUnflushed
 from app.redis_store.unlocks import RedisRevocations, RedisUnlocks
@@ -83,7 +88,7 @@ from app.viewing.policies import PolicyCache
 from app.viewing.service import Pace, ViewingService
 
 _SWEEP_OVERLAP_MS = 60_000
-_FOLLOW_SECONDS = 1.0
+_MARKS_READ_PER_SECOND = 1_000
 _DURABILITY_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
@@ -108,6 +113,7 @@ class Identity:
 
     tokens: Tokens
     token_cache: TokenCache
+    rate_limit: RateLimit
     households: Households
     pins: Pins
     devices: Devices
@@ -124,6 +130,7 @@ class Services:
     redis: Redis
     tokens: Tokens
     token_cache: TokenCache
+    rate_limit: RateLimit
     shared_policies: SharedPolicies
     postgres_policies: PostgresPolicies
     households: Households
@@ -157,12 +164,12 @@ async def open_services(settings: Settings, *, clock: Clock = now_ms) -> AsyncIt
     async with AsyncExitStack() as stack:
         engine, redis, keys = await _connect(stack, settings)
         identity = await _open_identity(stack, engine=engine, redis=redis, settings=settings, clock=clock)
-        shared_policies = _shared_policies(redis, keys, settings, clock)
-        postgres_policies = PostgresPolicies(engine, clock)
         continuity = _continuity(engine, redis, keys, settings, clock)
+        shared_policies = _shared_policies(redis, keys, settings, clock, continuity)
+        postgres_policies = PostgresPolicies(engine, clock)
         with contextlib.suppress(CountersUnavailable):  # each call compares again
             await continuity.check()
-        _repeat(stack, continuity.look, every_seconds=_FOLLOW_SECONDS)
+        _repeat(stack, continuity.look, every_seconds=max(1.0, settings.buckets / _MARKS_READ_PER_SECOND))
         counters = _counters(redis, keys, settings, continuity)
         viewing = await _open_viewing(
             stack,
@@ -184,6 +191,7 @@ async def open_services(settings: Settings, *, clock: Clock = now_ms) -> AsyncIt
             redis=redis,
             tokens=identity.tokens,
             token_cache=identity.token_cache,
+            rate_limit=identity.rate_limit,
             shared_policies=shared_policies,
             postgres_policies=postgres_policies,
             households=identity.households,
@@ -209,16 +217,17 @@ async def open_services(settings: Settings, *, clock: Clock = now_ms) -> AsyncIt
 async def open_worker(settings: Settings, *, clock: Clock = now_ms) -> AsyncIterator[WorkerServices]:
     """Everything the worker needs, connected."""
     async with AsyncExitStack() as stack:
-        engine, redis, keys = await _connect(stack, settings)
+        engine, redis, keys = await _connect(stack, settings, held_connections=1)
         lock = AdvisoryLock(engine)
         stack.push_async_callback(lock.release)
-        shared_policies = _shared_policies(redis, keys, settings, clock)
+        continuity = _continuity(engine, redis, keys, settings, clock)
+        shared_policies = _shared_policies(redis, keys, settings, clock, continuity)
         postgres_policies = PostgresPolicies(engine, clock)
         flusher = Flusher(
             counters=RedisUnflushed(redis, keys, live_ttl_seconds=settings.live_ttl_seconds, clock=clock),
             ledger=PostgresUsage(engine, clock),
             lock=lock,
-            continuity=_continuity(engine, redis, keys, settings, clock),
+            continuity=continuity,
             clock=clock,
             age_ms=int(settings.flush_age_seconds * 1000),
             batch=settings.flush_batch,
@@ -235,6 +244,14 @@ async def open_worker(settings: Settings, *, clock: Clock = now_ms) -> AsyncIter
             make_partitions=lambda: make_partitions(engine, at_ms=clock()),
             prepare_reports=lambda: weekly.prepare(at_ms=clock()),
         )
+
+
+@asynccontextmanager
+async def open_reconciliation(settings: Settings) -> AsyncIterator[Reconciliation]:
+    """What compares the two stores, connected."""
+    async with AsyncExitStack() as stack:
+        engine, redis, keys = await _connect(stack, settings)
+        yield Reconciliation(held=RedisCensus(redis, keys), kept=PostgresCensus(engine))
 
 
 async def _open_viewing(
@@ -348,10 +365,13 @@ async def _open_viewing(
     )
 
 
-async def _connect(stack: AsyncExitStack, settings: Settings) -> tuple[AsyncEngine, Redis, Keys]:
+async def _connect(
+    stack: AsyncExitStack, settings: Settings, *, held_connections: int = 0
+) -> tuple[AsyncEngine, Redis, Keys]:
+    """``held_connections`` come on top of the pool: a lock never gives its own back."""
     engine = create_engine(
         settings.database_url.get_secret_value(),
-        pool_size=settings.database_pool,
+        pool_size=settings.database_pool + held_connections,
         timeout_seconds=settings.database_timeout_seconds,
         pgbouncer=settings.database_pgbouncer,
     )
@@ -410,7 +430,9 @@ def _counters(redis: Redis, keys: Keys, settings: Settings, continuity: Continui
     return adapter(redis, keys, _rules(settings), live_ttl_seconds=settings.live_ttl_seconds, continuity=continuity)
 
 
-def _shared_policies(redis: Redis, keys: Keys, settings: Settings, clock: Clock) -> SharedPolicies:
+def _shared_policies(
+    redis: Redis, keys: Keys, settings: Settings, clock: Clock, continuity: Continuity
+) -> SharedPolicies:
     adapter = ClusteredPolicies if _is_cluster(settings) else SharedPolicies
     return adapter(
         redis,
@@ -420,6 +442,7 @@ def _shared_policies(redis: Redis, keys: Keys, settings: Settings, clock: Clock)
         max_gap_ms=settings.max_gap_seconds * 1000,
         weekend_days=settings.weekend_days,
         clock=clock,
+        continuity=continuity,
     )
 
 
@@ -483,6 +506,11 @@ async def _open_identity(
     return Identity(
         tokens=tokens,
         token_cache=TokenCache(tokens, size=settings.token_cache_size, clock=clock, is_revoked=revoked.__contains__),
+        rate_limit=RateLimit(
+            account_most=settings.account_requests_per_minute,
+            token_most=settings.token_requests_per_minute,
+            rates=RedisRates(redis),
+        ),
         households=Households(
             accounts,
             hasher=hasher,

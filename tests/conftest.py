@@ -15,6 +15,10 @@ settings.register_profile("hourglass", settings(), deadline=None)
 settings.load_profile("hourglass")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--reliability", metavar="FILE", help="write the table of docs/reliability.md")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The long set of faults runs only when it is asked for."""
     if "faults" in config.getoption("markexpr"):

@@ -100,8 +100,9 @@ class Rows:
         offline_used_ms: int = 0,
         limit_minutes: int | None = 120,
         reset_utc: int = 5,
+        last_beat_ms: int | None = None,
     ) -> None:
-        """A viewing day of 24 hours from ``reset_utc`` o'clock on."""
+        """A viewing day of 24 hours from ``reset_utc`` o'clock on, watched to its end unless said otherwise."""
         starts_ms = start_of(day, reset_utc)
         limit_ms = None if limit_minutes is None else limit_minutes * 60_000
         await self.add(
@@ -117,7 +118,7 @@ class Rows:
                 "educational_ms": educational_ms,
                 "overrun_ms": overrun_ms,
                 "offline_used_ms": offline_used_ms,
-                "version": 1,
+                "version": starts_ms + DAY_MS if last_beat_ms is None else last_beat_ms,
             },
         )
 

@@ -95,7 +95,8 @@ async def run(settings: Settings) -> None:
         scheduler.add_job(worker.flush, "interval", seconds=settings.flush_cycle_seconds)
         scheduler.add_job(worker.sweep, "interval", seconds=settings.policy_sweep_seconds)
         scheduler.add_job(worker.partition, "interval", hours=_PARTITION_HOURS)
-        scheduler.add_job(worker.prepare, "interval", minutes=_REPORT_MINUTES)
+        # By the clock: a worker that is restarted often still gets to it.
+        scheduler.add_job(worker.prepare, "cron", minute=f"*/{_REPORT_MINUTES}")
         scheduler.start()
         log.info("worker_ready")
         await stop.wait()

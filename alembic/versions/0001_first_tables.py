@@ -190,12 +190,20 @@ def upgrade() -> None:
         "weekly_reports",
         sa.Column("account_id", sa.UUID(as_uuid=False), nullable=False),
         sa.Column("week_ending", sa.Date(), nullable=False),
-        sa.Column("report", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.Column("as_of", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("report", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+        sa.Column("as_of", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("changes", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(
             ["account_id"], ["accounts.id"], name=op.f("fk_weekly_reports_account_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("account_id", "week_ending", name=op.f("pk_weekly_reports")),
+    )
+    op.create_index(
+        "ix_weekly_reports_changed",
+        "weekly_reports",
+        ["week_ending", "account_id"],
+        unique=False,
+        postgresql_where=sa.text("changes > 0"),
     )
     op.create_table(
         "extra_time_requests",
@@ -321,6 +329,7 @@ def downgrade() -> None:
     op.drop_table("offline_batches")
     op.drop_index(op.f("ix_extra_time_requests_profile_id_day"), table_name="extra_time_requests")
     op.drop_table("extra_time_requests")
+    op.drop_index("ix_weekly_reports_changed", table_name="weekly_reports")
     op.drop_table("weekly_reports")
     op.drop_index(op.f("ix_profiles_policy_changed_at"), table_name="profiles")
     op.drop_index(op.f("ix_profiles_account_id"), table_name="profiles")

@@ -15,6 +15,7 @@ from app.errors import Forbidden, PinRequired, Unauthenticated
 
 if TYPE_CHECKING:
     from app.auth.pins import Pins
+    from app.auth.rates import RateLimit
 
 _bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="An access token.")
 
@@ -22,12 +23,15 @@ _bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="An acces
 async def principal(
     request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 ) -> Principal:
-    """Whoever the bearer token speaks for. Raises Unauthenticated."""
+    """Whoever the bearer token speaks for. Raises Unauthenticated, TooManyRequests."""
     tokens: TokenCache = request.app.state.services.token_cache
+    rate_limit: RateLimit = request.app.state.services.rate_limit
     authorization = next((value for name, value in request.scope["headers"] if name == b"authorization"), None)
     if authorization is None:
         raise Unauthenticated
-    return tokens.principal_of(authorization)
+    caller = tokens.principal_of(authorization)
+    request.state.answer_headers = await rate_limit.admit(caller.account_id, authorization)
+    return caller
 
 
 def _holder_of(*roles: Role) -> Callable[..., Awaitable[Principal]]:

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
+import structlog
 
 from app.auth.hashing import Hasher
 from app.clock import Clock
 from app.errors import Locked
 
 _MINUTE_MS = 60_000
+
+log = structlog.get_logger(__name__)
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +91,8 @@ class Lockout:
         with self._hasher.place() as place:
             await self._count(subject_id)
             is_right = await place.matches(secret, hashed)
+        # Who is no account has an id that is made of an e-mail address: not for the log.
+        log.info("secret_tried", kind=self._rule.kind, account_id=hashed and subject_id, is_right=is_right)
         if is_right:
             await self.forgive(subject_id)
         return is_right
@@ -110,5 +115,6 @@ class Lockout:
             raise AssertionError("a count that was given is known")
         if not reservation.may_compare:
             until_ms = reservation.tried_ms[-1] + self._rule.lock_ms
+            log.warning("tries_locked", kind=self._rule.kind, for_ms=until_ms - at_ms)
             raise Locked(retry_after_seconds=-(-(until_ms - at_ms) // 1000))
         await self._ledger.keep(subject_id, self._rule.kind, reservation.tried_ms)

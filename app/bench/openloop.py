@@ -14,6 +14,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,16 @@ LONGEST_SHOWN = 200
 MOST_SHOWN = 5
 
 
+@dataclass(frozen=True, kw_only=True)
+class Slots:
+    """Requests one after another in a file, those in turn that the span names."""
+
+    file: Path
+    slot: int
+    length: int
+    span: range
+
+
 def probe(
     crew: Crew, viewers: Viewers, span: range, *, per_second: float, seconds: float, connections: int
 ) -> dict[str, Any]:
@@ -40,22 +51,38 @@ def probe(
     The viewers of the span send their requests in turn, as they stand.
 
     Returns:
-        ``per_second``, ``errors``, ``error_kinds``, ``p50_ms``, ``p99_ms``, ``p999_ms``, ``max_ms``, ``requests``.
+        ``requests``, ``per_second``, ``errors``, ``error_kinds``, ``p50_ms``, ``p95_ms``, ``p99_ms``, ``p999_ms``,
+        ``max_ms``.
 
     Raises:
         BenchFailed: it did not run.
     """
+    slots = Slots(file=viewers.requests, slot=viewers.layout.slot, length=viewers.layout.length, span=span)
+    return _probe(crew, slots, per_second=per_second, seconds=seconds, connections=connections)
+
+
+def probe_requests(
+    crew: Crew, file: Path, requests: Sequence[bytes], *, per_second: float, seconds: float, connections: int
+) -> dict[str, Any]:
+    """The same with requests of any kind that are of one length; they are written into a file."""
+    file.write_bytes(b"".join(requests))
+    length = len(requests[0])
+    slots = Slots(file=file, slot=length, length=length, span=range(len(requests)))
+    return _probe(crew, slots, per_second=per_second, seconds=seconds, connections=connections)
+
+
+def _probe(crew: Crew, slots: Slots, *, per_second: float, seconds: float, connections: int) -> dict[str, Any]:
     numbers = {
-        "slot": viewers.layout.slot,
-        "length": viewers.layout.length,
-        "first": span.start,
-        "count": len(span),
+        "slot": slots.slot,
+        "length": slots.length,
+        "first": slots.span.start,
+        "count": len(slots.span),
         "rate": per_second,
         "seconds": seconds,
         "connections": connections,
     }
     options = [f"--{name}={value}" for name, value in numbers.items()]
-    command = [sys.executable, "-P", "-m", __name__, f"--requests={viewers.requests}", f"--url={crew.url}", *options]
+    command = [sys.executable, "-P", "-m", __name__, f"--requests={slots.file}", f"--url={crew.url}", *options]
     ended = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603  ourselves
     if ended.returncode != 0:
         raise BenchFailed(f"the open-loop generator failed: {ended.stderr.strip()}")
@@ -157,6 +184,7 @@ def main() -> None:
         "errors": generator.errors.total(),
         "error_kinds": dict(generator.errors.most_common(MOST_SHOWN)),
         "p50_ms": centile_ms(latencies, 0.5),
+        "p95_ms": centile_ms(latencies, 0.95),
         "p99_ms": centile_ms(latencies, 0.99),
         "p999_ms": centile_ms(latencies, 0.999),
         "max_ms": centile_ms(latencies, 1.0),

@@ -5,6 +5,8 @@ from typing import Self
 
 FULL_VIEWERS = 500_000
 QUICK_VIEWERS = 10_000
+FULL_CHILDREN = 100_000
+QUICK_CHILDREN = 1_000
 TARGET_PER_SECOND = 16_667
 """500,000 viewers, a beat each 30 s."""
 MOST_CONNECTIONS = 128
@@ -21,6 +23,7 @@ class Plan:
 
     Attributes:
         viewers: children, each with an account and a token of its own.
+        children: others, ten to an account, with a year of the past for reports.
         seconds: length of the sustained run.
         sample_seconds: length of each other load.
         warm_seconds: load before a measured one, not counted.
@@ -28,6 +31,7 @@ class Plan:
     """
 
     viewers: int
+    children: int
     seconds: float
     sample_seconds: float
     warm_seconds: float
@@ -35,11 +39,12 @@ class Plan:
     workers: int = 2
 
     @classmethod
-    def of(cls, *, quick: bool, viewers: int | None, seconds: float | None) -> Self:
+    def of(cls, *, quick: bool, viewers: int | None, seconds: float | None, children: int | None = None) -> Self:
         """The usual sizes, and what the caller wants to be different."""
         sustained = seconds or (10.0 if quick else 300.0)
         return cls(
             viewers=viewers or (QUICK_VIEWERS if quick else FULL_VIEWERS),
+            children=children or (QUICK_CHILDREN if quick else FULL_CHILDREN),
             seconds=sustained,
             sample_seconds=min(sustained, 1.0 if quick else 20.0),
             warm_seconds=min(sustained / 2, 1.0 if quick else 30.0),

@@ -104,7 +104,7 @@ class Stage:
         """The service as it is deployed: API processes and the worker."""
         if self._service is None:
             with self.view.doing("starting the service"):
-                self._service = self._crew(SERVICE, workers=self.plan.workers, flushes=True).__enter__()
+                self._service = self._crew(SERVICE, self.folder, workers=self.plan.workers, flushes=True).__enter__()
         return self._service
 
     def dismiss(self) -> None:
@@ -117,10 +117,17 @@ class Stage:
     def instead(self, program: Sequence[str], *, flushes: bool, **settings: object) -> Iterator[Crew]:
         """Something else in the place of the service, with as many processes."""
         self.dismiss()
-        with self._crew(program, workers=self.plan.workers, flushes=flushes, **settings) as crew:
+        with self._crew(program, self.folder, workers=self.plan.workers, flushes=flushes, **settings) as crew:
             yield crew
 
-    def _crew(self, program: Sequence[str], *, workers: int, flushes: bool, **settings: object) -> Crew:
+    @contextlib.contextmanager
+    def beside(self, program: Sequence[str], **settings: object) -> Iterator[Crew]:
+        """One process of something, while the service runs."""
+        folder = self.folder / "beside" / program[-1]
+        with self._crew(program, folder, workers=1, flushes=False, **settings) as crew:
+            yield crew
+
+    def _crew(self, program: Sequence[str], folder: Path, *, workers: int, flushes: bool, **settings: object) -> Crew:
         scale = self.plan.flush_scale
         rhythm = {
             "flush_age_seconds": max(SHORTEST_FLUSH_AGE_SECONDS, self.settings.flush_age_seconds * scale),
@@ -131,7 +138,7 @@ class Stage:
             program=program,
             workers=workers,
             flushes=flushes,
-            folder=self.folder,
+            folder=folder,
             variables={**self.variables, **changed},
         )
 

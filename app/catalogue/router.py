@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 
 from app.auth.dependencies import Household, Service
-from app.catalogue.schemas import TitleAnswer, TitlePage, UploadAnswer, titles_of
+from app.catalogue.schemas import CatalogueTitle, TitlePage, UploadAnswer, titles_of
 from app.catalogue.service import Catalogue
 from app.domain.title import UploadCounts
 from app.errors import InvalidInput, UnsupportedMediaType
@@ -29,7 +29,11 @@ _UPLOAD_SCHEMA = {
         "required": True,
         "content": {
             "application/json": {
-                "schema": {"type": "array", "maxItems": 10_000, "items": {"$ref": "#/components/schemas/TitleAnswer"}}
+                "schema": {
+                    "type": "array",
+                    "maxItems": 10_000,
+                    "items": {"$ref": "#/components/schemas/CatalogueTitle"},
+                }
             },
             NDJSON: {"schema": {"type": "string", "description": "one title a line"}},
         },
@@ -60,7 +64,7 @@ async def titles(
     """Titles in the order of their ids. ``next_cursor`` of one page is the ``cursor`` of the next."""
     found, last_id = await catalogue.page(after_id=_id_of(cursor), limit=limit)
     return TitlePage(
-        titles=[TitleAnswer.model_validate(title, from_attributes=True) for title in found],
+        titles=[CatalogueTitle.model_validate(title, from_attributes=True) for title in found],
         next_cursor=None if last_id is None else base64.urlsafe_b64encode(last_id.encode()).decode(),
     )
 

@@ -32,7 +32,7 @@ class UploadAnswer(BaseModel):
     unchanged: int
 
 
-class TitleAnswer(BaseModel):
+class CatalogueTitle(BaseModel):
     id: str
     name: str
     is_educational: bool
@@ -42,7 +42,7 @@ class TitleAnswer(BaseModel):
 class TitlePage(BaseModel):
     """``next_cursor`` is null on the last page."""
 
-    titles: list[TitleAnswer]
+    titles: list[CatalogueTitle]
     next_cursor: str | None
 
 

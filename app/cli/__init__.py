@@ -8,7 +8,22 @@ from collections.abc import Sequence
 
 import typer
 
-from app.cli import api, bench, config, conformance, demo, doctor, migrate, rival, simulate, token, up, worker
+from app.cli import (
+    api,
+    bench,
+    chaos,
+    config,
+    conformance,
+    demo,
+    doctor,
+    migrate,
+    reconcile,
+    rival,
+    simulate,
+    token,
+    up,
+    worker,
+)
 from app.cli.errors import explained
 
 app = typer.Typer(
@@ -18,7 +33,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _module in (up, api, worker, migrate, config, doctor, token, simulate, bench, conformance):
+for _module in (up, api, worker, migrate, config, doctor, token, simulate, reconcile, bench, chaos, conformance):
     app.command(_module.__name__.rpartition(".")[2])(_module.command)
 app.command("demo", hidden=True)(demo.command)
 app.command("rival", hidden=True)(rival.command)

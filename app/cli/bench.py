@@ -18,6 +18,9 @@ def command(  # noqa: PLR0917  typer passes these by name
     viewers: Annotated[
         int | None, typer.Option(min=100, max=5_000_000, help="Children, each with a token (500,000).")
     ] = None,
+    children: Annotated[
+        int | None, typer.Option(min=10, max=1_000_000, help="Children with a year of the past, for reports (100,000).")
+    ] = None,
     seconds: Annotated[float | None, typer.Option(min=2, help="Length of the sustained run (300).")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the figures into this file.")] = None,
     svg: Annotated[Path | None, typer.Option(help="Draw a chart into this file.")] = None,
@@ -39,7 +42,7 @@ def command(  # noqa: PLR0917  typer passes these by name
     for file in (json, svg):
         if file is not None and not file.absolute().parent.is_dir():
             raise CommandError(f"cannot write {file}: there is no such folder")
-    plan = Plan.of(quick=quick, viewers=viewers, seconds=seconds)
+    plan = Plan.of(quick=quick, viewers=viewers, seconds=seconds, children=children)
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))  # ending the servers on the way
     try:
         run(plan, only=only or (), data_dir=data_dir, json_file=json, svg_file=svg)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 class Rival(StrEnum):
     CEILING = "ceiling"
     DIRECT = "direct"
+    N_PLUS_ONE = "n_plus_one"
 
 
 def command(name: Annotated[Rival, typer.Argument(help="Which.")], parent: Parent = None) -> None:
@@ -60,6 +61,10 @@ def _application(name: Rival, settings: "Settings") -> "Asgi":
         from app.bench.rivals.ceiling import echo  # noqa: PLC0415  a process imports only what it serves
 
         return echo
-    from app.bench.rivals.direct import create_app  # noqa: PLC0415  likewise
+    if name == Rival.N_PLUS_ONE:
+        from app.bench.rivals import n_plus_one  # noqa: PLC0415  likewise
 
-    return create_app(settings)
+        return n_plus_one.create_app(settings)
+    from app.bench.rivals import direct  # noqa: PLC0415  likewise
+
+    return direct.create_app(settings)

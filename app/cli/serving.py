@@ -18,6 +18,8 @@ from app.settings import Settings, environment
 if TYPE_CHECKING:
     from app.main import Front
 
+RESERVED_DESCRIPTORS = 200
+"""For PostgreSQL, Redis and files, whatever players do."""
 KEEP_ALIVE_SECONDS = 75
 """Longer than proxies keep theirs, so that none sends a request into a connection just being closed."""
 
@@ -60,12 +62,13 @@ def serve(settings: Settings) -> None:
     """Answer requests in this process until SIGTERM; those in flight are answered first."""
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises it once more when it has drained: success
         signal.signal(number, lambda _number, _frame: sys.exit(0))
-    _allow_many_connections()
+    descriptors = allow_many_descriptors()
     listener = shared(settings.host, settings.port)
     from app.connections import Connection  # noqa: PLC0415  likewise
     from app.main import create_app  # noqa: PLC0415  likewise
 
     app = create_app(settings)
+    Connection.most = max(1, descriptors - RESERVED_DESCRIPTORS)
     config = uvicorn.Config(
         app,
         loop="uvloop",  # on asyncio's own loop several processes lose TCP_NODELAY: 44 ms a request
@@ -84,10 +87,11 @@ def serve(settings: Settings) -> None:
     DrainingServer(app, config, arrival_seconds=settings.body_timeout_seconds).run(sockets=[listener])
 
 
-def _allow_many_connections() -> None:
-    """Shells start programs with room for 1,024 descriptors; each player needs one."""
+def allow_many_descriptors() -> int:
+    """Shells start programs with room for 1,024 descriptors; each player needs one. How many there may be now."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
 
 
 def supervise(settings: Settings) -> None:

@@ -1,6 +1,6 @@
 """Where both sides keep their marks. Lists are by bucket."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from app.domain.watermark import Mark
@@ -17,7 +17,7 @@ class Marks(Protocol):
 
     async def read(self) -> list[Mark]: ...
 
-    async def write(self, marks: Sequence[Mark]) -> None: ...
+    async def write(self, marks: Mapping[int, Mark]) -> None: ...
 
     async def advance(self, bucket: int, known: Mark) -> Mark | None:
         """Raise a watermark; None when the mark is not (or no longer) the one that is known."""

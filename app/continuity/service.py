@@ -77,12 +77,12 @@ class Continuity:
     async def _settle(self, noted: Sequence[Mark]) -> list[Mark]:
         found = await self._marks.read()
         settled = [agreed(mark, noted=known) for mark, known in zip(found, noted, strict=True)]
-        behind = sum(mark.watermark < known.watermark for mark, known in zip(found, noted, strict=True))
-        if behind:
-            metrics.REGRESSED.inc(behind)
-            log.warning("redis_came_back_older", buckets=behind)
-        if settled != found:
-            await self._marks.write(settled)
+        # The others are left alone: the flush may be raising their watermarks meanwhile.
+        changed = {bucket: mark for bucket, mark in enumerate(settled) if mark != found[bucket]}
+        if changed:
+            await self._marks.write(changed)
+            metrics.REGRESSED.inc(len(changed))
+            log.warning("redis_came_back_older", buckets=len(changed))
         return settled
 
     def _known(self) -> list[Mark]:

@@ -14,6 +14,9 @@ from app.domain.policy import UNLIMITED, DayTerms
 from app.domain.viewing_day import LONG_ABSENCE_MS, ViewingDay
 
 NO_CLAIM = -1
+LONGEST_UNKNOWN_MS = 172_800_000
+"""Age up to which a session whose record was lost is taken up again. What is older may have been flushed, and is not
+read back, so that its claim could count twice."""
 
 
 class Status(IntEnum):
@@ -136,9 +139,7 @@ class Rules(msgspec.Struct, array_like=True, frozen=True):
     beat_spacing_ms: int = 0
     """Least time between beats in the long run; 0 sets no limit."""
     beat_burst: int = 10
-    longest_unknown_ms: int = 172_800_000
-    """Age up to which a session whose record was lost is taken up again. What is older may have been flushed, and is
-    not read back, so that its claim could count twice."""
+    longest_unknown_ms: int = LONGEST_UNKNOWN_MS
 
 
 class Outcome(msgspec.Struct, array_like=True, gc=False):

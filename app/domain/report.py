@@ -173,6 +173,9 @@ def child_week(
 
 def last_finished_day(calendar: Calendar, at_ms: int) -> date:
     """The name of the viewing day before the one that runs."""
+    days = [calendar.anchor, *calendar.days_after(calendar.anchor, until_ms=at_ms)]
+    if len(days) > 1:
+        return days[-2].date
     return calendar.day_at(calendar.day_at(at_ms).starts_ms - 1).date
 
 

@@ -117,7 +117,10 @@ class Calendar(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return self._rule_at(day.starts_ms)
 
     def _rule_at(self, at_ms: int) -> DayRule:
-        return next((rule for rule in reversed(self.rules) if rule.effective_ms <= at_ms), self.rules[0])
+        for rule in reversed(self.rules):
+            if rule.effective_ms <= at_ms:
+                return rule
+        return self.rules[0]
 
     def _day_before_anchor(self, at_ms: int) -> ViewingDay:
         rule = self.rules[0]

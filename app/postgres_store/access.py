@@ -18,14 +18,14 @@ _LOCK_TIMEOUT = "55P03"
 
 @asynccontextmanager
 async def connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A connection for reading; whatever it began is rolled back.
+    """A connection for reading. Each statement stands for itself: a transaction would cost two more round trips.
 
     Raises:
         DatabaseUnavailable: no connection in time, or it broke, or a statement or lock timed out.
     """
     with unavailability_named():
         async with engine.connect() as opened:
-            yield opened
+            yield await opened.execution_options(isolation_level="AUTOCOMMIT")
 
 
 @asynccontextmanager

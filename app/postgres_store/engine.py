@@ -3,6 +3,9 @@
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from asyncpg import Connection, InterfaceError, PostgresError
+from sqlalchemy import event
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -41,16 +44,35 @@ def create_engine(database_url: str, *, pool_size: int, timeout_seconds: float, 
         connect_args["statement_cache_size"] = 0
         connect_args["prepared_statement_cache_size"] = 0
         del connect_args["server_settings"]
-        return create_async_engine(async_url(database_url), poolclass=NullPool, connect_args=connect_args)
-    return create_async_engine(
+        return create_async_engine(
+            async_url(database_url), poolclass=NullPool, hide_parameters=True, connect_args=connect_args
+        )
+    engine = create_async_engine(
         async_url(database_url),
+        hide_parameters=True,  # an error that is logged quotes no names
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=timeout_seconds,
-        pool_pre_ping=True,
         pool_recycle=1800,
         connect_args=connect_args,
     )
+    event.listen(engine.sync_engine, "checkout", _ping)
+    return engine
+
+
+def _ping(connection: Any, _record: object, _proxy: object) -> None:  # noqa: ANN401  the driver's
+    """See that a connection from the pool is alive; one that is not is replaced.
+
+    So does ``pool_pre_ping``, but in three round trips: it begins a transaction for PgBouncer's sake.
+    """
+    try:
+        connection.run_async(_asked)
+    except (OSError, TimeoutError, PostgresError, InterfaceError) as error:
+        raise InvalidatePoolError from error
+
+
+async def _asked(connection: Connection) -> None:
+    await connection.fetchrow(";")
 
 
 async def warm(engine: AsyncEngine, connections: int) -> None:

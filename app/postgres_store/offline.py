@@ -13,6 +13,7 @@ from app.domain.viewing_day import date_of
 from app.errors import ProfileAccessDenied
 from app.instants import utc
 from app.postgres_store.access import connection, transaction
+from app.postgres_store.weekly_reports import note_changes
 
 _LONGEST_DAY_MS = 38 * 3_600_000
 
@@ -156,4 +157,5 @@ async def _write(
             "overrun_ms": use.overrun_ms,
         }
         await database.execute(_ADD_USE, day_row)
+    await note_changes(database, [(batch.profile_id, use.day_number) for use in settlement.by_day])
     await database.execute(_BUMP, {"profile_id": batch.profile_id, "at": utc(batch.at_ms)})

@@ -32,12 +32,28 @@ from app.postgres_store.access import connection, is_uuid
 
 _AS_OF = "(SELECT MIN(flushed_at) FROM flush_state) AS as_of"
 
-_VIEWER = text(f"""
+_TOTALS = """b.profile_id IS NOT NULL AS is_kept, b.day AS kept_day, b.starts_ms, b.ends_ms, b.limit_ms,
+       b.used_ms + b.offline_used_ms AS used_ms, b.educational_ms + b.offline_educational_ms AS educational_ms,
+       b.overrun_ms + b.offline_overrun_ms AS overrun_ms"""
+
+# A balance has the limit of its last beat; what was saved later, before the day ended, is the limit of that day.
+_SAVED_LATER = """h.version IS NOT NULL AS is_saved_later, h.weekday_limit_minutes, h.weekend_limit_minutes"""
+_LATER = """
+  LEFT JOIN LATERAL (SELECT version, weekday_limit_minutes, weekend_limit_minutes
+                       FROM viewing_time_config_history
+                      WHERE profile_id = b.profile_id
+                        AND valid_from > TIMESTAMPTZ 'epoch' + b.version * INTERVAL '1 millisecond'
+                        AND valid_from < TIMESTAMPTZ 'epoch' + b.ends_ms * INTERVAL '1 millisecond'
+                      ORDER BY version DESC LIMIT 1) h ON true"""
+
+_VIEWED = text(f"""
 SELECT {_AS_OF}, p.account_id::text AS account_id, p.id::text AS profile_id, p.name, p.timezone, p.is_kids,
-       c.calendar::text AS calendar
+       c.calendar::text AS calendar, {_TOTALS}, {_SAVED_LATER}
   FROM profiles p
   LEFT JOIN viewing_time_configs c ON c.profile_id = p.id
+  LEFT JOIN viewing_time_balances b ON b.profile_id = p.id AND b.day BETWEEN :first AND :last{_LATER}
  WHERE p.id = :profile_id AND p.account_id = :account_id
+ ORDER BY b.day DESC
 """)  # noqa: S608  fixed text
 
 _CHILDREN = text(f"""
@@ -49,13 +65,12 @@ SELECT {_AS_OF}, p.account_id::text AS account_id, p.id::text AS profile_id, p.n
  ORDER BY p.created_at, p.id
 """)  # noqa: S608  fixed text
 
-_DAYS = text("""
-SELECT day, starts_ms, ends_ms, limit_ms, used_ms + offline_used_ms AS used_ms,
-       educational_ms + offline_educational_ms AS educational_ms, overrun_ms + offline_overrun_ms AS overrun_ms
-  FROM viewing_time_balances
- WHERE profile_id = :profile_id AND day BETWEEN :first AND :last
- ORDER BY day DESC
-""")
+_DAYS = text(f"""
+SELECT {_TOTALS}, {_SAVED_LATER}
+  FROM viewing_time_balances b{_LATER}
+ WHERE b.profile_id = :profile_id AND b.day BETWEEN :first AND :last
+ ORDER BY b.day DESC
+""")  # noqa: S608  fixed text
 
 # Names are joined to the rows of the page only.
 _SESSIONS = text("""
@@ -73,24 +88,23 @@ SELECT s.id::text AS session_id, s.day, s.title_id, t.name AS title_name, s.devi
 _LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 # A day without a balance had the limit that was in force when it ended.
-_REPORTED_DAYS = text("""
-SELECT a.profile_id::text AS profile_id, a.day, b.profile_id IS NOT NULL AS is_kept, b.starts_ms, b.ends_ms, b.limit_ms,
-       b.used_ms + b.offline_used_ms AS used_ms, b.educational_ms + b.offline_educational_ms AS educational_ms,
-       b.overrun_ms + b.offline_overrun_ms AS overrun_ms, h.weekday_limit_minutes, h.weekend_limit_minutes,
-       g.count, g.minutes, g.unlimited
+_REPORTED_DAYS = text(f"""
+SELECT a.profile_id::text AS profile_id, a.day, {_TOTALS},
+       b.profile_id IS NULL OR h.valid_from > TIMESTAMPTZ 'epoch' + b.version * INTERVAL '1 millisecond'
+       AS is_saved_later, h.weekday_limit_minutes, h.weekend_limit_minutes, g.count, g.minutes, g.unlimited
   FROM unnest(CAST(:profile_ids AS uuid[]), CAST(:days AS date[]), CAST(:ends AS timestamptz[]))
        AS a(profile_id, day, ends_at)
   LEFT JOIN viewing_time_balances b
          ON b.profile_id = a.profile_id AND b.day = a.day AND b.day BETWEEN :first AND :last
-  LEFT JOIN LATERAL (SELECT weekday_limit_minutes, weekend_limit_minutes
+  LEFT JOIN LATERAL (SELECT valid_from, weekday_limit_minutes, weekend_limit_minutes
                        FROM viewing_time_config_history
                       WHERE profile_id = a.profile_id AND valid_from < a.ends_at
-                      ORDER BY version DESC LIMIT 1) h ON b.profile_id IS NULL
+                      ORDER BY version DESC LIMIT 1) h ON true
   LEFT JOIN LATERAL (SELECT COUNT(*) AS count, COALESCE(SUM(minutes), 0) AS minutes,
                             COUNT(*) - COUNT(minutes) AS unlimited
                        FROM time_grants
                       WHERE profile_id = a.profile_id AND day = a.day AND revoked_at IS NULL) g ON true
-""")
+""")  # noqa: S608  fixed text
 
 # Offline playback is known by its intervals, which lie in no viewing day of their own: each child's week bounds them.
 _TOP_TITLES = text("""
@@ -121,14 +135,20 @@ class PostgresReports:
         self._engine = engine
         self._weekend_days = weekend_days
 
-    async def viewer(self, *, account_id: str, profile_id: str) -> tuple[int | None, Viewer]:
-        """Up to when everything is flushed (ms), and a profile of the account. Raises ProfileAccessDenied."""
+    async def viewed(
+        self, *, account_id: str, profile_id: str, first: date, last: date
+    ) -> tuple[int | None, Viewer, list[DayTotals]]:
+        """Up to when everything is flushed (ms), a profile of the account and its days, newest first.
+
+        Raises:
+            ProfileAccessDenied: there is no such profile on the account.
+        """
         if not (is_uuid(account_id) and is_uuid(profile_id)):
             raise ProfileAccessDenied
-        rows = await self._rows(_VIEWER, account_id=account_id, profile_id=profile_id)
+        rows = await self._rows(_VIEWED, account_id=account_id, profile_id=profile_id, first=first, last=last)
         if not rows:
             raise ProfileAccessDenied
-        return _as_of(rows), _viewer(rows[0])
+        return _as_of(rows), _viewer(rows[0]), [self._totals(row) for row in rows if row["is_kept"]]
 
     async def children(self, account_ids: Sequence[str]) -> tuple[int | None, list[Viewer]]:
         """Up to when everything is flushed (ms), and the children of the accounts, the eldest profile first."""
@@ -138,7 +158,7 @@ class PostgresReports:
     async def days(self, profile_id: str, *, first: date, last: date) -> list[DayTotals]:
         """The days on which something was counted, newest first."""
         rows = await self._rows(_DAYS, profile_id=profile_id, first=first, last=last)
-        return [_totals(row) for row in rows]
+        return [self._totals(row) for row in rows]
 
     async def sessions(
         self,
@@ -181,7 +201,9 @@ class PostgresReports:
         )
         for row in rows:
             granted = Granted(row["count"], row["minutes"], row["unlimited"])
-            grouped[row["profile_id"]].append(ReportedDay(self._asked_day(row), granted))
+            day = row["day"]
+            totals = self._totals(row) if row["is_kept"] else DayTotals(day=day, limit_minutes=self._saved(row, day))
+            grouped[row["profile_id"]].append(ReportedDay(totals, granted))
         return list(grouped.values())
 
     async def top_titles(
@@ -211,12 +233,21 @@ class PostgresReports:
         async with connection(self._engine) as database:
             return (await database.execute(statement, values)).mappings().all()
 
-    def _asked_day(self, row: RowMapping) -> DayTotals:
-        if row["is_kept"]:
-            return _totals(row)
+    def _totals(self, row: RowMapping) -> DayTotals:
+        kept_minutes = None if row["limit_ms"] is None else row["limit_ms"] // MINUTE_MS
+        return DayTotals(
+            day=row["kept_day"],
+            counted_ms=row["used_ms"],
+            educational_ms=row["educational_ms"],
+            overrun_ms=row["overrun_ms"],
+            limit_minutes=self._saved(row, row["kept_day"]) if row["is_saved_later"] else kept_minutes,
+            starts_ms=row["starts_ms"],
+            ends_ms=row["ends_ms"],
+        )
+
+    def _saved(self, row: RowMapping, day: date) -> int | None:
         weekday, weekend = row["weekday_limit_minutes"], row["weekend_limit_minutes"]
-        limit_minutes = limit_on(row["day"], weekday=weekday, weekend=weekend, weekend_days=self._weekend_days)
-        return DayTotals(day=row["day"], limit_minutes=limit_minutes)
+        return limit_on(day, weekday=weekday, weekend=weekend, weekend_days=self._weekend_days)
 
 
 def _as_of(rows: Sequence[RowMapping]) -> int | None:
@@ -231,18 +262,6 @@ def _viewer(row: RowMapping) -> Viewer:
         name=row["name"],
         timezone=row["timezone"],
         calendar=calendar,
-    )
-
-
-def _totals(row: RowMapping) -> DayTotals:
-    return DayTotals(
-        day=row["day"],
-        counted_ms=row["used_ms"],
-        educational_ms=row["educational_ms"],
-        overrun_ms=row["overrun_ms"],
-        limit_minutes=None if row["limit_ms"] is None else row["limit_ms"] // MINUTE_MS,
-        starts_ms=row["starts_ms"],
-        ends_ms=row["ends_ms"],
     )
 
 

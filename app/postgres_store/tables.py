@@ -293,6 +293,9 @@ weekly_reports = Table(
     metadata,
     _uuid("account_id", ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True),
     Column("week_ending", Date, primary_key=True),
-    Column("report", JSONB, nullable=False),
-    _instant("as_of", nullable=False),
+    Column("report", JSONB),  # NULL until it was made for the first time
+    _instant("as_of"),
+    # What the report does not know yet: 1 for a report to be made, and 1 more for each late change of its days.
+    Column("changes", Integer, nullable=False),
+    Index("ix_weekly_reports_changed", "week_ending", "account_id", postgresql_where=text("changes > 0")),
 )

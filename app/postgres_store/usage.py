@@ -2,6 +2,9 @@
 
 A row arrives whole, as absolute values with a version, and only newer ones are taken; counters of a day only grow, so
 the larger value wins whatever arrives. Writing a row again, late or out of order does no harm.
+
+Rows are locked in the order of their keys, so that two writers cannot deadlock. The statements say so themselves: a
+sorted array does not help, since the planner may hash it for the anti-join.
 """
 
 import asyncio
@@ -22,9 +25,13 @@ from app.errors import DatabaseUnavailable
 from app.instants import utc
 from app.postgres_store.access import connection, is_passing, is_uuid, transaction
 from app.postgres_store.marks import note
+from app.postgres_store.weekly_reports import note_changes
 
 _RECOVERED_MS = 3 * 86_400_000
 """How far back counters are read: longer than the longest viewing day and the longest session taken up again."""
+
+_LATE_MS = 5 * 60_000
+"""After the end of a day. Reports are prepared later than that, so they know what was written sooner."""
 
 _SESSION_KEPT_MS = 100 * 86_400_000
 
@@ -37,6 +44,7 @@ SELECT n.profile_id, DATE '1970-01-01' + n.day, n.starts_ms, n.ends_ms, NULLIF(n
               $9::bigint[], $10::bigint[])
        AS n(profile_id, day, starts_ms, ends_ms, limit_ms, allowance_ms, used_ms, educational_ms, overrun_ms, version)
  WHERE NOT EXISTS (SELECT FROM erasure_tombstones e WHERE e.subject_id = n.profile_id)
+ ORDER BY n.profile_id, n.day
     ON CONFLICT (profile_id, day) DO UPDATE
    SET limit_ms = excluded.limit_ms, allowance_ms = excluded.allowance_ms,
        used_ms = GREATEST(t.used_ms, excluded.used_ms),
@@ -59,6 +67,7 @@ SELECT n.id, DATE '1970-01-01' + n.day, TIMESTAMPTZ 'epoch' + n.started_ms * INT
             last_beat_ms, has_ended, paused_since_ms, watched_ms, used_ms, educational_ms, overrun_ms, earlier_ms,
             version)
  WHERE NOT EXISTS (SELECT FROM erasure_tombstones e WHERE e.subject_id = n.profile_id)
+ ORDER BY n.id, n.day
     ON CONFLICT (id, day, started_at) DO UPDATE
    SET is_educational = excluded.is_educational, last_beat_ms = GREATEST(t.last_beat_ms, excluded.last_beat_ms),
        has_ended = excluded.has_ended, paused_since_ms = excluded.paused_since_ms,
@@ -139,6 +148,7 @@ class PostgresUsage:
             async with transaction(self._engine) as database:
                 await _insert(database, _BALANCES, _balance_rows(entries))
                 await _insert(database, _SESSIONS, _session_rows(entries))
+                await note_changes(database, _late_days(entries, at_ms=self._clock()))
                 await note(database, marks)
         except DBAPIError as error:
             state = getattr(error.orig, "sqlstate", None)
@@ -191,7 +201,7 @@ async def _insert(database: AsyncConnection, statement: str, rows: Iterable[tupl
 
 
 def _balance_rows(entries: Sequence[tuple[str, Live]]) -> list[tuple[Any, ...]]:
-    """One row per child and day, the newest, sorted by key: two writers that lock in one order cannot deadlock."""
+    """One row per child and day, the newest."""
     newest: dict[tuple[str, int], Live] = {}
     for profile_id, live in entries:
         known = newest.get((profile_id, live.day_number))
@@ -210,8 +220,15 @@ def _balance_rows(entries: Sequence[tuple[str, Live]]) -> list[tuple[Any, ...]]:
             live.overrun_ms,
             live.version,
         )
-        for (profile_id, day), live in sorted(newest.items())
+        for (profile_id, day), live in newest.items()
     ]
+
+
+def _late_days(entries: Sequence[tuple[str, Live]], *, at_ms: int) -> list[tuple[str, int]]:
+    """Days, by profile and number, that a report may have told of before these entries came."""
+    return sorted(
+        {(profile_id, live.day_number) for profile_id, live in entries if at_ms - live.day_ends_ms > _LATE_MS}
+    )
 
 
 def _session_rows(entries: Sequence[tuple[str, Live]]) -> list[tuple[Any, ...]]:
@@ -243,7 +260,7 @@ def _session_rows(entries: Sequence[tuple[str, Live]]) -> list[tuple[Any, ...]]:
             live.session_earlier_ms,
             live.version,
         )
-        for (session_id, day), (profile_id, live) in sorted(newest.items())
+        for (session_id, day), (profile_id, live) in newest.items()
     ]
 
 

@@ -1,12 +1,17 @@
-"""Weekly reports as they were prepared. They outlive the sessions that they were made from."""
+"""Weekly reports as they were prepared. They outlive the sessions that they were made from.
 
-from collections.abc import Mapping
+A row counts what its report does not know yet: it is entered with one change, to be made, and whoever writes late to a
+day that a report tells of adds one more. A report is put into its row only if nothing was added since it was begun, so
+that no change is missed, whatever runs at the same time or ends halfway.
+"""
+
+from collections.abc import Mapping, Sequence
 from datetime import date
 from uuid import UUID
 
 import msgspec
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.domain.report import WeeklyReport
 from app.instants import utc
@@ -23,15 +28,53 @@ SELECT a.id::text
  ORDER BY a.id
  LIMIT :most
 """)
-_STILL_THERE = text("SELECT id::text FROM profiles WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR KEY SHARE")
-_KEEP = text("""
-INSERT INTO weekly_reports (account_id, week_ending, report, as_of)
-SELECT n.account_id, n.week_ending, n.report::jsonb, n.as_of
-  FROM unnest(CAST(:account_ids AS uuid[]), CAST(:weeks AS date[]), CAST(:reports AS text[]),
-              CAST(:as_of AS timestamptz[])) AS n(account_id, week_ending, report, as_of)
+_ENTER = text("""
+INSERT INTO weekly_reports (account_id, week_ending, changes)
+SELECT a.id, :week_end, 1 FROM accounts a WHERE a.id = ANY(CAST(:account_ids AS uuid[]))
     ON CONFLICT (account_id, week_ending) DO NOTHING
 """)
-_FIND = text("SELECT report::text FROM weekly_reports WHERE account_id = :account_id AND week_ending = :week_end")
+_CHANGED = text("""
+SELECT week_ending, account_id::text, changes
+  FROM weekly_reports
+ WHERE changes > 0 AND week_ending >= :since AND (week_ending, account_id) > (:week_end, CAST(:after AS uuid))
+ ORDER BY week_ending, account_id
+ LIMIT :most
+""")
+# A report tells of its week and of the total of the week before.
+_NOTE_CHANGES = """
+UPDATE weekly_reports w
+   SET changes = w.changes + 1
+  FROM (SELECT w.account_id, w.week_ending
+          FROM unnest($1::uuid[], $2::int[]) AS n(profile_id, day)
+          JOIN profiles p ON p.id = n.profile_id
+          JOIN weekly_reports w ON w.account_id = p.account_id
+           AND w.week_ending BETWEEN DATE '1970-01-01' + n.day AND DATE '1970-01-01' + n.day + 13
+         ORDER BY w.account_id, w.week_ending
+           FOR UPDATE OF w) n
+ WHERE w.account_id = n.account_id AND w.week_ending = n.week_ending
+"""
+_STILL_THERE = text("SELECT id::text FROM profiles WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR KEY SHARE")
+_KEEP = text("""
+UPDATE weekly_reports w
+   SET report = n.report::jsonb, as_of = n.as_of, changes = 0
+  FROM unnest(CAST(:account_ids AS uuid[]), CAST(:changes AS int[]), CAST(:reports AS text[]),
+              CAST(:as_of AS timestamptz[])) AS n(account_id, changes, report, as_of)
+ WHERE w.account_id = n.account_id AND w.week_ending = :week_end AND w.changes = n.changes
+""")
+_FIND = text("""
+SELECT report::text FROM weekly_reports
+ WHERE account_id = :account_id AND week_ending = :week_end AND report IS NOT NULL
+""")
+
+
+async def note_changes(database: AsyncConnection, days: Sequence[tuple[str, int]]) -> None:
+    """Note in a transaction that it changes past days, given by profile and day number.
+
+    Rows are locked in one order, so that writers wait for each other instead of deadlocking.
+    """
+    if days:
+        columns = ([profile_id for profile_id, _ in days], [day_number for _, day_number in days])
+        await database.exec_driver_sql(_NOTE_CHANGES, columns)
 
 
 class PostgresWeeklyReports:
@@ -41,32 +84,50 @@ class PostgresWeeklyReports:
         self._engine = engine
 
     async def missing(self, week_end: date, *, after: str, most: int) -> list[str]:
-        """Accounts with children that have no report for a week yet, in the order of their ids from ``after`` on."""
+        """Accounts with children whose report of a week is not entered yet, by their ids from ``after`` on."""
         async with connection(self._engine) as database:
             values = {"week_end": week_end, "after": after or _NIL, "most": most}
             return list((await database.execute(_MISSING, values)).scalars())
 
-    async def keep(self, reports: Mapping[str, WeeklyReport]) -> None:
-        """Keep the reports of accounts; those that are kept already stay.
+    async def enter(self, account_ids: Sequence[str], week_end: date) -> None:
+        """Enter the reports of a week that are to be made; those that are there already stay."""
+        async with transaction(self._engine) as database:
+            await database.execute(_ENTER, {"account_ids": account_ids, "week_end": week_end})
 
-        A child that was erased meanwhile must not come back in a report: the children are held until the reports are
-        there for their erasure to find, and a report of one that is gone is left out.
+    async def changed(self, *, since: date, after: tuple[date, str], most: int) -> list[tuple[date, str, int]]:
+        """Reports of weeks from ``since`` on that do not know everything: week, account, and how much they do not.
+
+        In the order of weeks and accounts, from ``after`` on.
         """
-        children = sorted(week.profile_id for report in reports.values() for week in report.children)
+        async with connection(self._engine) as database:
+            values = {"since": since, "week_end": after[0], "after": after[1] or _NIL, "most": most}
+            return [(row[0], row[1], row[2]) for row in await database.execute(_CHANGED, values)]
+
+    async def keep(self, week_end: date, reports: Mapping[str, tuple[int, WeeklyReport]]) -> int:
+        """Put reports into their rows, by account, each with the number of changes it was made to know.
+
+        A report is left out where changes were noted meanwhile. So is one of a child that was erased meanwhile, which
+        must not come back: children are held until the reports are there for their erasure to find.
+
+        Returns:
+            How many are kept.
+        """
+        children = sorted(week.profile_id for _, report in reports.values() for week in report.children)
         async with transaction(self._engine) as database:
             there = set((await database.execute(_STILL_THERE, {"ids": children})).scalars())
             whole = {
-                account_id: report
-                for account_id, report in reports.items()
+                account_id: (changes, report)
+                for account_id, (changes, report) in sorted(reports.items())
                 if all(week.profile_id in there for week in report.children)
             }
             values = {
+                "week_end": week_end,
                 "account_ids": list(whole),
-                "weeks": [report.week_end for report in whole.values()],
-                "reports": [msgspec.json.encode(report).decode() for report in whole.values()],
-                "as_of": [utc(report.as_of_ms) for report in whole.values()],
+                "changes": [changes for changes, _ in whole.values()],
+                "reports": [msgspec.json.encode(report).decode() for _, report in whole.values()],
+                "as_of": [utc(report.as_of_ms) for _, report in whole.values()],
             }
-            await database.execute(_KEEP, values)
+            return (await database.execute(_KEEP, values)).rowcount
 
     async def find(self, account_id: str, week_end: date) -> WeeklyReport | None:
         """The report of a week, if it was prepared."""

@@ -13,7 +13,7 @@ log = structlog.get_logger(__name__)
 
 
 class Breaker:
-    """Opens at the first answer that does not come, and closes when a probe is answered.
+    """Opens at the first answer that does not come in time, and closes when a probe is answered.
 
     Args:
         probe: asks the server something that it answers only when it would answer anything; bounds its own time.
@@ -57,6 +57,6 @@ class Breaker:
             return False
         except ResponseError:
             return True  # it refuses, but it does so at once
-        except (RedisError, OSError, TimeoutError):
+        except (RedisError, OSError, TimeoutError, RuntimeError):  # the last is uvloop's, on a connection just reset
             return False
         return True

@@ -52,6 +52,8 @@ _AWAY = (
 )
 _AWAY_CODES = ("MISCONF", "NOREPLICAS", "CLUSTERDOWN", "READONLY", "OOM", "LOADING", "UNBLOCKED", "BUSY")
 """Replies of a server that cannot write at the moment, some of them told inside a script's error."""
+_CLOSED_HANDLE = "the handler is closed"
+"""uvloop's word for a connection that the other side reset while it lay idle in the pool: a bare RuntimeError."""
 _PROBE_PAUSE_SECONDS = 0.1
 _TRIES_ON_A_CLUSTER = 2
 _ORDINARY_CONNECTIONS = 8
@@ -59,7 +61,10 @@ _ORDINARY_CONNECTIONS = 8
 
 
 class GuardedPool(BlockingConnectionPool):
-    """A pool that hands out nothing while the server does not answer."""
+    """A pool that hands out nothing while the server does not answer.
+
+    Only waiting in vain opens the breaker: a connection that is refused or cut fails at once by itself.
+    """
 
     def __init__(self, connection_class: type[AbstractConnection] = Connection, **arguments: Any) -> None:  # noqa: ANN401  the pool's own
         self.breaker = Breaker(self._probe, pause_seconds=_PROBE_PAUSE_SECONDS)
@@ -71,7 +76,7 @@ class GuardedPool(BlockingConnectionPool):
         self.breaker.require_closed()
         try:
             connection: AbstractConnection = await super().get_connection()  # type: ignore[no-untyped-call]
-        except (RedisConnectionError, RedisTimeoutError, OSError):
+        except RedisTimeoutError:
             self.breaker.trip()
             raise
         return connection
@@ -95,10 +100,28 @@ def _watched(connection_class: type[AbstractConnection], breaker: Breaker) -> ty
     """The same kind of connection; it tells the breaker when an answer does not come."""
 
     class Watched(connection_class):  # type: ignore[misc, valid-type]  # the address decides which class it is
+        _is_renewed = False
+
+        async def send_packed_command(self, *args: Any, **options: Any) -> None:  # noqa: ANN401  whatever is sent
+            try:
+                await super().send_packed_command(*args, **options)
+            except RuntimeError as error:
+                if _CLOSED_HANDLE not in str(error):
+                    raise
+                await self.disconnect(nowait=True)
+                if self._is_renewed:
+                    raise RedisConnectionError("closed as soon as it was opened") from error
+                self._is_renewed = True  # nothing has been sent yet: a new connection takes it, once
+                try:
+                    await self.connect()
+                    await self.send_packed_command(*args, **options)
+                finally:
+                    self._is_renewed = False
+
         async def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401  whatever was asked for
             try:
                 return await super().read_response(*args, **options)
-            except (RedisConnectionError, RedisTimeoutError):
+            except RedisTimeoutError:
                 breaker.trip()
                 raise
             except ReadOnlyError:

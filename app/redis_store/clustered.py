@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from app.domain.accounting import Beat, Live, Outcome
@@ -60,12 +60,12 @@ class ClusteredMarks(RedisMarks):
     async def read(self) -> list[Mark]:
         return await by_bucket(range(self.buckets), self.read_some, bucket_of=int)
 
-    async def write(self, marks: Sequence[Mark]) -> None:
+    async def write(self, marks: Mapping[int, Mark]) -> None:
         async def written(some: Sequence[tuple[int, Mark]]) -> list[None]:
-            await self.write_some(some)
+            await RedisMarks.write(self, dict(some))
             return [None] * len(some)
 
-        await by_bucket(list(enumerate(marks)), written, bucket_of=lambda pair: pair[0])
+        await by_bucket(list(marks.items()), written, bucket_of=lambda pair: pair[0])
 
 
 async def by_bucket(

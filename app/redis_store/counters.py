@@ -1,34 +1,23 @@
 """Counters of children in Redis: the adapter behind the ports of the heartbeat and the flush."""
 
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import cast
 
 import msgspec
 from redis.asyncio import Redis
 
 from app import metrics
 from app.domain.accounting import Beat, Live, Outcome, Rules, Share
-from app.errors import CountersUnavailable, DatabaseUnavailable
+from app.errors import CountersUnavailable
 from app.redis_store.client import unavailability_named
+from app.redis_store.continuity import LOOKS, Continuity, Trusting, look_again
 from app.redis_store.keys import Keys
 from app.redis_store.scripts import Script
 
 _SCANNED = 1000
-_LOOKS = 3
 _encode = msgspec.msgpack.Encoder().encode
 _decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
 _decode_live = msgspec.msgpack.Decoder(Live).decode
-
-
-class Continuity(Protocol):
-    """What is known of each bucket's mark, and what to do when a server holds another."""
-
-    watermarks: list[int]
-    generations: list[int]
-
-    async def check(self) -> None:
-        """Learn the marks anew. Raises CountersUnavailable or DatabaseUnavailable."""
-        ...
 
 
 class RedisCounters:
@@ -55,10 +44,9 @@ class RedisCounters:
         self._rules = rules
         self._live_ttl_seconds = live_ttl_seconds
         self.at_ms = at_ms
-        self._continuity = continuity
+        self._continuity = continuity or Trusting(keys.buckets)
         self.generations = continuity.generations if continuity else [0] * keys.buckets
         """By bucket; raised when Redis came back with an old state."""
-        self._watermarks = continuity.watermarks if continuity else [0] * keys.buckets
         self._record = Script("record")
         self._seed = Script("seed")
         self._read = Script("read")
@@ -70,11 +58,11 @@ class RedisCounters:
             CountersUnavailable: Redis did not answer in time, or came back with an older state that cannot be mended
                 yet. Repeating later credits the time all the same.
         """
-        for _ in range(_LOOKS):
+        for _ in range(LOOKS):
             outcomes = await self._counted(beats)
             if outcomes is not None:
                 return outcomes
-            await self._look_again()
+            await look_again(self._continuity)
         raise CountersUnavailable(retry_after_seconds=1)
 
     async def _counted(self, beats: Sequence[tuple[str, Beat]]) -> list[Outcome] | None:
@@ -96,7 +84,7 @@ class RedisCounters:
         metrics.BEATS.inc(len(beats))
         metrics.SCRIPT_CALLS.inc()
         first = next(iter(place_of))  # a server that came back older did so with all its buckets
-        mark = (self._watermarks[first], self.generations[first])
+        mark = (self._continuity.watermarks[first], self._continuity.generations[first])
         bucket_keys.append(self._keys.mark(first))
         call = (self.at_ms, self._rules, [beat for _, beat in beats], places, generations, *mark)
         with unavailability_named():
@@ -122,13 +110,13 @@ class RedisCounters:
         """
         first = self._keys.bucket(profile_ids[0])
         keys = [*map(self._keys.live, profile_ids), self._keys.mark(first)]
-        for _ in range(_LOOKS):
-            arguments = (self.at_ms, self._watermarks[first], self.generations[first])
+        for _ in range(LOOKS):
+            arguments = (self.at_ms, self._continuity.watermarks[first], self._continuity.generations[first])
             with unavailability_named():
                 answer = await self._read(self._redis, keys, arguments)
             if answer is not None:
                 return self._current(profile_ids, cast("list[bytes | int]", answer))
-            await self._look_again()
+            await look_again(self._continuity)
         raise CountersUnavailable(retry_after_seconds=1)
 
     def _current(self, profile_ids: Sequence[str], answer: Sequence[bytes | int]) -> list[tuple[int, Live | None]]:
@@ -139,14 +127,6 @@ class RedisCounters:
             is_current = live is not None and live.generation >= self.generations[self._keys.bucket(profile_id)]
             found.append((at_ms, live if is_current else None))
         return found
-
-    async def _look_again(self) -> None:
-        if self._continuity is None:
-            raise CountersUnavailable(retry_after_seconds=1)
-        try:
-            await self._continuity.check()
-        except DatabaseUnavailable as error:
-            raise CountersUnavailable from error
 
     async def closed_stretches(self, profile_id: str) -> list[tuple[int, int]]:
         """From when to when finished sessions ran that wait to be flushed, in ms. Raises CountersUnavailable."""

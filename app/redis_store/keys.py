@@ -17,6 +17,8 @@ key                         type    holds; life
 ``hg:{a:<account>}:``
 ``   tries:<kind>``         list    instants (ms) of the last wrong PINs or passwords, for as long as a lock may last.
 ``   unlocks``              zset    digests of the account's ``pin_token``s, by the instant (ms) they end; so long.
+``   rate:<quota>:<token>`` string  the instant (ms) at which a quota of requests is whole again; until then. The digest
+                                    of the token is left out where the quota is the account's.
 ``hg:invalidate``           channel ``policy:<profile>:<version>``, ``titles``, ``device:<id>``: what processes drop.
 ``hg:probe``                channel nothing, to nobody: whether the server answers.
 ==========================  ======  ===================================================================================
@@ -44,6 +46,10 @@ class Keys:
     def live_in(self, bucket: int, profile_id: str) -> str:
         return f"hg:{{{bucket}}}:live:{profile_id}"
 
+    def any_live(self) -> str:
+        """A pattern for everybody's counters."""
+        return "hg:{*}:live:*"
+
     def policy(self, profile_id: str) -> str:
         return f"hg:{{{self.bucket(profile_id)}}}:policy:{profile_id}"
 
@@ -62,6 +68,10 @@ class Keys:
 
 def tries(subject_id: str, kind: str) -> str:
     return f"hg:{{a:{subject_id}}}:tries:{kind}"
+
+
+def rate(account_id: str, quota: str, holder: str) -> str:
+    return f"hg:{{a:{account_id}}}:rate:{quota}:{holder}"
 
 
 def unlocks(account_id: str) -> str:

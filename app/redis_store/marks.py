@@ -1,6 +1,6 @@
 """Watermarks and generations beside the counters they vouch for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from redis.asyncio import Redis
@@ -30,21 +30,17 @@ class RedisMarks:
         """The mark of each bucket."""
         return await self.read_some(range(self.buckets))
 
-    async def write(self, marks: Sequence[Mark]) -> None:
-        """Put the mark of each bucket, all at once."""
-        await self.write_some(list(enumerate(marks)))
+    async def write(self, marks: Mapping[int, Mark]) -> None:
+        """Put the marks of some buckets, all at once."""
+        numbers = [number for mark in marks.values() for number in (mark.watermark, mark.generation)]
+        with unavailability_named():
+            await self._marks(self._redis, self._keys_of(list(marks)), numbers)
 
     async def read_some(self, buckets: Sequence[int]) -> list[Mark]:
         """The marks of some buckets, in the order asked."""
         with unavailability_named():
             numbers = cast("list[int]", await self._marks(self._redis, self._keys_of(buckets), ()))
         return [Mark(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
-
-    async def write_some(self, marks: Sequence[tuple[int, Mark]]) -> None:
-        """Put the marks of some buckets, all at once."""
-        numbers = [number for _, mark in marks for number in (mark.watermark, mark.generation)]
-        with unavailability_named():
-            await self._marks(self._redis, self._keys_of([bucket for bucket, _ in marks]), numbers)
 
     async def advance(self, bucket: int, known: Mark) -> Mark | None:
         """Raise a watermark; None when this server holds less than is known, or another generation."""

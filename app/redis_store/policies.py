@@ -8,7 +8,9 @@ from redis.asyncio import Redis
 
 from app.clock import Clock
 from app.domain.policy import DayTerms, Policy, terms_of
+from app.errors import CountersUnavailable
 from app.redis_store.client import unavailability_named
+from app.redis_store.continuity import LOOKS, Continuity, Trusting, look_again
 from app.redis_store.events import RedisEvents
 from app.redis_store.keys import INVALIDATE, Keys
 from app.redis_store.scripts import Script
@@ -33,6 +35,7 @@ class SharedPolicies:
         max_gap_ms: int = 300_000,
         weekend_days: Collection[int],
         clock: Clock,
+        continuity: Continuity | None = None,
         at_ms: int = 0,
     ) -> None:
         self._redis = redis
@@ -43,6 +46,8 @@ class SharedPolicies:
         self._weekend_days = weekend_days
         self._clock = clock
         self._at_ms = at_ms
+        self._continuity = continuity or Trusting(keys.buckets)
+        self._generations = continuity.generations if continuity else [0] * keys.buckets
         self._put = Script("put_policy")
 
     async def load(self, profile_ids: Sequence[str]) -> list[Policy | None]:
@@ -88,23 +93,37 @@ class SharedPolicies:
         await self._publish("titles:")
 
     async def _put_batch(self, policies: Sequence[Policy]) -> list[Policy]:
+        for _ in range(LOOKS):
+            places = await self._places_of_newer(policies)
+            if places is not None:
+                return [policies[place - 1] for place in places]
+            await look_again(self._continuity)
+        raise CountersUnavailable(retry_after_seconds=1)
+
+    async def _places_of_newer(self, policies: Sequence[Policy]) -> list[int] | None:
+        """Where the newer ones stand, counted from 1; None when the server is not as it is known."""
         now_ms = self._clock()
         ids = [policy.profile_id for policy in policies]
-        puts = [(policy.version, self._running_terms(policy, now_ms)) for policy in policies]
+        buckets = [self._keys.bucket(profile_id) for profile_id in ids]
+        puts = [
+            (policy.version, self._running_terms(policy, now_ms), self._generations[bucket])
+            for policy, bucket in zip(policies, buckets, strict=True)
+        ]
+        mark = (self._continuity.watermarks[buckets[0]], self._continuity.generations[buckets[0]])
         keys = [
             *(self._keys.policy(profile_id) for profile_id in ids),
             *(self._keys.live(profile_id) for profile_id in ids),
-            *(self._keys.dirty(self._keys.bucket(profile_id)) for profile_id in ids),
+            *map(self._keys.dirty, buckets),
+            self._keys.mark(buckets[0]),
         ]
         args: list[bytes | int] = [
             self._ttl_seconds,
             self._at_ms,
-            _encode((self._max_gap_ms, puts)),
+            _encode((self._max_gap_ms, puts, *mark)),
             *map(_encode, policies),
         ]
         with unavailability_named():
-            places = cast("list[int]", await self._put(self._redis, keys, args))
-        return [policies[place - 1] for place in places]
+            return cast("list[int] | None", await self._put(self._redis, keys, args))
 
     async def _tell(self, policy: Policy) -> None:
         await self._publish(f"policy:{policy.profile_id}:{policy.version}")

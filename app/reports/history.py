@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from app.domain.report import DayTotals, SessionPart, Viewer
+from app.domain.report import DayAsked, DayTotals, SessionPart, Viewer, ends_of
 from app.errors import InvalidInput
 from app.instants import utc
 from app.reports.cursors import Cursors, Place
@@ -14,6 +14,9 @@ from app.reports.ports import PastViewing
 
 LONGEST_RANGE = timedelta(days=90)
 DEFAULT_RANGE = timedelta(days=29)
+_LAG, _LEAD = timedelta(days=3), timedelta(days=31)
+"""How far the name of the running viewing day may lie from today's date in UTC: behind it by the zone and the length of
+a day, ahead of it by as many days as changes of the zone have shortened."""
 
 
 class HistoryDay(msgspec.Struct, frozen=True):
@@ -45,9 +48,10 @@ class History:
         last: date | None,
         cursor: str | None,
         limit: int,
+        empty_days: bool,
         at_ms: int,
     ) -> HistoryPage:
-        """A page of at most ``limit`` sessions.
+        """A page of at most ``limit`` sessions. Two statements, one more with empty days.
 
         Args:
             account_id: whose profile it must be.
@@ -56,24 +60,31 @@ class History:
             last: the newest viewing day; the running one unless given.
             cursor: ``next_cursor`` of the page before; it knows the days.
             limit: sessions on a page.
+            empty_days: whether days on which nothing was watched are shown too, up to the running one.
             at_ms: now.
 
         Raises:
             ProfileAccessDenied: there is no such profile on the account.
             InvalidInput: more than 90 days, days in the wrong order, or no cursor of ours.
         """
-        as_of_ms, viewer = await self._past.viewer(account_id=account_id, profile_id=profile_id)
         place = None if cursor is None else self._cursors.read(profile_id, cursor)
+        oldest, newest = _readable(place, first, last, today=utc(at_ms).date())
+        as_of_ms, viewer, totals = await self._past.viewed(
+            account_id=account_id, profile_id=profile_id, first=oldest, last=newest
+        )
         first, last = _range(place, first, last, today=_today(viewer, at_ms))
-        totals = await self._past.days(profile_id, first=first, last=last if place is None else place.day)
+        totals = [day for day in totals if first <= day.day <= last]
+        if empty_days:
+            totals = await self._with_empty_days(viewer, totals, first=first, last=min(last, newest), at_ms=at_ms)
+        watched = [day for day in totals if day.ends_ms]
         sessions: list[SessionPart] = []
-        if totals:
+        if watched:
             sessions = await self._past.sessions(
                 profile_id,
                 first=first,
-                last=totals[0].day,
-                from_ms=totals[-1].starts_ms,
-                until_ms=totals[0].ends_ms,
+                last=watched[0].day,
+                from_ms=watched[-1].starts_ms,
+                until_ms=watched[0].ends_ms,
                 before=None if place is None else (place.started_ms, place.session_id),
                 most=limit + 1,
             )
@@ -84,6 +95,30 @@ class History:
             next_cursor=None if following is None else self._cursors.write(profile_id, following),
             as_of_ms=at_ms if as_of_ms is None else as_of_ms,
         )
+
+    async def _with_empty_days(
+        self, viewer: Viewer, totals: Sequence[DayTotals], *, first: date, last: date, at_ms: int
+    ) -> list[DayTotals]:
+        if viewer.calendar is None:
+            return list(totals)
+        known = {day.day for day in totals}
+        span = (min(last, _today(viewer, at_ms)) - first).days + 1
+        empty = [day for day in (first + timedelta(days=age) for age in range(span)) if day not in known]
+        ends = ends_of(viewer.calendar, empty, at_ms=at_ms)
+        asked = [DayAsked(viewer.profile_id, day, ends_ms) for day, ends_ms in zip(empty, ends, strict=True)]
+        reported = [reported.totals for days in await self._past.reported_days(asked) for reported in days]
+        return sorted([*totals, *reported], key=lambda day: day.day, reverse=True)
+
+
+def _readable(place: Place | None, first: date | None, last: date | None, *, today: date) -> tuple[date, date]:
+    """Days that hold all that may be shown, told before it is known which viewing day runs."""
+    if place is not None:
+        return place.first, place.day
+    if last is not None:
+        oldest = last - DEFAULT_RANGE if first is None else first
+        return max(oldest, last - LONGEST_RANGE), last
+    oldest = today - DEFAULT_RANGE - _LAG if first is None else max(first, today - LONGEST_RANGE - _LAG)
+    return oldest, max(today, oldest) + _LEAD
 
 
 def _today(viewer: Viewer, at_ms: int) -> date:

@@ -13,14 +13,17 @@ class PastViewing(Protocol):
     ``as_of_ms`` is the instant up to which everything is flushed, None before the first flush.
     """
 
-    async def viewer(self, *, account_id: str, profile_id: str) -> tuple[int | None, Viewer]:
-        """``as_of_ms`` and a profile of the account. Raises ProfileAccessDenied."""
+    async def viewed(
+        self, *, account_id: str, profile_id: str, first: date, last: date
+    ) -> tuple[int | None, Viewer, list[DayTotals]]:
+        """``as_of_ms``, a profile of the account, and its days on which something was counted, newest first.
+
+        Raises:
+            ProfileAccessDenied: there is no such profile on the account.
+        """
 
     async def children(self, account_ids: Sequence[str]) -> tuple[int | None, list[Viewer]]:
         """``as_of_ms`` and the children of the accounts, in the order of their creation."""
-
-    async def days(self, profile_id: str, *, first: date, last: date) -> list[DayTotals]:
-        """The days on which something was counted, newest first."""
 
     async def sessions(
         self,
@@ -51,10 +54,23 @@ class PreparedReports(Protocol):
     """Weekly reports, kept as they were prepared. Every call may raise DatabaseUnavailable."""
 
     async def missing(self, week_end: date, *, after: str, most: int) -> list[str]:
-        """Accounts with children that have no report for a week yet, in the order of their ids from ``after`` on."""
+        """Accounts with children whose report of a week is not entered yet, by their ids from ``after`` on."""
 
-    async def keep(self, reports: Mapping[str, WeeklyReport]) -> None:
-        """Keep the reports of accounts; those that are kept already stay."""
+    async def enter(self, account_ids: Sequence[str], week_end: date) -> None:
+        """Enter the reports of a week that are to be made; those that are there already stay."""
+
+    async def changed(self, *, since: date, after: tuple[date, str], most: int) -> list[tuple[date, str, int]]:
+        """Reports of weeks from ``since`` on that do not know everything: week, account, and how much they do not.
+
+        In the order of weeks and accounts, from ``after`` on.
+        """
+
+    async def keep(self, week_end: date, reports: Mapping[str, tuple[int, WeeklyReport]]) -> int:
+        """Put reports into their rows, by account, each with what it was made to know, unless it does not know all.
+
+        Returns:
+            How many are kept.
+        """
 
     async def find(self, account_id: str, week_end: date) -> WeeklyReport | None:
         """The report of a week, if it was prepared."""

@@ -33,10 +33,12 @@ async def history(  # noqa: PLR0917  FastAPI passes these by name
     to_date: _Day = None,
     cursor: Annotated[str | None, Query(max_length=300)] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    empty_days: Annotated[bool, Query()] = False,
 ) -> HistoryAnswer:
     """What was watched, by viewing day, newest first; the last 30 days unless named, 90 at most.
 
     ``limit`` counts sessions. ``next_cursor`` of one page is the ``cursor`` of the next; it knows the dates.
+    With ``empty_days``, to be repeated for each page, days on which nothing was watched are shown too.
     """
     page = await reports.history.page(
         account_id=parent.account_id,
@@ -45,6 +47,7 @@ async def history(  # noqa: PLR0917  FastAPI passes these by name
         last=to_date,
         cursor=cursor,
         limit=limit,
+        empty_days=empty_days,
         at_ms=reports.clock(),
     )
     return HistoryAnswer.of(page, max_gap_ms=reports.max_gap_ms)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
+from itertools import groupby
 
 from app.domain.report import (
     WEEK,
@@ -18,6 +19,10 @@ from app.instants import utc
 from app.reports.ports import PastViewing, PreparedReports
 
 SESSIONS_KEPT = timedelta(days=90)
+_RENEWED = SESSIONS_KEPT - timedelta(days=WEEK)
+"""A week that ended longer ago has lost sessions: its report stays as it is."""
+SETTLING_MS = 10 * 60_000
+"""How long after its last reset a week is prepared: what the reset closed is flushed by then."""
 _FORTNIGHT = 2 * WEEK
 _ACCOUNTS_AT_ONCE = 100
 
@@ -35,7 +40,7 @@ class WeeklyReports:
         Raises:
             InvalidInput: the week has not ended for every child.
         """
-        if week_ending is not None and utc(at_ms).date() - week_ending > SESSIONS_KEPT - timedelta(days=WEEK):
+        if week_ending is not None and utc(at_ms).date() - week_ending > _RENEWED:
             prepared = await self._prepared.find(account_id, week_ending)
             if prepared is not None:
                 return prepared
@@ -50,22 +55,40 @@ class WeeklyReports:
     async def prepare(self, *, at_ms: int) -> int:
         """Prepare the last week, Monday to Sunday, of each account for all of whose children it has ended.
 
+        Reports of earlier weeks are made anew where late changes were noted, as long as their sessions are kept. A run
+        that ends halfway is continued by the next one.
+
         Returns:
-            How many reports were prepared. Asking again prepares those that have become due since.
+            How many reports were made.
         """
-        week_end = _last_sunday(utc(at_ms).date())
-        count, last = 0, ""
-        while accounts := await self._prepared.missing(week_end, after=last, most=_ACCOUNTS_AT_ONCE):
-            last = accounts[-1]
-            as_of_ms, viewers = await self._past.children(accounts)
-            families: dict[str, list[Viewer]] = {account_id: [] for account_id in accounts}
-            for viewer in viewers:
-                families[viewer.account_id].append(viewer)
-            due = {name: family for name, family in families.items() if family and week_end <= _finished(family, at_ms)}
-            if due:
-                await self._prepared.keep(await self._reports(due, week_end, as_of_ms=as_of_ms, at_ms=at_ms))
-            count += len(due)
+        await self._enter_due(_last_sunday(utc(at_ms).date()), settled_ms=at_ms - SETTLING_MS)
+        count, since = 0, utc(at_ms).date() - _RENEWED
+        after = (since, "")
+        while changed := await self._prepared.changed(since=since, after=after, most=_ACCOUNTS_AT_ONCE):
+            after = changed[-1][:2]
+            for week_end, rows in groupby(changed, key=lambda row: row[0]):
+                changes = {account_id: unknown for _, account_id, unknown in rows}
+                as_of_ms, families = await self._families(list(changes))
+                reports = await self._reports(families, week_end, as_of_ms=as_of_ms, at_ms=at_ms)
+                made = {account_id: (changes[account_id], report) for account_id, report in reports.items()}
+                count += await self._prepared.keep(week_end, made)
         return count
+
+    async def _enter_due(self, week_end: date, *, settled_ms: int) -> None:
+        after = ""
+        while accounts := await self._prepared.missing(week_end, after=after, most=_ACCOUNTS_AT_ONCE):
+            after = accounts[-1]
+            _, families = await self._families(accounts)
+            due = [name for name, family in families.items() if family and week_end <= _finished(family, settled_ms)]
+            if due:
+                await self._prepared.enter(due, week_end)
+
+    async def _families(self, account_ids: Sequence[str]) -> tuple[int | None, dict[str, list[Viewer]]]:
+        as_of_ms, viewers = await self._past.children(account_ids)
+        families: dict[str, list[Viewer]] = {account_id: [] for account_id in account_ids}
+        for viewer in viewers:
+            families[viewer.account_id].append(viewer)
+        return as_of_ms, families
 
     async def _reports(
         self, families: Mapping[str, Sequence[Viewer]], week_end: date, *, as_of_ms: int | None, at_ms: int

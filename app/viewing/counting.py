@@ -7,7 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from app.coalesce import Coalescer, Deliver, Overloaded
-from app.domain.accounting import Beat, Live, Outcome, Status, cold
+from app.domain.accounting import LONGEST_UNKNOWN_MS, Beat, Live, Outcome, Status, cold
 from app.domain.ids import SessionIds
 from app.domain.policy import DayTerms
 from app.errors import CountersUnavailable, ProfileAccessDenied, TooManyRequests
@@ -172,7 +172,8 @@ class Counting:
             return known, msgspec.structs.replace(beat, proof_ms=issued_ms)
         if outcome.status == Status.COLD:
             known = _still_theirs(known, await self._policies.reread(profile_id))
-            recovered = await _submitted(self._recover, profile_id) or self._blank(known, outcome.at_ms)
+            began_ms = self._began_ms(profile_id, beat, outcome.at_ms)
+            recovered = await _submitted(self._recover, profile_id) or self._blank(known, began_ms)
             seed = msgspec.structs.replace(recovered, policy_version=known.policy.version)
             await _submitted(self._seed, (profile_id, seed))
         elif outcome.status == Status.STALE:
@@ -186,6 +187,12 @@ class Counting:
             is_exempt=1 if known.policy.educational_exempt else 0,
             days=known.days,
         )
+
+    def _began_ms(self, profile_id: str, beat: Beat, at_ms: int) -> int:
+        """When counters that nobody has begin: with the session taken up again, so that each day gets its part."""
+        issued_ms = self._session_ids.issued_ms(profile_id, beat.session_id) if beat.session_id else None
+        is_lost = issued_ms is not None and at_ms - LONGEST_UNKNOWN_MS < issued_ms < at_ms
+        return issued_ms if issued_ms is not None and is_lost else at_ms
 
     async def _put(self, seeds: Sequence[tuple[str, Live]]) -> list[None]:
         await self._counters.seed(seeds)

@@ -10,7 +10,7 @@ import structlog
 
 from app.auth.tokens import Principal, Role
 from app.domain.accounting import Outcome
-from app.errors import Forbidden, HourglassError, InvalidInput, Malformed, Unauthenticated, Unexpected
+from app.errors import Forbidden, HourglassError, InvalidInput, Malformed, MethodNotAllowed, Unauthenticated, Unexpected
 from app.requests import ClientGone, Receive, read_body, unacceptable_text
 from app.viewing.schemas import MAX_BATCH, BatchRequest, HeartbeatRequest
 from app.viewing.service import Ready, ViewingService
@@ -71,6 +71,8 @@ class HeartbeatEndpoint:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         try:
+            if scope["method"] != "POST":
+                raise MethodNotAllowed(headers={"Allow": "POST"})  # noqa: TRY301  it is answered below
             principal = self._authenticate(scope)
             body = await read_body(
                 receive, limit_bytes=self.body_limit_bytes, timeout_seconds=self._body_timeout_seconds

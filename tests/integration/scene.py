@@ -59,7 +59,7 @@ class Scene:
         """Both processes have seen how far the flush has come, as they do within a second."""
         noted = await self.noted_watermarks()
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while any(api.services.counters._watermarks != noted for api in self.apis):  # noqa: ASYNC110
+            while any(api.services.counters._continuity.watermarks != noted for api in self.apis):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
     async def noted_watermarks(self) -> list[int]:

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.cli.checkup import Verdict, examine_postgres
 from app.continuity.service import Continuity
 from app.domain.accounting import NO_CLAIM, Beat, Live, Rules, Status, cold
 from app.domain.policy import DayTerms
@@ -28,6 +29,7 @@ from app.redis_store.counters import RedisCounters
 from app.redis_store.keys import Keys
 from app.redis_store.marks import RedisMarks
 from app.redis_store.unflushed import RedisUnflushed
+from tests.builders import settings_for
 
 DAY = DayTerms(20_717, 1_789_948_800_000, 1_790_035_200_000, 7_200_000, 7_200_000)
 NOON_MS = DAY.starts_ms + 43_200_000
@@ -218,7 +220,9 @@ async def test_two_writers_in_opposite_order_do_not_deadlock(home: Household) ->
     assert [await home.used_ms(child) for child, _ in children] == [[60_000]] * 40
 
 
-async def test_a_row_that_can_never_be_written_is_parked_and_the_rest_goes_on(home: Household) -> None:
+async def test_a_row_that_can_never_be_written_is_parked_and_the_rest_goes_on(
+    home: Household, database_url: str
+) -> None:
     good = [await home.watching() for _ in range(5)]
     poisoned, _session_id = await home.watching()
     raw = await home.counters.read([poisoned])
@@ -240,6 +244,8 @@ async def test_a_row_that_can_never_be_written_is_parked_and_the_rest_goes_on(ho
             "SELECT profile_id::text FROM parked_rows WHERE profile_id = $1::uuid", (poisoned,)
         )
         assert rows.all() == [(poisoned,)]
+    findings = await examine_postgres(settings_for(database_url=database_url, redis_url="redis://unused"))
+    assert [finding.verdict for finding in findings if finding.subject == "parked rows"] == [Verdict.FAILURE]
 
 
 async def test_only_one_flusher_works_and_the_next_takes_over(home: Household) -> None:

@@ -6,7 +6,7 @@ from tests.servers import running_postgres
 
 async def test_known_children_go_on_and_are_flushed_when_it_is_back() -> None:
     with running_postgres() as server:
-        async with opened(server.fresh(), database_timeout_seconds=2) as scene:
+        async with opened(server.fresh(), database_timeout_seconds=2, redis_timeout_seconds=5) as scene:
             child = await scene.child()
             await child.beats(3)
             await scene.flush()

@@ -15,8 +15,8 @@ from app.redis_store.client import GuardedPool, create_client
 from tests.integration.scene import Child, Scene, opened
 from tests.servers import Databases
 
-REDIS_TIMEOUT_SECONDS = 0.4
-PATIENCE_SECONDS = 30
+REDIS_TIMEOUT_SECONDS = 1.0
+PATIENCE_SECONDS = 60
 CROWD = 40
 Command = Callable[[Redis], Awaitable[object]]
 
@@ -122,3 +122,15 @@ async def test_scripts_are_loaded_again_without_an_error(scene: Scene) -> None:
         assert (await beats_once(child)).status_code == 200
     await redis.aclose()
     assert not breaker_of(scene).breaker.is_open
+
+
+async def test_connections_that_are_cut_are_made_again(scene: Scene) -> None:
+    child = await scene.child()
+    redis = create_client(scene.valkey.url, timeout_seconds=5, connections=1)
+    for _ in range(4):
+        await child.beats(2)
+        await redis.client_kill_filter(_type="normal", skipme=True)
+    await redis.aclose()
+    assert not breaker_of(scene).breaker.is_open
+    await scene.flush()
+    assert await child.flushed_ms() == child.watched_ms

@@ -93,4 +93,16 @@ function unpack_at(s, at)
   error('cannot unpack tag ' .. tag)
 end
 
-return {pack = pack, unpack = function(s) return (unpack_at(s, 1)) end}
+-- Values one behind the other, from an offset that counts from 0; before them the offset of what follows.
+local function unpack_limit(s, limit, offset)
+  local values, at = array_at(s, (offset or 0) + 1, limit)
+  return at > #s and -1 or at - 1, unpack(values)
+end
+
+local function pack_all(...)
+  local out = {}
+  for i, value in ipairs({...}) do out[i] = pack(value) end
+  return table.concat(out)
+end
+
+return {pack = pack_all, unpack = function(s) return (unpack_at(s, 1)) end, unpack_limit = unpack_limit}

@@ -129,7 +129,7 @@ class Process:
         self.counters = RedisCounters(
             home.redis, KEYS, Rules(), live_ttl_seconds=3600, continuity=self.continuity, at_ms=home.at_ms
         )
-        self.shared = home.shared_policies()
+        self.shared = home.shared_policies(self.continuity)
         self.policies = PolicyCache(
             shared=self.shared,
             source=home.source,
@@ -188,7 +188,6 @@ class Home(RuleBasedStateMachine):
         self.durable = Reading([], self.watching.copy(), 0)
         self.turn = 0
         self.is_cold = True
-        self.is_blank = True
         self.past: Past | None = None
         self.readings: list[Reading] = []
         self.floor_ms: dict[int, tuple[int, int, int]] = {}
@@ -469,7 +468,7 @@ class Home(RuleBasedStateMachine):
         for process in self.processes:
             self.run(process.continuity.look())
 
-    def shared_policies(self) -> SharedPolicies:
+    def shared_policies(self, continuity: Continuity) -> SharedPolicies:
         return SharedPolicies(
             self.redis,
             KEYS,
@@ -477,12 +476,13 @@ class Home(RuleBasedStateMachine):
             ttl_seconds=3600,
             weekend_days=WEEKEND,
             clock=self.clock,
+            continuity=continuity,
             at_ms=self.at_ms,
         )
 
     def _announce(self) -> None:
         self.unannounced_since_ms = None
-        self.run(self.shared_policies().announce([self.source.policy]))
+        self.run(self.shared_policies(self.flushing).announce([self.source.policy]))
 
     def _beat(
         self, player: Player, process: int, *, claim: str = "none", is_end: bool = False, is_answer_lost: bool = False
@@ -502,11 +502,6 @@ class Home(RuleBasedStateMachine):
         if self.is_cold:
             self._wakes()
         expected = self.watching.means(sent)
-        if expected == "lost" and self.is_blank and sent.issued_ms < self.today().starts_ms:
-            # Not covered: counters that start from nothing start today, so what such a session watched before the reset
-            # would be counted to today. `Counting._blank` would have to begin with the day of the session.
-            self._stops(player)
-            return
         before_ms = self._used_ms()
         policy, allowance_ms, outcome = self.run(self._count(self.processes[process], sent))
         assert policy.version >= self.newest_policy, "no decision by an older policy than one already used"
@@ -522,7 +517,6 @@ class Home(RuleBasedStateMachine):
         self.turn += 1
         self.watching.beat(sent, session_id=outcome.session_id, is_exempt=policy.educational_exempt)
         self.watching.day_number = outcome.day_number
-        self.is_blank = False
         self._is_nothing_lost(sent, outcome, is_exempt=policy.educational_exempt)
         if allowance_ms != UNLIMITED:
             used_before_ms = before_ms.get(outcome.day_number, 0)
@@ -596,9 +590,9 @@ class Home(RuleBasedStateMachine):
         session, number = self.watching.session, self.watching.day_number
         since_ms = self.at_ms - 3 * DAY_MS
         starts_ms = max((day.starts_ms for day in self.days if day.number == number), default=0)
-        self.is_blank = is_from_ledger and number < since_ms // DAY_MS
+        is_blank = is_from_ledger and number < since_ms // DAY_MS
         is_forgotten = is_from_ledger and session is not None and max(session.started_ms, starts_ms) < since_ms
-        if self.is_blank or is_forgotten:
+        if is_blank or is_forgotten:
             self.watching.session = None
 
     def _is_nothing_lost(self, sent: Sent, outcome: Outcome, *, is_exempt: bool) -> None:

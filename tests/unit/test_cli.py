@@ -11,7 +11,10 @@ from app.cli import main
 from app.clock import now_ms
 from app.settings import Settings, variable_of
 
-COMMANDS = ("up", "api", "worker", "migrate", "config", "doctor", "token", "simulate", "conformance", "bench")
+COMMANDS = (
+    *("up", "api", "worker", "migrate", "config", "doctor", "token", "simulate"),
+    *("conformance", "bench", "chaos", "reconcile"),
+)
 SECRET = "0123456789abcdef0123456789abcdef"
 ACCOUNT = "6f1d2c9e-6a51-4e7f-9f0a-0d1f5a1f7c11"
 

@@ -72,6 +72,15 @@ def test_the_last_finished_day_is_the_one_before_the_running_one() -> None:
     assert last_finished_day(calendar, reset - 1) == date(2026, 2, 28)
 
 
+def test_the_last_finished_day_is_known_after_long_absences_too() -> None:
+    opened = Calendar.opened(NOON, timezone="Europe/Oslo", reset_hour=6)
+    calendar = opened.changed(NOON + 24 * HOUR, timezone="Pacific/Auckland", reset_hour=1)
+    for days_later in range(0, 500, 7):
+        at_ms = NOON + days_later * 24 * HOUR
+        before = calendar.day_at(calendar.day_at(at_ms).starts_ms - 1)
+        assert last_finished_day(calendar, at_ms) == before.date
+
+
 def test_a_day_before_the_first_one_has_ended_too() -> None:
     calendar = Calendar.opened(NOON, timezone="Europe/Oslo", reset_hour=6)
     assert last_finished_day(calendar, NOON) == date(2026, 3, 1)

@@ -14,6 +14,7 @@ from app.bench.parts import (
     memory,
     one_script,
     pin_storm,
+    reports,
 )
 
 PARTS = (
@@ -27,6 +28,7 @@ PARTS = (
     flush_interference.PART,
     pin_storm.PART,
     flush.PART,
+    reports.PART,
     one_script.PART,
     ceiling.PART,
     direct.PART,

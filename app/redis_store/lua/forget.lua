@@ -9,6 +9,11 @@
 -- returns     the number of children that are clean now
 --
 -- A child that beat meanwhile stays dirty, since the instant of the reading.
+--
+-- Counters are not unpacked as a whole: their first elements, up to L_DIRTY_SINCE_MS, lie behind the three bytes that
+-- begin an array of more than 15, and what follows them stays as it is.
+
+local HEADER_BYTES = 3
 
 local ttl_seconds, read_ms = ARGV[1], tonumber(ARGV[2])
 local call = cmsgpack.unpack(ARGV[3])
@@ -18,12 +23,14 @@ for i = 1, #versions do
   local key = KEYS[i + 2]
   local profile_id = string.sub(key, -36)
   local raw = redis.call('GET', key)
-  local s = raw and cmsgpack.unpack(raw)
+  local s = raw and {cmsgpack.unpack_limit(raw, L_DIRTY_SINCE_MS, HEADER_BYTES)}
+  local rest_at = s and table.remove(s, 1)
   if not s then
     redis.call('ZREM', KEYS[1], profile_id)
   elseif s[L_VERSION] == versions[i] then
     s[L_DIRTY_SINCE_MS] = 0
-    redis.call('SET', key, cmsgpack.pack(s), 'EX', ttl_seconds)
+    local clean_raw = string.sub(raw, 1, HEADER_BYTES) .. cmsgpack.pack(unpack(s)) .. string.sub(raw, rest_at + 1)
+    redis.call('SET', key, clean_raw, 'EX', ttl_seconds)
     redis.call('ZREM', KEYS[1], profile_id)
     clean = clean + 1
   else

@@ -3,22 +3,28 @@
 -- KEYS[1..n]      policy copies of n profiles
 -- KEYS[n+1..2n]   their live counters
 -- KEYS[2n+1..3n]  the dirty set of each profile's bucket
+-- KEYS[3n+1]      the mark of one of these buckets (hash)
 -- ARGV[1]         life of a policy copy in seconds
 -- ARGV[2]         instant in ms; 0 takes this server's clock
--- ARGV[3]         MessagePack {max_gap_ms, puts}: puts are n arrays {version, terms}, the terms of the running day as an
---                 array of DayTerms, or an empty string
+-- ARGV[3]         MessagePack {max_gap_ms, puts, watermark, generation}: puts are n arrays {version, terms, generation},
+--                 the terms of the running day as an array of DayTerms, or an empty string, and the generation of the
+--                 bucket; then that mark, as the caller knows it
 -- ARGV[4..]       n policies as MessagePack
--- returns         the positions of the policies that were newer
+-- returns         the positions of the policies that were newer; nothing when this server knows less than the caller, or
+--                 has been noticed to have known less: then nothing was put
 --
 -- Newer wins, so puts may be repeated and reordered. A limit that changes during a day is kept with that day's balance
--- even if the child never beats again: the counters take the new terms here and become dirty.
+-- even if the child never beats again: the counters take the new terms here and become dirty. Counters of an older
+-- generation are left alone; they are merged, with the policy of then, before they count on.
 
 local at_ms = tonumber(ARGV[2])
 if at_ms == 0 then
   local t = redis.call('TIME')
   at_ms = t[1] * 1000 + math.floor(t[2] / 1000)
 end
-local max_gap_ms, puts = unpack(cmsgpack.unpack(ARGV[3]))
+local max_gap_ms, puts, known_watermark, known_generation = unpack(cmsgpack.unpack(ARGV[3]))
+local mark = redis.call('HMGET', KEYS[#KEYS], 'watermark', 'generation')
+if tonumber(mark[1] or 0) < known_watermark or tonumber(mark[2] or 0) > known_generation then return false end
 local n = #puts
 
 -- Extra time for a child that is blocked counts from now: what it played since its last beat was beyond the allowance.
@@ -35,7 +41,8 @@ end
 
 local newer = {}
 for i = 1, n do
-  local version, terms, policy = puts[i][1], puts[i][2], ARGV[i + 3]
+  local version, terms, generation = unpack(puts[i])
+  local policy = ARGV[i + 3]
   local known = redis.call('GET', KEYS[i])
   -- The version is the third element of the policy's array.
   if not known or cmsgpack.unpack(known)[3] < version then
@@ -44,7 +51,7 @@ for i = 1, n do
   end
   local raw = redis.call('GET', KEYS[n + i])
   local s = raw and cmsgpack.unpack(raw)
-  if s and s[L_POLICY_VERSION] < version then
+  if s and s[L_POLICY_VERSION] < version and s[L_GENERATION] >= generation then
     s[L_POLICY_VERSION] = version
     if terms ~= '' and s[L_DAY_NUMBER] == terms[D_NUMBER] then
       settle_overrun(s)

@@ -234,10 +234,10 @@ async def test_silence_after_connecting_ends(site: Site) -> None:
     client = await site.connect()
     while not site.state.connections:  # noqa: ASYNC110  likewise
         await asyncio.sleep(0)
-    site.at(KEEP_ALIVE_SECONDS - 1)
+    site.at(ARRIVAL_SECONDS - 1)
     await asyncio.sleep(0)
     assert not client.reader.at_eof()
-    site.at(KEEP_ALIVE_SECONDS + 1)
+    site.at(ARRIVAL_SECONDS + 1)
     assert await client.is_closed()
 
 

@@ -1,0 +1,1 @@
+"""Whether Redis, PostgreSQL and what players know agree, child by child."""

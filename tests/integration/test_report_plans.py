@@ -1,0 +1,245 @@
+"""How PostgreSQL goes about what reports ask: by index, and in the months in question only.
+
+The plans are those of the statements as they were sent and executed: auto_explain tells them to the connection that
+sent them. The tables are large enough, and analysed, for the planner to have a choice.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import pytest
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.domain.config import ConfigChange
+from app.domain.offline import OfflineBatch, Settlement
+from app.domain.policy import DayTerms, OfflineUse
+from app.domain.viewing_day import day_number_of
+from app.parents.service import ChildSettings
+from app.postgres_store.configs import PostgresConfigs
+from app.postgres_store.engine import create_engine
+from app.postgres_store.offline import PostgresOffline
+from app.postgres_store.partitions import make_partitions
+from app.postgres_store.reports import PostgresReports
+from app.postgres_store.usage import PostgresUsage
+from app.postgres_store.weekly_reports import PostgresWeeklyReports
+from app.reports.cursors import Cursors
+from app.reports.history import History
+from app.reports.weekly import WeeklyReports
+from tests.rows import DAY_MS, Rows, start_of
+from tests.servers import Databases
+
+NOON = 1_772_452_800_000  # 2026-03-02 12:00 UTC, a Monday
+MINUTE = 60_000
+TODAY = date(2026, 3, 2)
+WEEKEND = (5, 6)
+MONTHS_BACK, MONTHS_AHEAD = 12, 1
+USAGE = ("viewing_time_balances_", "viewing_sessions_")
+CHILDREN = 3
+
+# Strangers fill the tables: 1,000 of them over the last month, 20 over more than a year.
+_STRANGERS = """
+INSERT INTO viewing_time_balances
+       (profile_id, day, starts_ms, ends_ms, limit_ms, allowance_ms, used_ms, educational_ms, overrun_ms, version)
+SELECT md5('stranger ' || child)::uuid, day::date, starts_ms, starts_ms + 86400000, 7200000, 7200000, 3600000, 0, 0,
+       starts_ms + 43200000
+  FROM (SELECT child, day, extract(epoch FROM day)::bigint * 1000 + 18000000 AS starts_ms
+          FROM generate_series(1, 1000) AS child,
+               generate_series(DATE '2025-03-01', DATE '2026-03-02', INTERVAL '1 day') AS day
+         WHERE child <= 20 OR day >= DATE '2026-02-01') days;
+INSERT INTO viewing_sessions
+       (id, day, started_at, profile_id, title_id, is_educational, device_id, device_type, session_started_ms,
+        last_beat_ms, has_ended, paused_since_ms, watched_ms, used_ms, educational_ms, overrun_ms, earlier_ms, version)
+SELECT gen_random_uuid(), day, TIMESTAMPTZ 'epoch' + starts_ms * INTERVAL '1 millisecond', profile_id, 'film', false,
+       'tv-1', 'tv', starts_ms, starts_ms + used_ms, true, 0, -1, used_ms, 0, 0, 0, version
+  FROM viewing_time_balances;
+"""
+
+
+@dataclass
+class Plans:
+    """What the connections of an engine were told about their statements."""
+
+    engine: AsyncEngine
+    rows: Rows
+    told: list[dict[str, Any]] = field(default_factory=list)
+
+    def note(self, _connection: object, message: Any) -> None:
+        _, found, plan = str(message.message).partition("plan:\n")
+        if found:
+            self.told.append(msgspec.json.decode(plan))
+
+    def scans(self) -> list[dict[str, Any]]:
+        """Nodes that read usage, except those that were pruned or left out when the statement ran."""
+        return [
+            node
+            for plan in self.told
+            for node in _nodes(plan["Plan"])
+            if node.get("Relation Name", "").startswith(USAGE) and node["Actual Loops"] > 0
+        ]
+
+    def months(self) -> set[str]:
+        return {node["Relation Name"][-7:] for node in self.scans()}
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from _nodes(below)
+
+
+@pytest.fixture(scope="module")
+async def filled(postgres: Databases) -> str:
+    url = postgres.fresh()
+    engine = create_engine(url, pool_size=1, timeout_seconds=60)
+    await make_partitions(engine, at_ms=NOON, months_back=MONTHS_BACK, months_ahead=MONTHS_AHEAD)
+    async with engine.begin() as database:
+        for statement in _STRANGERS.split(";")[:-1]:
+            await database.exec_driver_sql(statement)
+    await engine.dispose()
+    name = url.rpartition("/")[2].partition("?")[0]
+    postgres.execute("ANALYZE", database=name)
+    return url
+
+
+@pytest.fixture(scope="module", params=["custom", "generic"])
+async def plans(filled: str, request: pytest.FixtureRequest) -> AsyncIterator[Plans]:
+    """Plans for the values at hand, as for a statement that is new to a connection, and for any values."""
+    engine = create_engine(filled, pool_size=1, timeout_seconds=60)
+    plans = Plans(engine, Rows(engine))
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def explain(connection: Any, _record: object) -> None:
+        connection.driver_connection.add_log_listener(plans.note)
+        cursor = connection.cursor()
+        for statement in (
+            "LOAD 'auto_explain'",
+            "SET auto_explain.log_min_duration = 0",
+            "SET auto_explain.log_analyze = on",
+            "SET auto_explain.log_timing = off",
+            "SET auto_explain.log_format = json",
+            "SET client_min_messages = log",
+            f"SET plan_cache_mode = force_{request.param}_plan",
+        ):
+            cursor.execute(statement)
+        cursor.close()
+        connection.commit()
+
+    yield plans
+    await engine.dispose()
+
+
+@dataclass
+class Family:
+    """Children with a year of days and three months of sessions."""
+
+    account: str
+    children: list[str]
+
+
+@pytest.fixture
+async def family(plans: Plans) -> Family:
+    rows = plans.rows
+    account = await rows.account()
+    children = [await rows.child(account, at_ms=NOON - 400 * DAY_MS) for _ in range(CHILDREN)]
+    for child in children:
+        for age in (0, 1, 2, 5, 9, 13, 20, 28, 60, 300):
+            day = TODAY - timedelta(days=age)
+            await rows.balance(child, day, used_ms=200 * MINUTE)
+            await rows.session(child, day, started_ms=start_of(day, 6), used_ms=200 * MINUTE)
+        await rows.grant(child, TODAY - timedelta(days=1), 15, at_ms=NOON)
+    return Family(account, children)
+
+
+@contextmanager
+def _read(plans: Plans, *, months: set[str], least: int = 1) -> Iterator[None]:
+    """What the block asks uses indexes, reads of usage these months and no others, in so many statements at least."""
+    plans.told.clear()
+    yield
+    assert len(plans.told) >= least, "auto_explain told nothing"
+    scans = plans.scans()
+    assert scans, "usage was not read"
+    assert [node for node in scans if "Seq Scan" in node["Node Type"]] == []
+    assert plans.months() <= months
+
+
+def _weekly(plans: Plans) -> WeeklyReports:
+    past = PostgresReports(plans.engine, weekend_days=WEEKEND)
+    return WeeklyReports(past, PostgresWeeklyReports(plans.engine))
+
+
+async def test_history(plans: Plans, family: Family) -> None:
+    history = History(PostgresReports(plans.engine, weekend_days=WEEKEND), cursors=Cursors(b"secret"))
+    asked: dict[str, Any] = {"account_id": family.account, "profile_id": family.children[0], "at_ms": NOON}
+    last_days: dict[str, Any] = asked | {"first": None, "last": None, "empty_days": True}
+    # Which day runs is not known before the statement; days to come have a partition as well.
+    with _read(plans, months={"2026_01", "2026_02", "2026_03", "2026_04"}, least=3):
+        page = await history.page(**last_days, cursor=None, limit=3)
+    assert len(page.days) == 3
+    with _read(plans, months={"2026_02", "2026_03"}, least=3):
+        page = await history.page(**last_days, cursor=page.next_cursor, limit=100)
+    assert len(page.days) == 27
+    with _read(plans, months={"2025_05"}, least=2):
+        page = await history.page(
+            **asked, first=date(2025, 5, 1), last=date(2025, 5, 31), empty_days=False, cursor=None, limit=100
+        )
+    assert [day.totals.day for day in page.days] == [date(2025, 5, 6)]
+
+
+async def test_weekly_report(plans: Plans, family: Family) -> None:
+    with _read(plans, months={"2026_02", "2026_03"}, least=3):
+        report = await _weekly(plans).report(account_id=family.account, week_ending=None, at_ms=NOON)
+    assert [child.total_ms for child in report.children] == [3 * 200 * MINUTE] * CHILDREN
+    assert all(child.top_titles for child in report.children)
+
+
+async def test_preparing_weekly_reports(plans: Plans, family: Family) -> None:
+    with _read(plans, months={"2026_02", "2026_03"}, least=5):
+        assert await _weekly(plans).prepare(at_ms=NOON) >= 1
+    assert await PostgresWeeklyReports(plans.engine).find(family.account, date(2026, 3, 1)) is not None
+
+
+async def test_preview(plans: Plans, family: Family) -> None:
+    unused: Any = None  # nothing is announced
+    settings = ChildSettings(
+        configs=PostgresConfigs(plans.engine),
+        past=PostgresReports(plans.engine, weekend_days=WEEKEND),
+        announcements=unused,
+        weekend_days=WEEKEND,
+    )
+    with _read(plans, months={"2026_02", "2026_03"}, least=3):
+        preview = await settings.preview(
+            account_id=family.account,
+            profile_id=family.children[0],
+            change=ConfigChange(weekday_limit_minutes=30, weekend_limit_minutes=30),
+            at_ms=NOON,
+        )
+    assert [day.at_ms is not None for day in preview.blocked] == [True] * 7
+
+
+async def test_recovery_of_counters(plans: Plans, family: Family) -> None:
+    usage = PostgresUsage(plans.engine, lambda: NOON)
+    with _read(plans, months={"2026_02", "2026_03", "2026_04"}):
+        found = await usage.recover(family.children)
+    running = [live for live in found if live]
+    assert [live.used_ms for live in running] == [200 * MINUTE] * CHILDREN
+    with _read(plans, months={"2025_11", "2025_12", "2026_01", "2026_02", "2026_03", "2026_04"}):
+        [share] = await usage.shares(family.children[0], running[0].session_id)
+    assert share.credited_ms == 200 * MINUTE
+
+
+async def test_offline_sync(plans: Plans, family: Family) -> None:
+    starts_ms = start_of(TODAY, 7)
+    batch = OfflineBatch(
+        family.children[0], "tablet-1", str(uuid4()), False, ("film",), ((starts_ms, starts_ms + MINUTE),), NOON
+    )
+    number = day_number_of(TODAY)
+    terms = DayTerms(number, start_of(TODAY, 5), start_of(TODAY, 5) + DAY_MS, -1, -1)
+    settlement = Settlement((MINUTE,), (OfflineUse(number, MINUTE),))
+    with _read(plans, months={"2026_02", "2026_03"}, least=4):
+        await PostgresOffline(plans.engine).apply(batch, settle=lambda *_: settlement, terms_of=lambda _: terms)

@@ -21,6 +21,7 @@ class Readiness(msgspec.Struct):
     """PostgreSQL away is degraded: known children go on, and are flushed when it is back.
 
     ``concerns`` names what is wrong with Redis; with some of it heartbeats cannot be counted safely.
+    So is a cluster of which some masters answer: the children of the others go on.
     """
 
     status: State

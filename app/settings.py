@@ -10,10 +10,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.redis_address import parse_redis_url, without_secrets
 
 PREFIX = "HOURGLASS_"
 SERVER_URLS = ("database_url", "redis_url")
@@ -39,6 +40,11 @@ def _are_origins(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _is_redis_url(value: SecretStr) -> SecretStr:
+    parse_redis_url(value.get_secret_value())
+    return value
+
+
 IntList = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_split)]
 StrList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
@@ -57,9 +63,10 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("DATABASE_URL", "HOURGLASS_DATABASE_URL", "database_url"),
         description="PostgreSQL, e.g. postgresql://user@host/db",
     )
-    redis_url: SecretStr = Field(
+    redis_url: Annotated[SecretStr, AfterValidator(_is_redis_url)] = Field(
         validation_alias=AliasChoices("REDIS_URL", "HOURGLASS_REDIS_URL", "redis_url"),
-        description="Redis or Valkey, e.g. redis://host:6379/0 or unix:///path.sock",
+        description="Redis or Valkey: redis://host:6379/0, unix:///path.sock, redis+sentinel://host,host/service or"
+        " redis+cluster://host,host (docs/deployment.md)",
     )
 
     # --- secrets
@@ -155,18 +162,14 @@ class Settings(BaseSettings):
     def masked(self) -> dict[str, object]:
         """Every setting by its environment variable, secrets and the credentials inside addresses hidden."""
         values = {variable_of(name): getattr(self, name) for name in type(self).model_fields}
-        return values | {variable_of(name): _without_password(getattr(self, name)) for name in SERVER_URLS}
+        return values | {
+            variable_of(name): without_secrets(getattr(self, name).get_secret_value()) for name in SERVER_URLS
+        }
 
 
 def variable_of(field: str) -> str:
     """The environment variable that fills a field, e.g. ``HOURGLASS_JWT_SECRET``."""
     return field.upper() if field in SERVER_URLS else PREFIX + field.upper()
-
-
-def _without_password(url: SecretStr) -> str:
-    address = url.get_secret_value()
-    password = urlsplit(address).password
-    return address.replace(f":{password}@", ":***@", 1) if password else address
 
 
 def _secret_fields() -> list[str]:

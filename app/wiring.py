@@ -60,8 +60,10 @@ from app.postgres_store.titles import PostgresTitles
 from app.postgres_store.usage import PostgresUsage
 from app.postgres_store.weekly_reports import PostgresWeeklyReports
 from app.reconciling.service import Reconciliation
+from app.redis_address import Arrangement, parse_redis_url
 from app.redis_store.census import RedisCensus
 from app.redis_store.client import create_client
+from app.redis_store.clustered import ClusteredCounters, ClusteredMarks, ClusteredPolicies
 from app.redis_store.counters import RedisCounters
 from app.redis_store.durability import Concern, Durability
 from app.redis_store.events import RedisEvents
@@ -162,15 +164,13 @@ async def open_services(settings: Settings, *, clock: Clock = now_ms) -> AsyncIt
     async with AsyncExitStack() as stack:
         engine, redis, keys = await _connect(stack, settings)
         identity = await _open_identity(stack, engine=engine, redis=redis, settings=settings, clock=clock)
-        continuity = _continuity(engine, redis, keys, clock)
+        continuity = _continuity(engine, redis, keys, settings, clock)
         shared_policies = _shared_policies(redis, keys, settings, clock, continuity)
         postgres_policies = PostgresPolicies(engine, clock)
         with contextlib.suppress(CountersUnavailable):  # each call compares again
             await continuity.check()
         _repeat(stack, continuity.look, every_seconds=max(1.0, settings.buckets / _MARKS_READ_PER_SECOND))
-        counters = RedisCounters(
-            redis, keys, _rules(settings), live_ttl_seconds=settings.live_ttl_seconds, continuity=continuity
-        )
+        counters = _counters(redis, keys, settings, continuity)
         viewing = await _open_viewing(
             stack,
             counters=counters,
@@ -220,7 +220,7 @@ async def open_worker(settings: Settings, *, clock: Clock = now_ms) -> AsyncIter
         engine, redis, keys = await _connect(stack, settings, held_connections=1)
         lock = AdvisoryLock(engine)
         stack.push_async_callback(lock.release)
-        continuity = _continuity(engine, redis, keys, clock)
+        continuity = _continuity(engine, redis, keys, settings, clock)
         shared_policies = _shared_policies(redis, keys, settings, clock, continuity)
         postgres_policies = PostgresPolicies(engine, clock)
         flusher = Flusher(
@@ -299,6 +299,7 @@ async def _open_viewing(
         randomness=randomness,
         max_batch=settings.max_batch,
         max_calls_in_flight=settings.max_calls_in_flight,
+        lane_of=keys.bucket if _is_cluster(settings) else None,
     )
     service = ViewingService(
         counting=counting,
@@ -415,14 +416,25 @@ def _repeat(stack: AsyncExitStack, action: Callable[[], Awaitable[object]], *, e
     stack.callback(asyncio.create_task(repeated(), name=action.__qualname__).cancel)
 
 
-def _continuity(engine: AsyncEngine, redis: Redis, keys: Keys, clock: Clock) -> Continuity:
-    return Continuity(marks=RedisMarks(redis, keys, clock=clock), noted=PostgresMarks(engine))
+def _continuity(engine: AsyncEngine, redis: Redis, keys: Keys, settings: Settings, clock: Clock) -> Continuity:
+    adapter = ClusteredMarks if _is_cluster(settings) else RedisMarks
+    return Continuity(marks=adapter(redis, keys, clock=clock), noted=PostgresMarks(engine))
+
+
+def _is_cluster(settings: Settings) -> bool:
+    return parse_redis_url(settings.redis_url.get_secret_value()).arrangement is Arrangement.CLUSTER
+
+
+def _counters(redis: Redis, keys: Keys, settings: Settings, continuity: Continuity) -> RedisCounters:
+    adapter = ClusteredCounters if _is_cluster(settings) else RedisCounters
+    return adapter(redis, keys, _rules(settings), live_ttl_seconds=settings.live_ttl_seconds, continuity=continuity)
 
 
 def _shared_policies(
     redis: Redis, keys: Keys, settings: Settings, clock: Clock, continuity: Continuity
 ) -> SharedPolicies:
-    return SharedPolicies(
+    adapter = ClusteredPolicies if _is_cluster(settings) else SharedPolicies
+    return adapter(
         redis,
         keys,
         RedisEvents(redis, keys),

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import settings
 
 from app.embedded.valkey import Valkey
+from tests.clusters import ClusterOfServers, SentinelServers, running_cluster, running_sentinels
 from tests.servers import DEBIAN_REDIS, Databases, debian_postgres, running_postgres, running_valkey
 
 # Where CI is set, Hypothesis loads a repeatable profile by itself; this one builds on whichever is loaded. A deadline
@@ -64,3 +65,17 @@ def redis7() -> Iterator[Valkey]:
         pytest.skip("redis-server is not installed")
     with running_valkey(binary=DEBIAN_REDIS) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[ClusterOfServers]:
+    """Three masters of Valkey and three replicas. Who breaks it starts one of its own."""
+    with running_cluster() as servers:
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def sentinel() -> Iterator[SentinelServers]:
+    """A master, a replica and three Sentinels. Who breaks them starts their own."""
+    with running_sentinels() as servers:
+        yield servers

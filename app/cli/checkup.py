@@ -3,13 +3,14 @@
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
 import asyncpg
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.exceptions import RedisError, ResponseError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -18,6 +19,7 @@ from app.cli.errors import CommandError, reaching
 from app.clock import now_ms
 from app.postgres_store.migrate import head
 from app.redis_store.client import create_client
+from app.redis_store.cluster import Cluster, as_cluster
 from app.redis_store.durability import evicts_counters
 from app.settings import Settings
 
@@ -28,6 +30,8 @@ CONNECT_SECONDS = 5.0
 OFFSET_WARNING_MS = 1_000
 OFFSET_FAILURE_MS = 30_000
 """Usage is dated by Redis alone; the host's clock judges tokens, PostgreSQL's dates rows."""
+SLOTS = 16_384
+FEWEST_SENTINELS = 3
 SUBSCRIPTIONS = 2
 RESERVED_CONNECTIONS = 10
 
@@ -46,6 +50,10 @@ class Finding:
     found: str
     wanted: str
     verdict: Verdict
+
+    @property
+    def is_good(self) -> bool:
+        return self.verdict is Verdict.GOOD
 
 
 def judged(subject: str, found: object, wanted: str, *, good: bool, otherwise: Verdict = Verdict.FAILURE) -> Finding:
@@ -75,12 +83,19 @@ def show(findings: Sequence[Finding]) -> bool:
 async def examine_redis(settings: Settings) -> list[Finding]:
     """Raises CommandError when it cannot be reached."""
     async with _redis(settings) as redis:
-        info: dict[str, Any] = await redis.info()
-        policy = await _setting(redis, "maxmemory-policy", info.get("maxmemory_policy"))
-        fsync = await _setting(redis, "appendfsync")
-        save = await _setting(redis, "save")
-        clients = await _setting(redis, "maxclients", info.get("maxclients"))
-        offset_ms = await _offset(lambda: _redis_time(redis))
+        cluster = as_cluster(redis)
+        if cluster is not None:
+            return await _examine_cluster(settings, cluster)
+        return [*await _examine_server(settings, redis), *await _examine_sentinels(redis)]
+
+
+async def _examine_server(settings: Settings, redis: Redis) -> list[Finding]:
+    info: dict[str, Any] = await redis.info()
+    policy = await _setting(redis, "maxmemory-policy", info.get("maxmemory_policy"))
+    fsync = await _setting(redis, "appendfsync")
+    save = await _setting(redis, "save")
+    clients = await _setting(redis, "maxclients", info.get("maxclients"))
+    offset_ms = await _offset(lambda: _redis_time(redis))
     return [
         _redis_version(info),
         judged("append-only file", "on" if info.get("aof_enabled") else "off", "on", good=info.get("aof_enabled") == 1),
@@ -97,6 +112,92 @@ async def examine_redis(settings: Settings) -> list[Finding]:
         _clock("Redis clock", offset_ms),
         _redis_clients(settings, clients),
     ]
+
+
+async def _examine_cluster(settings: Settings, cluster: Cluster) -> list[Finding]:
+    """The cluster as one of its masters sees it, then each node; of a node that is well, one line."""
+    masters, replicas = await cluster.nodes()
+    findings = await _examine_coverage(settings, masters, replicas)
+    for role, nodes in (("master", masters), ("replica", replicas)):
+        for address, node in nodes.items():
+            name = f"{role} {address}"
+            try:
+                looks = await _examine_server(settings, node)
+            except (RedisError, OSError) as error:
+                findings.append(judged(name, type(error).__name__, "answers", good=False))
+                continue
+            poor = [replace(look, subject=f"{name}: {look.subject.strip()}") for look in looks if not look.is_good]
+            findings += poor or [judged(name, f"{len(looks)} looks", "all of them good", good=True)]
+    return findings
+
+
+async def _examine_coverage(
+    settings: Settings, masters: Mapping[str, Redis], replicas: Mapping[str, Redis]
+) -> list[Finding]:
+    answering = [node for node in masters.values() if await _answers(node)]
+    state = await _cluster_state(answering[0]) if answering else {}
+    full_coverage = await _setting(answering[0], "cluster-require-full-coverage") if answering else "unknown"
+    served = state.get("cluster_slots_ok", "?")
+    return [
+        judged("cluster", state.get("cluster_state", "?"), "ok", good=state.get("cluster_state") == "ok"),
+        judged("slots served", served, f"{SLOTS}", good=served == str(SLOTS)),
+        judged(
+            "full coverage required",
+            full_coverage,
+            "no: a master that is away must not stop the others",
+            good=full_coverage == "no",
+            otherwise=Verdict.WARNING,
+        ),
+        judged(
+            "replicas",
+            len(replicas),
+            f"{len(masters)}, one for each master",
+            good=len(replicas) >= len(masters),
+            otherwise=Verdict.WARNING,
+        ),
+        judged(
+            "buckets",
+            settings.buckets,
+            f"{len(masters)} or more, so that each master has some",
+            good=settings.buckets >= len(masters),
+            otherwise=Verdict.WARNING,
+        ),
+    ]
+
+
+async def _examine_sentinels(redis: Redis) -> list[Finding]:
+    """Nothing where no Sentinel is asked for the master."""
+    pool = redis.connection_pool
+    if not isinstance(pool, SentinelConnectionPool):
+        return []
+    others, replicas = await _of_the_watch(pool)
+    return [
+        judged("Sentinels", others + 1, "3 or more", good=others >= FEWEST_SENTINELS - 1, otherwise=Verdict.WARNING),
+        judged("replicas", replicas, "1 or more", good=replicas > 0, otherwise=Verdict.WARNING),
+    ]
+
+
+async def _of_the_watch(pool: SentinelConnectionPool) -> tuple[int, int]:
+    """How many other Sentinels the first that answers knows of, and how many replicas. Raises RedisError."""
+    await pool.get_master_address()  # type: ignore[no-untyped-call]  # puts one that answers first
+    masters = await pool.sentinel_manager.sentinels[0].sentinel_masters()
+    state = masters[pool.service_name]
+    return int(state["num-other-sentinels"]), int(state["num-slaves"])
+
+
+async def _answers(redis: Redis) -> bool:
+    try:
+        await redis.ping()
+    except (RedisError, OSError):
+        return False
+    return True
+
+
+async def _cluster_state(node: Redis) -> dict[str, str]:
+    """What CLUSTER INFO says, by name."""
+    answer: bytes = await node.execute_command("CLUSTER", "INFO")  # type: ignore[no-untyped-call]
+    lines = (line.partition(":") for line in answer.decode().split())
+    return {name: value for name, _, value in lines}
 
 
 async def examine_postgres(settings: Settings) -> list[Finding]:

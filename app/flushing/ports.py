@@ -16,6 +16,10 @@ class UnflushedCounters(Protocol):
         """Buckets are numbered from 0."""
         ...
 
+    def server_of(self, bucket: int) -> str:
+        """Which server has a bucket, as far as is known: buckets of one server are away together."""
+        ...
+
     async def peek(self, bucket: int, *, older_than_ms: int, limit: int) -> list[Unflushed]:
         """Finished sessions and days, then the children dirty longest (at least so long); removes nothing."""
         ...

@@ -12,10 +12,12 @@ import structlog
 from app.clock import Clock
 from app.domain.unflushed import Backlog, RowRefused, Unflushed
 from app.domain.watermark import Mark
-from app.errors import RowsLocked
+from app.errors import CountersUnavailable, RowsLocked
 from app.flushing.ports import Continuity, Ledger, SoleFlusher, UnflushedCounters
 
 log = structlog.get_logger(__name__)
+_UNKNOWN = "unknown"
+"""A server by no name: some server is away."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,21 +64,35 @@ class Flusher:
             age_ms: another age than the usual one; 0 writes all.
 
         Raises:
-            CountersUnavailable, DatabaseUnavailable: some may be written; the next cycle goes on.
+            CountersUnavailable: a server is away; the buckets of all others are written.
+            DatabaseUnavailable: some may be written; the next cycle goes on.
         """
         if not await self._lock.is_ours():
             return Flushed(was_ours=False)
-        await self._continuity.check()
+        away: dict[str, CountersUnavailable] = {}
+        try:
+            await self._continuity.check()
+        except CountersUnavailable as error:  # of several servers others may answer; ``advance`` compares once more
+            away[_UNKNOWN] = error
         began_ms = self._clock()
         age_ms = self._age_ms if age_ms is None else age_ms
-        buckets = range(self._counters.buckets)
-        flushed = [await self._flush_bucket(bucket, age_ms) for bucket in buckets]
-        complete = [bucket for bucket, each in zip(buckets, flushed, strict=True) if not each.postponed]
+        flushed: dict[int, Flushed] = {}
+        for bucket in range(self._counters.buckets):
+            server = self._counters.server_of(bucket)
+            if server in away:
+                continue
+            try:
+                flushed[bucket] = await self._flush_bucket(bucket, age_ms)
+            except CountersUnavailable as error:
+                away[server] = error
+        complete = [bucket for bucket, each in flushed.items() if not each.postponed]
         await self._ledger.note_flush(complete, at_ms=began_ms)
+        for failure in away.values():
+            raise failure
         return Flushed(
-            entries=sum(each.entries for each in flushed),
-            parked=sum(each.parked for each in flushed),
-            postponed=sum(each.postponed for each in flushed),
+            entries=sum(each.entries for each in flushed.values()),
+            parked=sum(each.parked for each in flushed.values()),
+            postponed=sum(each.postponed for each in flushed.values()),
         )
 
     async def drain(self) -> Flushed:

@@ -2,24 +2,27 @@
 
 redis-py retries a command ten times by default, scripts included; here it retries none. A call that fails is reported
 as unavailable, and the player's next beat makes up for it. After an answer that did not come, calls are refused at once
-until the server answers a probe.
+until the server answers a probe. On a cluster ordinary commands, all of which may be repeated, are tried again after a
+look at which node has what.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
-from redis.asyncio import BlockingConnectionPool, Connection, Redis
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, RedisCluster, Sentinel
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import AbstractConnection, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     BusyLoadingError,
-    ClusterDownError,
-    MasterDownError,
+    ClusterError,
     OutOfMemoryError,
     ReadOnlyError,
     ResponseError,
+    SlotNotCoveredError,
     TryAgainError,
 )
 from redis.exceptions import (
@@ -31,7 +34,9 @@ from redis.exceptions import (
 
 from app import metrics
 from app.errors import CountersUnavailable
+from app.redis_address import Arrangement, RedisAddress, parse_redis_url
 from app.redis_store.breaker import Breaker
+from app.redis_store.cluster import Cluster
 from app.redis_store.keys import PROBE
 
 _AWAY = (
@@ -39,19 +44,20 @@ _AWAY = (
     RedisTimeoutError,
     OSError,
     BusyLoadingError,
-    ClusterDownError,
-    MasterDownError,
+    ClusterError,
     OutOfMemoryError,
     ReadOnlyError,
+    SlotNotCoveredError,
     TryAgainError,
 )
 _AWAY_CODES = ("MISCONF", "NOREPLICAS", "CLUSTERDOWN", "READONLY", "OOM", "LOADING", "UNBLOCKED", "BUSY")
 """Replies of a server that cannot write at the moment, some of them told inside a script's error."""
-
 _CLOSED_HANDLE = "the handler is closed"
 """uvloop's word for a connection that the other side reset while it lay idle in the pool: a bare RuntimeError."""
-
 _PROBE_PAUSE_SECONDS = 0.1
+_TRIES_ON_A_CLUSTER = 2
+_ORDINARY_CONNECTIONS = 8
+"""redis-py's cluster client does not wait for a free connection, so it may have several times as many."""
 
 
 class GuardedPool(BlockingConnectionPool):
@@ -126,24 +132,79 @@ def _watched(connection_class: type[AbstractConnection], breaker: Breaker) -> ty
 
 
 def create_client(url: str, *, timeout_seconds: float, connections: int) -> Redis:
-    """A client for commands: bytes in, bytes out.
+    """A client for commands: bytes in, bytes out. A cluster's answers the same commands.
 
     Args:
-        url: ``redis://…``, ``rediss://…`` or ``unix:///…``.
+        url: an address as ``app.redis_address`` describes it.
         timeout_seconds: for connecting, for a connection from the pool and for each answer.
-        connections: most connections of this process.
+        connections: most connections of this process to a server.
     """
-    pool = GuardedPool.from_url(
-        url,
-        max_connections=connections,
-        timeout=timeout_seconds,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=timeout_seconds,
-        retry=Retry(NoBackoff(), 0),
-        decode_responses=False,
-        protocol=2,
+    address = parse_redis_url(url)
+    options: dict[str, Any] = {
+        "timeout": timeout_seconds,
+        "max_connections": connections,
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": timeout_seconds,
+        "decode_responses": False,
+        "protocol": 2,
+        **parse_url(address.plain),
+    }
+    match address.arrangement:
+        case Arrangement.CLUSTER:
+            return cast("Redis", _cluster(address, options))
+        case Arrangement.SENTINEL:
+            return _master(address, options)
+        case Arrangement.SINGLE:
+            return _server(options)
+
+
+def _server(options: Mapping[str, Any]) -> Redis:
+    return Redis.from_pool(GuardedPool(**options, retry=_no_retry()))
+
+
+def _master(address: RedisAddress, options: dict[str, Any]) -> Redis:
+    """The server that Sentinel names the master; a new connection asks again."""
+    of_sentinels = {
+        name: options.pop(f"sentinel_{name}") for name in ("username", "password") if f"sentinel_{name}" in options
+    }
+    of_sentinels |= {name: value for name, value in options.items() if name.startswith(("socket_", "ssl_"))}
+    is_encrypted = options.pop("connection_class", None) is SSLConnection
+    of_sentinels |= {"ssl": is_encrypted, "retry": _no_retry()}
+    sentinel = Sentinel(address.hosts, sentinel_kwargs=of_sentinels)  # type: ignore[no-untyped-call]
+    of_master = {name: value for name, value in options.items() if name not in {"host", "port"}}
+    of_master |= {"ssl": is_encrypted, "retry": _no_retry()}
+    return Redis.from_pool(_MasterPool(address.service, sentinel, **of_master))  # type: ignore[no-untyped-call]
+
+
+def _cluster(address: RedisAddress, options: dict[str, Any]) -> Cluster:
+    of_nodes = {name: value for name, value in options.items() if name not in {"host", "port", "db"}}
+
+    def connect(host: str, port: int) -> Redis:
+        return _server({**of_nodes, "host": host, "port": port})
+
+    of_commands = {name: value for name, value in of_nodes.items() if name not in {"connection_class", "timeout"}}
+    of_commands["max_connections"] *= _ORDINARY_CONNECTIONS
+    commands = RedisCluster(
+        startup_nodes=[ClusterNode(host, port) for host, port in address.hosts],
+        require_full_coverage=False,
+        reinitialize_steps=0,  # else every fifth redirection closes the connections to all nodes
+        retry=Retry(NoBackoff(), _TRIES_ON_A_CLUSTER),
+        ssl=of_nodes.get("connection_class") is SSLConnection,
+        **of_commands,
     )
-    return Redis.from_pool(pool)
+    return Cluster(commands, connect)
+
+
+def _no_retry() -> Retry:
+    return Retry(NoBackoff(), 0)
+
+
+class _MasterPool(SentinelConnectionPool, GuardedPool):
+    """Connections to whichever server Sentinel names the master, bounded as those to a single server."""
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        await self.sentinel_manager.aclose()
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Whether a server keeps what it is given: counters are data, not a cache."""
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, cast
@@ -9,7 +10,9 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from app import metrics
+from app.errors import CountersUnavailable
 from app.redis_store.client import unavailability_named
+from app.redis_store.cluster import Cluster, as_cluster
 
 log = structlog.get_logger(__name__)
 
@@ -26,20 +29,22 @@ class Concern(StrEnum):
     WRITE_FAILED = "append_only_file_cannot_be_written"
     REPLICA = "is_a_replica"
     FULL = "memory_is_full"
+    PARTLY = "some_masters_cannot_count"
+    """Of a cluster: the children of the other masters go on."""
 
 
 BLOCKING = frozenset({Concern.EVICTS, Concern.WRITE_FAILED, Concern.REPLICA, Concern.FULL})
 """With these heartbeats cannot be counted, or not safely."""
 
+_NODE_SECONDS = 0.7
 _SYNCED = frozenset({"always", "everysec", ""})
 """Values of ``appendfsync``; managed services do not tell, and are trusted."""
 
 
 async def examine(redis: Redis) -> frozenset[Concern]:
     """What is wrong with the server now; also in the metrics. Raises CountersUnavailable."""
-    with unavailability_named():
-        info: dict[str, Any] = await redis.info("persistence", "memory", "replication")
-        concerns = frozenset(_concerns(info, await _fsync(redis)))
+    cluster = as_cluster(redis)
+    concerns = await (_of_cluster(cluster) if cluster else _of_server(redis))
     for concern in Concern:
         metrics.REDIS_CONCERNS.labels(concern.value).set(concern in concerns)
     return concerns
@@ -62,6 +67,28 @@ class Durability:
 
 def evicts_counters(policy: str) -> bool:
     return policy.startswith("allkeys")
+
+
+async def _of_server(redis: Redis) -> frozenset[Concern]:
+    with unavailability_named():
+        info: dict[str, Any] = await redis.info("persistence", "memory", "replication")
+        return frozenset(_concerns(info, await _fsync(redis)))
+
+
+async def _of_cluster(cluster: Cluster) -> frozenset[Concern]:
+    """What is wrong with any of its masters. What keeps some from counting is no reason to stop the others."""
+    with unavailability_named():
+        masters, _ = await cluster.nodes()
+    looks = (asyncio.wait_for(_of_server(node), _NODE_SECONDS) for node in masters.values())
+    answers = await asyncio.gather(*looks, return_exceptions=True)
+    found = [answer for answer in answers if not isinstance(answer, BaseException)]
+    fit = [concerns for concerns in found if not concerns & BLOCKING]
+    everything = frozenset[Concern]().union(*found)
+    if not found:
+        raise CountersUnavailable
+    if not fit or len(fit) == len(answers):
+        return everything
+    return everything - BLOCKING | everything & {Concern.EVICTS} | {Concern.PARTLY}
 
 
 async def _fsync(redis: Redis) -> str:

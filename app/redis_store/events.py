@@ -33,8 +33,8 @@ class RedisEvents:
             pipeline = self._redis.pipeline(transaction=False)
             pipeline.xadd(key, entry, maxlen=_KEPT, approximate=True)  # type: ignore[arg-type]
             pipeline.expire(key, _LIFE_SECONDS)
-            pipeline.publish(INVALIDATE, f"event:{profile_id}")
             await pipeline.execute()
+            await self._redis.publish(INVALIDATE, f"event:{profile_id}")  # not in a pipeline: a cluster refuses that
 
     async def latest_id(self, profile_id: str) -> str:
         """The id after which events are yet to come. Raises CountersUnavailable."""

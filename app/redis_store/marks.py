@@ -1,6 +1,6 @@
 """Watermarks and generations beside the counters they vouch for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from redis.asyncio import Redis
@@ -19,7 +19,6 @@ class RedisMarks:
         self._redis = redis
         self._keys = keys
         self._clock = clock
-        self._all = [keys.mark(bucket) for bucket in range(keys.buckets)]
         self._marks = Script("marks")
         self._advance = Script("advance")
 
@@ -29,15 +28,19 @@ class RedisMarks:
 
     async def read(self) -> list[Mark]:
         """The mark of each bucket."""
-        with unavailability_named():
-            numbers = cast("list[int]", await self._marks(self._redis, self._all, ()))
-        return [Mark(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
+        return await self.read_some(range(self.buckets))
 
     async def write(self, marks: Mapping[int, Mark]) -> None:
         """Put the marks of some buckets, all at once."""
         numbers = [number for mark in marks.values() for number in (mark.watermark, mark.generation)]
         with unavailability_named():
-            await self._marks(self._redis, [self._all[bucket] for bucket in marks], numbers)
+            await self._marks(self._redis, self._keys_of(list(marks)), numbers)
+
+    async def read_some(self, buckets: Sequence[int]) -> list[Mark]:
+        """The marks of some buckets, in the order asked."""
+        with unavailability_named():
+            numbers = cast("list[int]", await self._marks(self._redis, self._keys_of(buckets), ()))
+        return [Mark(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
 
     async def advance(self, bucket: int, known: Mark) -> Mark | None:
         """Raise a watermark; None when this server holds less than is known, or another generation."""
@@ -45,3 +48,6 @@ class RedisMarks:
         with unavailability_named():
             watermark = await self._advance(self._redis, (self._keys.mark(bucket),), arguments)
         return None if watermark is None else Mark(cast("int", watermark), known.generation)
+
+    def _keys_of(self, buckets: Sequence[int]) -> list[str]:
+        return [self._keys.mark(bucket) for bucket in buckets]

@@ -55,7 +55,7 @@ class SharedPolicies:
         keys = [self._keys.policy(profile_id) for profile_id in profile_ids]
         with unavailability_named():
             found = cast("list[bytes | None]", await self._redis.mget(keys))
-        return [_decode_policy(raw) if raw else None for raw in found]
+        return decode_policies(found)
 
     async def put(self, policies: Sequence[Policy]) -> list[Policy]:
         """Put each policy unless a newer one is there; answers those that were newer. Raises CountersUnavailable."""
@@ -137,3 +137,7 @@ class SharedPolicies:
         if policy.calendar is None:
             return ""
         return terms_of(policy, policy.calendar.day_at(now_ms), weekend_days=self._weekend_days)
+
+
+def decode_policies(found: Sequence[bytes | None]) -> list[Policy | None]:
+    return [_decode_policy(raw) if raw else None for raw in found]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from functools import cache
 from hashlib import sha1
 from pathlib import Path
+from typing import cast
 
 from hiredis import pack_command
 from redis.asyncio import Redis
@@ -12,6 +13,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from app.domain.accounting import Beat, Closing, Live, Outcome, Status
 from app.domain.policy import DayTerms
+from app.redis_store.cluster import as_cluster
 
 _FOLDER = Path(__file__).parent / "lua"
 _LAYOUTS: dict[str, type] = {"L": Live, "B": Beat, "D": DayTerms, "O": Outcome}
@@ -42,7 +44,7 @@ class Script:
         """Run the script. Raises redis.exceptions.RedisError; the caller names what that means."""
         try:
             return await _call(redis, ("EVALSHA", self.digest, len(keys), *keys, *args))
-        except NoScriptError:
+        except NoScriptError:  # on a cluster each node learns it by itself
             return await _call(redis, ("EVAL", self.text, len(keys), *keys, *args))
 
 
@@ -52,6 +54,9 @@ async def _call(redis: Redis, command: tuple[str | bytes | int, ...]) -> object:
     redis-py would encode the hundreds of arguments of a batch one by one in Python and write each by itself, which
     costs more than the whole rest of the call.
     """
+    cluster = as_cluster(redis)
+    if cluster is not None:
+        return await cluster.run(cast("str", command[3]), command)
     pool = redis.connection_pool
     connection = await pool.get_connection()  # type: ignore[no-untyped-call]
     try:

@@ -10,6 +10,7 @@ from app.clock import Clock
 from app.domain.accounting import Live
 from app.domain.unflushed import Backlog, Unflushed
 from app.redis_store.client import unavailability_named
+from app.redis_store.cluster import as_cluster
 from app.redis_store.keys import Keys
 from app.redis_store.scripts import Script
 
@@ -34,6 +35,11 @@ class RedisUnflushed:
     @property
     def buckets(self) -> int:
         return self._keys.buckets
+
+    def server_of(self, bucket: int) -> str:
+        """The address of a bucket's node on a cluster; one and the same name elsewhere."""
+        cluster = as_cluster(self._redis)
+        return cluster.owner(self._keys.dirty(bucket)) if cluster else ""
 
     async def peek(self, bucket: int, *, older_than_ms: int, limit: int) -> list[Unflushed]:
         """Finished sessions and days, then the children dirty longest. Raises CountersUnavailable."""

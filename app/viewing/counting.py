@@ -1,6 +1,7 @@
 """Counting a beat until it is counted or refused, supplying on the way what the counters ask for."""
 
-from collections.abc import Awaitable, Collection, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -10,10 +11,12 @@ from app.domain.accounting import LONGEST_UNKNOWN_MS, Beat, Live, Outcome, Statu
 from app.domain.ids import SessionIds
 from app.domain.policy import DayTerms
 from app.errors import CountersUnavailable, ProfileAccessDenied, TooManyRequests
+from app.lanes import Lanes
 from app.viewing.policies import KnownPolicy, PolicyCache
 from app.viewing.ports import Counters, FlushedUsage, Randomness
 
 _ROUNDS = 8
+_LANE_CALLS_IN_FLIGHT = 2
 _DAYS_UNFLUSHED = 3
 REFUSED = frozenset({Status.SUPERSEDED, Status.ENDED})
 
@@ -27,6 +30,8 @@ class Counting:
     Args:
         max_batch: beats in one call.
         max_calls_in_flight: calls at once.
+        lane_of: where the counters of a profile lie, when several servers share them; the calls of a lane stand and
+            fail alone.
     """
 
     def __init__(
@@ -40,6 +45,7 @@ class Counting:
         randomness: Randomness,
         max_batch: int,
         max_calls_in_flight: int,
+        lane_of: Callable[[str], int] | None = None,
     ) -> None:
         self._counters = counters
         self._usage = usage
@@ -47,9 +53,13 @@ class Counting:
         self._session_ids = session_ids
         self._weekend_days = weekend_days
         self._randomness = randomness
-        self._record = Coalescer(counters.record, max_batch=max_batch, max_in_flight=max_calls_in_flight)
-        self._read = Coalescer(counters.read, max_batch=max_batch, max_in_flight=max_calls_in_flight)
-        self._seed = Coalescer(self._recover_and_seed, max_batch=max_batch, max_in_flight=max_calls_in_flight)
+        self._lane_of = lane_of
+        self._max_batch = max_batch
+        self._max_calls_in_flight = max_calls_in_flight
+        self._record = self._queue(counters.record, lambda beat: beat[0])
+        self._read = self._queue(counters.read, lambda profile_id: profile_id)
+        self._seed = self._queue(self._put, lambda seed: seed[0])
+        self._recover = Coalescer(usage.recover, max_batch=max_batch, max_in_flight=max_calls_in_flight)
 
     def submit(self, profile_id: str, beat: Beat) -> Awaitable[Outcome]:
         """Hand a beat to the next call; the outcome may ask for what ``settle`` supplies.
@@ -98,9 +108,14 @@ class Counting:
             outcome = await self.submit(profile_id, beat)
         raise CountersUnavailable("The counters of this profile are changing.", retry_after_seconds=1)
 
-    async def count_at_once(self, beats: Sequence[tuple[str, Beat]]) -> list[Outcome]:
-        """One call for many beats, without supplying anything: outcomes may ask for what ``count`` would supply."""
-        return await self._counters.record(beats)
+    async def count_at_once(self, beats: Sequence[tuple[str, Beat]]) -> list[Outcome | CountersUnavailable]:
+        """One call for many beats, without supplying anything: outcomes may ask for what ``count`` would supply.
+
+        Where several servers share the counters there is one call to each, and one that is away fails its beats alone.
+        """
+        if self._lane_of is None:
+            return [*await self._counters.record(beats)]
+        return await asyncio.gather(*(self._count_or_refuse(*beat) for beat in beats))
 
     async def look(self, profile_id: str, known: KnownPolicy) -> tuple[KnownPolicy, int, Live, DayTerms]:
         """The policy, the instant, the counters as they stand then and the terms of that day; nothing changes."""
@@ -157,7 +172,10 @@ class Counting:
             return known, msgspec.structs.replace(beat, proof_ms=issued_ms)
         if outcome.status == Status.COLD:
             known = _still_theirs(known, await self._policies.reread(profile_id))
-            await _submitted(self._seed, (profile_id, known, self._began_ms(profile_id, beat, outcome.at_ms)))
+            began_ms = self._began_ms(profile_id, beat, outcome.at_ms)
+            recovered = await _submitted(self._recover, profile_id) or self._blank(known, began_ms)
+            seed = msgspec.structs.replace(recovered, policy_version=known.policy.version)
+            await _submitted(self._seed, (profile_id, seed))
         elif outcome.status == Status.STALE:
             latest = await self._policies.get(profile_id, at_least=outcome.policy_version)
             known = _still_theirs(known, latest)
@@ -176,15 +194,28 @@ class Counting:
         is_lost = issued_ms is not None and at_ms - LONGEST_UNKNOWN_MS < issued_ms < at_ms
         return issued_ms if issued_ms is not None and is_lost else at_ms
 
-    async def _recover_and_seed(self, children: Sequence[tuple[str, KnownPolicy, int]]) -> list[None]:
-        """Seed cold counters, given with when they begin, from PostgreSQL: one query and one script call for all."""
-        recovered = await self._usage.recover([profile_id for profile_id, _, _ in children])
-        seeds: list[tuple[str, Live]] = []
-        for (profile_id, known, began_ms), live in zip(children, recovered, strict=True):
-            seed = live or self._blank(known, began_ms)
-            seeds.append((profile_id, msgspec.structs.replace(seed, policy_version=known.policy.version)))
+    async def _put(self, seeds: Sequence[tuple[str, Live]]) -> list[None]:
         await self._counters.seed(seeds)
         return [None] * len(seeds)
+
+    async def _count_or_refuse(self, profile_id: str, beat: Beat) -> Outcome | CountersUnavailable:
+        try:
+            return await self.submit(profile_id, beat)
+        except CountersUnavailable as refusal:
+            return refusal
+
+    def _queue(
+        self, call: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]], profile_of: Callable[[Item], str]
+    ) -> "Coalescer[Item, Answer] | Lanes[Item, Answer]":
+        lane_of = self._lane_of
+        if lane_of is None:
+            return Coalescer(call, max_batch=self._max_batch, max_in_flight=self._max_calls_in_flight)
+        return Lanes(
+            call,
+            lane_of=lambda item: lane_of(profile_of(item)),
+            max_batch=self._max_batch,
+            max_in_flight=_LANE_CALLS_IN_FLIGHT,
+        )
 
     def _blank(self, known: KnownPolicy, at_ms: int) -> Live:
         known.reach(None, at_ms, self._weekend_days)
@@ -198,7 +229,7 @@ def _still_theirs(known: KnownPolicy, latest: KnownPolicy | None) -> KnownPolicy
     return latest
 
 
-async def _submitted(queue: "Coalescer[Item, Answer]", item: Item) -> Answer:
+async def _submitted(queue: "Coalescer[Item, Answer] | Lanes[Item, Answer]", item: Item) -> Answer:
     try:
         return await queue.submit(item)
     except Overloaded as error:

@@ -171,7 +171,9 @@ class ViewingService:
         answers: list[HeartbeatAnswer | HourglassError | None] = []
         for prepared in ready:
             outcome = next(outcomes) if prepared is not None else None
-            if prepared is None or outcome is None or (outcome.status != Status.OK and outcome.status not in REFUSED):
+            if isinstance(outcome, HourglassError):
+                answers.append(outcome)
+            elif prepared is None or outcome is None or (outcome.status != Status.OK and outcome.status not in REFUSED):
                 answers.append(None)  # needs something first: it goes the way of a single beat
             elif outcome.status in REFUSED:
                 answers.append(_refusal(outcome))

@@ -24,7 +24,7 @@ _STEPS = st.lists(
 )
 
 
-@pytest.fixture(params=["memory", "fakeredis", "valkey", "redis7"])
+@pytest.fixture(params=["memory", "fakeredis", "valkey", "redis7", "cluster", "sentinel"])
 async def tries(request: pytest.FixtureRequest) -> AsyncIterator[Tries]:
     if request.param == "memory":
         yield MemoryTries()

@@ -1,4 +1,4 @@
-"""The same tests over every server: in memory, Valkey of the wheel, Redis of Debian."""
+"""The same tests over every server: in memory, Valkey of the wheel, Redis of Debian, a cluster."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,7 +9,7 @@ from app.redis_store.client import create_client
 from tests.fakes import fake_redis
 
 
-@pytest.fixture(params=["fakeredis", "valkey", "redis7"])
+@pytest.fixture(params=["fakeredis", "valkey", "redis7", "cluster"])
 async def redis_client(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
     if request.param == "fakeredis":
         client: Any = fake_redis()

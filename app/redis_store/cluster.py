@@ -1,0 +1,250 @@
+"""A cluster of Redis or Valkey.
+
+redis-py's cluster client knows which node has which slot and carries the ordinary commands. Scripts, the hot path, go
+a way of their own: to each node through a pool like that of a single server, all that is sent in a tick in one piece.
+For redis-py sends one command at a time, raises at once when a pool is empty, closes the connections to every node when
+one node says that the cluster is down, and says ASKING on another connection than the command that needs it.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from itertools import chain, count
+from typing import Any, cast
+
+from hiredis import pack_command
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.client import PubSub
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MovedError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
+
+from app.coalesce import Coalescer
+
+_AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
+_ASKING = cast("bytes", pack_command(("ASKING",)))
+_EXCHANGE = 64
+_EXCHANGES_IN_FLIGHT = 8
+_LOOK_PAUSE_SECONDS = 0.2
+_PUBLISHERS = 3
+_PATIENCE_SECONDS = (0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
+"""Pauses before each repetition of a script that a node refused because its slot is on the move."""
+
+Command = tuple[str | bytes | int, ...]
+
+
+class Cluster:
+    """Every node of a cluster behind one client. What it does not define is the cluster client's of redis-py.
+
+    Args:
+        commands: for ordinary commands, and for the map of slots and nodes.
+        connect: a client for one node, by host and port, its waits bounded.
+    """
+
+    def __init__(self, commands: RedisCluster, connect: Callable[[str, int], Redis]) -> None:
+        self.commands = commands
+        self._connect = connect
+        self._nodes: dict[str, _Node] = {}
+        self._looking: asyncio.Task[None] | None = None
+        self._looked_at = 0.0
+        self._turns = count()
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  redis-py's commands are typed where they are used
+        return getattr(self.commands, name)
+
+    async def run(self, key: str, command: Command) -> object:
+        """Run a command on the node that has a key; all its keys lie in one slot. Raises redis.exceptions.RedisError.
+
+        A node that refuses because the slot is moving has not run it, so it is sent again for about two seconds. So it
+        is when no connection could be had and another node has taken the place. One that does not answer may have run
+        it: that is for the caller to judge.
+        """
+        if not self.commands.nodes_manager.slots_cache:
+            await self._find_nodes()
+        packed = cast("bytes", pack_command(command))  # type: ignore[arg-type]
+        for pause_seconds in _PATIENCE_SECONDS:
+            if pause_seconds:
+                await asyncio.sleep(pause_seconds)
+            owner = self.owner(key)
+            try:
+                return await self._run_once(key, packed)
+            except NeverSent:
+                await asyncio.wait([self._look_again()])
+                if self.owner(key) == owner:
+                    raise
+            except MovedError as error:
+                await self._note_move(error)
+            except TryAgainError:
+                pass
+            except ClusterDownError:
+                self._look_again()
+            except (RedisClusterException, *_AWAY):
+                self._look_again()
+                raise
+        raise ClusterDownError("the slot is on the move")
+
+    def pubsub(self) -> PubSub:
+        """A subscription at a node, at another one each time: whatever is published anywhere reaches all nodes."""
+        self._look_again()
+        return self._nodes_in_turn()[0].pubsub()
+
+    async def publish(self, channel: str, message: str) -> int:
+        """Publish at the first node that answers. Raises redis.exceptions.RedisError."""
+        failure: Exception = RedisConnectionError("no node is known")
+        for node in self._nodes_in_turn()[:_PUBLISHERS]:
+            try:
+                return await node.publish(channel, message)
+            except _AWAY as error:
+                failure = error
+        raise failure
+
+    def owner(self, key: str) -> str:
+        """The address of the node that has a key, as far as is known; '' when it is not."""
+        nodes = self.commands.nodes_manager.slots_cache.get(self.commands.keyslot(key))
+        return nodes[0].name if nodes else ""
+
+    async def nodes(self) -> tuple[dict[str, Redis], dict[str, Redis]]:
+        """A client for each node that has slots, and for each that stands by, by address, as far as is known.
+
+        Raises:
+            redis.exceptions.ConnectionError: no node answers.
+        """
+        if not self.commands.nodes_manager.slots_cache:
+            await self._find_nodes()
+        return self._clients(self.commands.get_primaries()), self._clients(self.commands.get_replicas())
+
+    async def aclose(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
+        for node in self._nodes.values():
+            await node.redis.aclose()
+        await self.commands.aclose()
+        for nodes in ("nodes_cache", "startup_nodes"):  # redis-py leaves them open when it was about to look again
+            await self.commands.nodes_manager.aclose(nodes)
+
+    def _nodes_in_turn(self) -> list[Redis]:
+        """All nodes, each time beginning with the next."""
+        nodes = list(self.commands.nodes_manager.startup_nodes.values())
+        first = next(self._turns) % len(nodes)
+        return [self._node(node.host, int(node.port)).redis for node in (*nodes[first:], *nodes[:first])]
+
+    async def _run_once(self, key: str, packed: bytes) -> object:
+        owner = cast("ClusterNode", self.commands.get_node_from_key(key))
+        try:
+            return await self._node(owner.host, int(owner.port)).run((packed,))
+        except AskError as error:
+            if isinstance(error, MovedError):
+                raise
+            return await self._node(error.host, error.port).run((_ASKING, packed))
+
+    async def _note_move(self, error: MovedError) -> None:
+        if error.slot_id in self.commands.nodes_manager.slots_cache:
+            await self.commands.nodes_manager.move_slot(error)
+        self._look_again()
+
+    def _node(self, host: str, port: int) -> "_Node":
+        name = f"{host}:{port}"
+        node = self._nodes.get(name)
+        if node is None:
+            node = self._nodes[name] = _Node(self._connect(host, port))
+        return node
+
+    def _clients(self, nodes: Sequence[ClusterNode]) -> dict[str, Redis]:
+        return {node.name: self._node(node.host, int(node.port)).redis for node in nodes}
+
+    def _look_again(self) -> asyncio.Task[None]:
+        """Ask the nodes who has which slot, once at a time and not too often; the look that was taken last."""
+        now = asyncio.get_running_loop().time()
+        if self._looking is None or (self._looking.done() and now > self._looked_at + _LOOK_PAUSE_SECONDS):
+            self._looking, self._looked_at = asyncio.create_task(self._look(), name="cluster-look"), now
+        return self._looking
+
+    async def _look(self) -> None:
+        with contextlib.suppress(RedisError, OSError):
+            await self._find_nodes()
+
+    async def _find_nodes(self) -> None:
+        manager = self.commands.nodes_manager
+        try:
+            if manager.slots_cache:
+                await manager.initialize()
+            else:
+                await self.commands.initialize()
+        except RedisClusterException as error:
+            # Every node it has learnt of is away: perhaps the names it was given lead to others by now.
+            manager.startup_nodes.update({node.name: node for node in self.commands.startup_nodes})
+            raise RedisConnectionError(str(error)) from error
+        for name in set(self._nodes) - set(manager.nodes_cache):
+            if self._nodes[name].is_away:  # it has left; else it may be the one that slots are moving to
+                await self._nodes.pop(name).redis.aclose()
+
+
+class NeverSent(RedisConnectionError):
+    """There was no connection to send a command over."""
+
+
+class _Node:
+    """Scripts on one node: what is asked in the same tick travels together."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+        self._queue: Coalescer[tuple[bytes, ...], object] = Coalescer(
+            self._exchange, max_batch=_EXCHANGE, max_in_flight=_EXCHANGES_IN_FLIGHT
+        )
+
+    @property
+    def is_away(self) -> bool:
+        """Whether it did not answer, and is asked again and again until it does."""
+        pool: Any = self.redis.connection_pool  # a guarded one, which this module cannot name
+        return bool(pool.breaker.is_open)
+
+    async def run(self, commands: tuple[bytes, ...]) -> object:
+        """Send commands right after each other; the answer of the last. Raises redis.exceptions.RedisError."""
+        answer = await self._queue.submit(commands)
+        if isinstance(answer, ResponseError):
+            raise answer
+        return answer
+
+    async def _exchange(self, batch: Sequence[tuple[bytes, ...]]) -> list[object]:
+        pool = self.redis.connection_pool
+        try:
+            connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+        except _AWAY as error:
+            raise NeverSent from error
+        try:
+            await connection.send_packed_command(list(chain.from_iterable(batch)))
+            return [[await _answer(connection) for _ in commands][-1] for commands in batch]
+        except BaseException:
+            # Whatever is still to come on this connection belongs to this batch: nobody else may read it.
+            await connection.disconnect(nowait=True)
+            raise
+        finally:
+            await pool.release(connection)
+
+
+async def _answer(connection: AbstractConnection) -> object:
+    """What a node says to one command; a refusal concerns that one alone."""
+    try:
+        return await connection.read_response()
+    except ResponseError as refusal:
+        return refusal
+
+
+def as_cluster(redis: object) -> Cluster | None:
+    """The client as that of a cluster, if it is one: adapters take any for a ``Redis``."""
+    return redis if isinstance(redis, Cluster) else None

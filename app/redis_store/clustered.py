@@ -1,0 +1,97 @@
+"""What differs on a cluster: a call touches one slot, so calls over many profiles are split by bucket."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from app.domain.accounting import Beat, Live, Outcome
+from app.domain.policy import Policy
+from app.domain.watermark import Mark
+from app.redis_store.client import unavailability_named
+from app.redis_store.counters import RedisCounters
+from app.redis_store.marks import RedisMarks
+from app.redis_store.policies import SharedPolicies, decode_policies
+
+if TYPE_CHECKING:
+    from app.redis_store.cluster import Cluster
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class ClusteredCounters(RedisCounters):
+    """Where a bucket's node is away the whole call fails; who wants the others' answers asks bucket by bucket."""
+
+    async def record(self, beats: Sequence[tuple[str, Beat]]) -> list[Outcome]:
+        return await by_bucket(beats, super().record, bucket_of=lambda beat: self._keys.bucket(beat[0]))
+
+    async def seed(self, seeds: Sequence[tuple[str, Live]]) -> None:
+        async def seeded(some: Sequence[tuple[str, Live]]) -> list[None]:
+            await RedisCounters.seed(self, some)
+            return [None] * len(some)
+
+        await by_bucket(seeds, seeded, bucket_of=lambda seed: self._keys.bucket(seed[0]))
+
+    async def read(self, profile_ids: Sequence[str]) -> list[tuple[int, Live | None]]:
+        return await by_bucket(profile_ids, super().read, bucket_of=self._keys.bucket)
+
+
+class ClusteredPolicies(SharedPolicies):
+    async def load(self, profile_ids: Sequence[str]) -> list[Policy | None]:
+        return await by_bucket(profile_ids, self._load_bucket, bucket_of=self._keys.bucket)
+
+    async def put(self, policies: Sequence[Policy]) -> list[Policy]:
+        async def put(some: Sequence[Policy]) -> list[list[Policy]]:
+            newer = {id(policy) for policy in await SharedPolicies.put(self, some)}
+            return [[policy] if id(policy) in newer else [] for policy in some]
+
+        found = await by_bucket(policies, put, bucket_of=lambda policy: self._keys.bucket(policy.profile_id))
+        return [policy for some in found for policy in some]
+
+    async def _load_bucket(self, profile_ids: Sequence[str]) -> list[Policy | None]:
+        keys = [self._keys.policy(profile_id) for profile_id in profile_ids]
+        with unavailability_named():
+            found = await cast("Cluster", self._redis).run(keys[0], ("MGET", *keys))
+        return decode_policies(cast("list[bytes | None]", found))
+
+
+class ClusteredMarks(RedisMarks):
+    async def read(self) -> list[Mark]:
+        return await by_bucket(range(self.buckets), self.read_some, bucket_of=int)
+
+    async def write(self, marks: Mapping[int, Mark]) -> None:
+        async def written(some: Sequence[tuple[int, Mark]]) -> list[None]:
+            await RedisMarks.write(self, dict(some))
+            return [None] * len(some)
+
+        await by_bucket(list(marks.items()), written, bucket_of=lambda pair: pair[0])
+
+
+async def by_bucket(
+    items: Sequence[Item],
+    call: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
+    *,
+    bucket_of: Callable[[Item], int],
+) -> list[Answer]:
+    """One call for each bucket, all at once; the answers in the order of the items.
+
+    Raises:
+        Exception: what the first call that failed raised, after all have ended.
+    """
+    places: dict[int, list[int]] = defaultdict(list)
+    for place, item in enumerate(items):
+        places[bucket_of(item)].append(place)
+    if len(places) == 1:
+        return list(await call(items))
+    calls = (call([items[place] for place in group]) for group in places.values())
+    answers: dict[int, Answer] = {}
+    failures: list[BaseException] = []
+    for group, found in zip(places.values(), await asyncio.gather(*calls, return_exceptions=True), strict=True):
+        if isinstance(found, BaseException):
+            failures.append(found)
+        else:
+            answers.update(zip(group, found, strict=True))
+    if failures:
+        raise failures[0]
+    return [answers[place] for place in range(len(items))]

@@ -18,7 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.accounts.service import FirstSettings, Members
-from app.auth.devices import Devices, RevokedDevices
+from app.auth.devices import Devices, Revoked
 from app.auth.hashing import Hasher
 from app.auth.lockout import PASSWORD, PIN, Lockout
 from app.auth.outside import KeyFile, KeysUnusable, OutsideTokens
@@ -46,6 +46,8 @@ from app.postgres_store.census import PostgresCensus
 from app.postgres_store.configs import PostgresConfigs
 from app.postgres_store.devices import PostgresDevices
 from app.postgres_store.engine import create_engine, warm
+from app.postgres_store.erasure import PostgresErasure
+from app.postgres_store.export import PostgresExport
 from app.postgres_store.grants import PostgresGrants, PostgresRequests
 from app.postgres_store.lock import AdvisoryLock
 from app.postgres_store.lockouts import PostgresLockouts
@@ -59,6 +61,9 @@ from app.postgres_store.reports import PostgresReports
 from app.postgres_store.titles import PostgresTitles
 from app.postgres_store.usage import PostgresUsage
 from app.postgres_store.weekly_reports import PostgresWeeklyReports
+from app.privacy import Privacy
+from app.privacy.erasure import Erasure, remove_again
+from app.privacy.export import Export
 from app.reconciling.service import Reconciliation
 from app.redis_store.census import RedisCensus
 from app.redis_store.client import create_client
@@ -70,6 +75,7 @@ from app.redis_store.keys import Keys
 from app.redis_store.marks import RedisMarks
 from app.redis_store.policies import SharedPolicies
 from app.redis_store.rates import RedisRates
+from app.redis_store.traces import RedisTraces
 from app.redis_store.tries import RedisTries
 from app.redis_store.unflushed import RedisUnflushed
 from app.redis_store.unlocks import RedisRevocations, RedisUnlocks
@@ -115,7 +121,7 @@ class Identity:
     households: Households
     pins: Pins
     devices: Devices
-    revoked: RevokedDevices
+    revoked: Revoked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +144,7 @@ class Services:
     parents: Parents
     reports: Reports
     catalogue: Catalogue
+    privacy: Privacy
     viewing: Viewing
     counters: RedisCounters
 
@@ -154,6 +161,7 @@ class WorkerServices:
     sweep: Callable[[], Awaitable[object]]
     make_partitions: Callable[[], Awaitable[object]]
     prepare_reports: Callable[[], Awaitable[object]]
+    remove_erased: Callable[[], Awaitable[object]]
 
 
 @asynccontextmanager
@@ -184,6 +192,7 @@ async def open_services(settings: Settings, *, clock: Clock = now_ms) -> AsyncIt
             postgres_policies=postgres_policies,
         )
         announcements = Announcements(policies=postgres_policies, announcer=shared_policies)
+        traces = RedisTraces(redis, keys)
         yield Services(
             settings=settings,
             clock=clock,
@@ -207,6 +216,17 @@ async def open_services(settings: Settings, *, clock: Clock = now_ms) -> AsyncIt
             parents=_parents(engine, counters, announcements, settings, clock),
             reports=_reports(engine, settings, clock),
             catalogue=Catalogue(PostgresTitles(engine), announcer=shared_policies, clock=clock),
+            privacy=Privacy(
+                clock=clock,
+                erasure=Erasure(
+                    PostgresErasure(engine),
+                    traces=traces,
+                    passwords=identity.pins,
+                    ended=identity.revoked,
+                    clock=clock,
+                ),
+                export=Export(PostgresExport(engine), counters=traces, clock=clock),
+            ),
             viewing=viewing,
             counters=counters,
         )
@@ -243,6 +263,7 @@ async def open_worker(settings: Settings, *, clock: Clock = now_ms) -> AsyncIter
             sweep=sweep,
             make_partitions=lambda: make_partitions(engine, at_ms=clock()),
             prepare_reports=lambda: weekly.prepare(at_ms=clock()),
+            remove_erased=lambda: remove_again(PostgresErasure(engine), RedisTraces(redis, keys), at_ms=clock()),
         )
 
 
@@ -322,6 +343,10 @@ async def _open_viewing(
         wakes.wake_all()
         identity.revoked.load_soon()
 
+    def forget_profile(profile_id: str) -> None:
+        policies.erase(profile_id)
+        wakes.wake(profile_id)
+
     listener = create_client(
         settings.redis_url.get_secret_value(), timeout_seconds=settings.redis_timeout_seconds, connections=2
     )
@@ -335,6 +360,8 @@ async def _open_viewing(
                 "household": households.forget,
                 "event": wakes.wake,
                 "device": identity.revoked.add,
+                "account": identity.revoked.add,
+                "erased": forget_profile,
             },
             on_gap=expire_everything,
         )
@@ -488,7 +515,7 @@ async def _open_identity(
         clock=clock,
     )
     device_store = PostgresDevices(engine)
-    revoked = RevokedDevices(device_store, clock)
+    revoked = Revoked(device_store, clock)
     stack.push_async_callback(revoked.close)
     await revoked.load()
     return Identity(

@@ -24,6 +24,7 @@ from app.domain.watermark import NO_MARKS, Mark
 from app.errors import DatabaseUnavailable
 from app.instants import utc
 from app.postgres_store.access import connection, is_passing, is_uuid, transaction
+from app.postgres_store.lock import hold_off_erasures
 from app.postgres_store.marks import note
 from app.postgres_store.weekly_reports import note_changes
 
@@ -95,7 +96,8 @@ SELECT a.id::text, GREATEST(b.version, COALESCE(s.version, 0)), b.day - DATE '19
 
 _PARK = text("""
 INSERT INTO parked_rows (profile_id, source, counters, error, parked_at)
-VALUES (:profile_id, :source, CAST(:counters AS jsonb), :error, :parked_at)
+SELECT CAST(:profile_id AS uuid), :source, CAST(:counters AS jsonb), :error, :parked_at
+ WHERE NOT EXISTS (SELECT FROM erasure_tombstones WHERE subject_id = CAST(:profile_id AS uuid))
     ON CONFLICT (source) DO UPDATE
    SET counters = excluded.counters, error = excluded.error, parked_at = excluded.parked_at
 """)
@@ -146,6 +148,7 @@ class PostgresUsage:
     async def _upsert(self, entries: Sequence[tuple[str, Live]], marks: Mapping[int, Mark]) -> None:
         try:
             async with transaction(self._engine) as database:
+                await hold_off_erasures(database)
                 await _insert(database, _BALANCES, _balance_rows(entries))
                 await _insert(database, _SESSIONS, _session_rows(entries))
                 await note_changes(database, _late_days(entries, at_ms=self._clock()))
@@ -166,6 +169,7 @@ class PostgresUsage:
             "parked_at": utc(at_ms),
         }
         async with transaction(self._engine) as database:
+            await hold_off_erasures(database)
             await database.execute(_PARK, row)
 
     async def note_flush(self, buckets: Sequence[int], *, at_ms: int) -> None:

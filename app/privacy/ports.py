@@ -1,0 +1,61 @@
+"""What export, erasure and retention need from the outside."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
+
+from app.domain.accounting import Live
+from app.domain.erasure import Erased, ErasureReceipt
+
+Row = Mapping[str, object]
+
+
+class ErasureLedger(Protocol):
+    """Every call may raise DatabaseUnavailable; then nothing was erased."""
+
+    async def profile(self, account_id: str, profile_id: str, *, actor: str, at_ms: int) -> ErasureReceipt:
+        """Remove every row of a profile and leave a tombstone. Raises ProfileAccessDenied."""
+
+    async def account(self, account_id: str, *, at_ms: int) -> tuple[ErasureReceipt, Erased]:
+        """The same for an account and all its profiles; answers whom that concerned. Raises Unauthenticated."""
+
+    async def erased_since(self, at_ms: int) -> Erased:
+        """Who was erased at or after an instant."""
+
+
+class Traces(Protocol):
+    """What lies outside the database. Every call may raise CountersUnavailable."""
+
+    async def announce(self, erased: Erased) -> None:
+        """Tell every process who is no more."""
+
+    async def remove(self, erased: Erased) -> None:
+        """Remove all that is kept of them. Repeating it does no harm."""
+
+
+class Counters(Protocol):
+    async def counters(self, profile_id: str) -> list[Live]:
+        """The running counters of a profile and those that wait to be flushed. Raises CountersUnavailable."""
+
+
+class Passwords(Protocol):
+    async def check_password(self, account_id: str, password: str) -> None:
+        """Raises WrongPassword, Locked, TooManyRequests."""
+
+
+class EndedHolders(Protocol):
+    def add(self, holder_id: str) -> None:
+        """The tokens of this account count no longer in this process."""
+
+
+class ExportSource(Protocol):
+    """Every call may raise DatabaseUnavailable."""
+
+    async def profile(self, account_id: str, profile_id: str) -> Row:
+        """The profile itself. Raises ProfileAccessDenied."""
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """The kinds of rows that a profile may have."""
+
+    def rows(self, kind: str, account_id: str, profile_id: str) -> AsyncIterator[Row]:
+        """All rows of a kind, read page by page."""

@@ -32,6 +32,7 @@ from app.clock import Clock, now_ms
 from app.continuity.service import Continuity
 from app.domain.accounting import Rules
 from app.domain.ids import SessionIds
+from app.domain.keeping import Keeping
 from app.errors import CountersUnavailable, DatabaseUnavailable
 from app.flushing.service import Flusher
 from app.loop_lag import watch_loop
@@ -58,12 +59,14 @@ from app.postgres_store.partitions import make_partitions
 from app.postgres_store.policies import PostgresPolicies
 from app.postgres_store.profiles import PostgresProfiles
 from app.postgres_store.reports import PostgresReports
+from app.postgres_store.retention import PostgresRetention
 from app.postgres_store.titles import PostgresTitles
 from app.postgres_store.usage import PostgresUsage
 from app.postgres_store.weekly_reports import PostgresWeeklyReports
 from app.privacy import Privacy
 from app.privacy.erasure import Erasure, remove_again
 from app.privacy.export import Export
+from app.privacy.retention import retain
 from app.reconciling.service import Reconciliation
 from app.redis_store.census import RedisCensus
 from app.redis_store.client import create_client
@@ -161,6 +164,7 @@ class WorkerServices:
     sweep: Callable[[], Awaitable[object]]
     make_partitions: Callable[[], Awaitable[object]]
     prepare_reports: Callable[[], Awaitable[object]]
+    retain: Callable[[], Awaitable[object]]
     remove_erased: Callable[[], Awaitable[object]]
 
 
@@ -238,14 +242,14 @@ async def open_worker(settings: Settings, *, clock: Clock = now_ms) -> AsyncIter
     """Everything the worker needs, connected."""
     async with AsyncExitStack() as stack:
         engine, redis, keys = await _connect(stack, settings, held_connections=1)
-        lock = AdvisoryLock(engine)
+        lock, keeping = AdvisoryLock(engine), _keeping(settings)
         stack.push_async_callback(lock.release)
         continuity = _continuity(engine, redis, keys, clock)
         shared_policies = _shared_policies(redis, keys, settings, clock, continuity)
         postgres_policies = PostgresPolicies(engine, clock)
         flusher = Flusher(
             counters=RedisUnflushed(redis, keys, live_ttl_seconds=settings.live_ttl_seconds, clock=clock),
-            ledger=PostgresUsage(engine, clock),
+            ledger=PostgresUsage(engine, clock, keeping),
             lock=lock,
             continuity=continuity,
             clock=clock,
@@ -263,6 +267,7 @@ async def open_worker(settings: Settings, *, clock: Clock = now_ms) -> AsyncIter
             sweep=sweep,
             make_partitions=lambda: make_partitions(engine, at_ms=clock()),
             prepare_reports=lambda: weekly.prepare(at_ms=clock()),
+            retain=lambda: retain(PostgresRetention(engine), keeping=keeping, at_ms=clock()),
             remove_erased=lambda: remove_again(PostgresErasure(engine), RedisTraces(redis, keys), at_ms=clock()),
         )
 
@@ -577,6 +582,12 @@ def _reports(engine: AsyncEngine, settings: Settings, clock: Clock) -> Reports:
         history=History(past, cursors=Cursors(settings.session_secret.get_secret_value().encode())),
         weekly=WeeklyReports(past, PostgresWeeklyReports(engine)),
         max_gap_ms=settings.max_gap_seconds * 1000,
+    )
+
+
+def _keeping(settings: Settings) -> Keeping:
+    return Keeping(
+        session_days=settings.session_days, balance_days=settings.balance_days, record_days=settings.record_days
     )
 
 

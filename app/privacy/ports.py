@@ -1,6 +1,7 @@
 """What export, erasure and retention need from the outside."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import date
 from typing import Protocol
 
 from app.domain.accounting import Live
@@ -59,3 +60,16 @@ class ExportSource(Protocol):
 
     def rows(self, kind: str, account_id: str, profile_id: str) -> AsyncIterator[Row]:
         """All rows of a kind, read page by page."""
+
+
+class AgedRows(Protocol):
+    """Rows by their age. Every call may raise DatabaseUnavailable."""
+
+    async def delete(self, kind: str, *, before_ms: int, most: int) -> int:
+        """Delete rows of a kind that are older than an instant; how many that were."""
+
+    async def drop_months(self, kind: str, *, before: date) -> list[str]:
+        """Drop the months that ended before a day; answers the names of what is gone."""
+
+    async def oldest(self) -> Mapping[str, int | None]:
+        """The instant (ms) of the oldest row of each kind, None where there is none."""

@@ -1,9 +1,9 @@
 """What PostgreSQL keeps about a profile, read page by page: no export holds a connection or the whole in memory."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Select, literal, select, text, tuple_
+from sqlalchemy import Executable, Select, literal, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.errors import ProfileAccessDenied
@@ -11,7 +11,7 @@ from app.postgres_store.access import connection, is_uuid
 from app.postgres_store.of_profile import KINDS, Kind
 from app.postgres_store.tables import profiles, titles
 
-_PAGE = 1000
+_PAGE = 250
 _WEEKLY_REPORTS = "weekly_reports"
 _REPORTS = text("""
 SELECT w.week_ending, w.as_of, c.child AS report
@@ -42,24 +42,21 @@ class PostgresExport:
             raise ProfileAccessDenied
         return dict(row)
 
-    async def rows(self, kind: str, account_id: str, profile_id: str) -> AsyncIterator[Row]:
-        """All rows of a kind; at most a page of them is held."""
+    async def pages(self, kind: str, account_id: str, profile_id: str) -> AsyncIterator[Sequence[Row]]:
+        """All rows of a kind, a page at a time; none for a kind of which there are none."""
         if kind == _WEEKLY_REPORTS:
-            async with connection(self._engine) as database:
-                values = {"account_id": account_id, "profile_id": profile_id}
-                reports = (await database.execute(_REPORTS, values)).mappings().all()
-            for report in reports:
-                yield dict(report)
+            values = {"account_id": account_id, "profile_id": profile_id}
+            if reports := await self._read(_REPORTS, values):
+                yield reports
             return
         last: Row | None = None
-        while True:
-            async with connection(self._engine) as database:
-                page = (await database.execute(_page(KINDS[kind], profile_id, last))).mappings().all()
-            for row in page:
-                yield {name: value for name, value in row.items() if name != "profile_id"}
-            if len(page) < _PAGE:
-                return
+        while page := await self._read(_page(KINDS[kind], profile_id, last)):
+            yield [{name: value for name, value in row.items() if name != "profile_id"} for row in page]
             last = page[-1]
+
+    async def _read(self, statement: Executable, values: Row | None = None) -> list[Row]:
+        async with connection(self._engine) as database:
+            return [dict(row) for row in (await database.execute(statement, values)).mappings()]
 
 
 def _page(kind: Kind, profile_id: str, last: Row | None) -> Select[Any]:

@@ -38,8 +38,8 @@ class Export:
         for kind in self._source.kinds:
             yield b"," + _encode(kind) + b":["
             separator = b""
-            async for row in self._source.rows(kind, account_id, profile_id):
-                yield separator + _encode(row)
+            async for page in self._source.pages(kind, account_id, profile_id):
+                yield separator + b",".join(map(_encode, page))
                 separator = b","
             yield b"]"
         yield b"}"

@@ -58,8 +58,8 @@ class ExportSource(Protocol):
     def kinds(self) -> Sequence[str]:
         """The kinds of rows that a profile may have."""
 
-    def rows(self, kind: str, account_id: str, profile_id: str) -> AsyncIterator[Row]:
-        """All rows of a kind, read page by page."""
+    def pages(self, kind: str, account_id: str, profile_id: str) -> AsyncIterator[Sequence[Row]]:
+        """All rows of a kind, so many at a time."""
 
 
 class AgedRows(Protocol):

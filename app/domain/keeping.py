@@ -10,8 +10,8 @@ from app.domain.viewing_day import DAY_MS
 from app.instants import utc
 
 _LOCKOUT_MS = DAY_MS
-_TOMBSTONE_MS = 400 * DAY_MS
-"""Longer than a parent device's token lives, and than any balance, so that nothing late finds a place any more."""
+_LONGEST_TOKEN_MS = 180 * DAY_MS
+_MONTH_MS = 31 * DAY_MS
 
 
 class Keeping(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +51,8 @@ class Keeping(msgspec.Struct, frozen=True, kw_only=True):
             "idempotency_keys": KEY_LIFE_MS,
             "lockouts": _LOCKOUT_MS,
             "devices": 0,
-            "tombstones": _TOMBSTONE_MS,
+            # When they go, no token of theirs is valid any more, and nothing late finds its month.
+            "tombstones": max(_LONGEST_TOKEN_MS, self.balance_days * DAY_MS) + _MONTH_MS,
         }
 
 

@@ -226,7 +226,7 @@ async def _insert(database: AsyncConnection, statement: str, rows: Iterable[tupl
         await database.exec_driver_sql(statement, columns)
 
 
-def _counted(kind: str, rows: Sequence[tuple[Any, ...]], kept: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
+def _counted(kind: str, rows: _Rows, kept: _Rows) -> _Rows:
     """Those that are kept, once the others are counted."""
     if len(kept) < len(rows):
         metrics.LATE_ROWS.labels(kind).inc(len(rows) - len(kept))

@@ -38,7 +38,7 @@ class Erasure:
     async def profile(self, account_id: str, profile_id: str, *, actor: str) -> ErasureReceipt:
         """Raises ProfileAccessDenied, DatabaseUnavailable."""
         receipt = await self._ledger.profile(account_id, profile_id, actor=actor, at_ms=self._clock())
-        await self._forget(Erased(profile_ids=(profile_id,)))
+        await self._forget(Erased(profile_ids=(profile_id,)), household=account_id)
         return receipt
 
     async def account(self, account_id: str, *, password: str) -> ErasureReceipt:
@@ -51,12 +51,12 @@ class Erasure:
         await self._passwords.check_password(account_id, password)
         receipt, erased = await self._ledger.account(account_id, at_ms=self._clock())
         self._ended.add(account_id)
-        await self._forget(erased)
+        await self._forget(erased, household=account_id)
         return receipt
 
-    async def _forget(self, erased: Erased) -> None:
+    async def _forget(self, erased: Erased, *, household: str) -> None:
         try:
-            await self._traces.announce(erased)
+            await self._traces.announce(erased, household=household)
             await self._traces.remove(erased)
         except CountersUnavailable as error:
             log.warning("traces_left", reason=error.code)

@@ -26,8 +26,8 @@ class ErasureLedger(Protocol):
 class Traces(Protocol):
     """What lies outside the database. Every call may raise CountersUnavailable."""
 
-    async def announce(self, erased: Erased) -> None:
-        """Tell every process who is no more."""
+    async def announce(self, erased: Erased, *, household: str) -> None:
+        """Tell every process who of a household is no more."""
 
     async def remove(self, erased: Erased) -> None:
         """Remove all that is kept of them. Repeating it does no harm."""

@@ -24,9 +24,10 @@ class RedisTraces:
         self._redis = redis
         self._keys = keys
 
-    async def announce(self, erased: Erased) -> None:
-        """Tell every process who is no more."""
+    async def announce(self, erased: Erased, *, household: str) -> None:
+        """Tell every process who of a household is no more."""
         with unavailability_named():
+            await self._redis.publish(INVALIDATE, f"household:{household}")
             for account_id in erased.account_ids:
                 await self._redis.publish(INVALIDATE, f"account:{account_id}")
             for profile_id in erased.profile_ids:

@@ -129,7 +129,7 @@ async def test_other_rows_leave_one_by_one(rows: Rows) -> None:
         at_ms = NOON - days * DAY_MS
         device = {"id": str(uuid4()), "account_id": account, "name": "phone", "created_at": utc(0)}
         await rows.add(tables.devices, device | {"expires_at": utc(at_ms)})
-    for age in (399, 401):
+    for age in (395, 397):
         grave = {"subject_id": str(uuid4()), "kind": "profile", "erased_at": utc(NOON - age * DAY_MS)}
         await rows.add(tables.erasure_tombstones, grave)
     await retain(PostgresRetention(rows.engine), keeping=KEEPING, at_ms=NOON)
@@ -146,7 +146,7 @@ async def test_other_rows_leave_one_by_one(rows: Rows) -> None:
     ages = {kind: REGISTRY.get_sample_value("hourglass_oldest_row_age_seconds", {"kind": kind}) for kind in _KINDS}
     assert ages == {
         "sessions": 0, "balances": 0, "grants": 364 * 86_400, "offline_batches": 89 * 86_400,
-        "idempotency_keys": 23 * 3_600, "lockouts": 23 * 3_600, "devices": 0, "tombstones": 399 * 86_400,
+        "idempotency_keys": 23 * 3_600, "lockouts": 23 * 3_600, "devices": 0, "tombstones": 395 * 86_400,
         "weekly_reports": 364 * 86_400 + 43_200,
     }  # fmt: skip
 

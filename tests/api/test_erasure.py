@@ -11,7 +11,7 @@ import httpx
 import pytest
 import structlog
 from redis.asyncio import Redis
-from sqlalchemy import text
+from sqlalchemy import delete, text
 
 from app import problems
 from app.auth.tokens import Principal, Role
@@ -19,6 +19,7 @@ from app.clock import now_ms
 from app.errors import ProfileAccessDenied
 from app.instants import rfc3339
 from app.main import API_PREFIX, create_app
+from app.postgres_store import tables
 from app.postgres_store.erasure import PostgresErasure
 from app.postgres_store.partitions import make_partitions
 from app.wiring import Services, WorkerServices, open_services, open_worker
@@ -38,7 +39,10 @@ def clock() -> SetClock:
 
 @pytest.fixture(autouse=True)
 async def _prepared(api: Api) -> None:
+    """Nobody is here yet, and there is something to watch."""
     await api.services.redis.flushall()
+    async with api.services.engine.begin() as database:
+        await database.execute(delete(tables.accounts))
     await make_partitions(api.services.engine, at_ms=api.clock())
     title = [{"id": TITLE, "name": "Moon Pirates", "is_educational": False}]
     answer = await api.signed_in("catalogue", Role.SERVICE).put("/catalog/titles", json=title)
@@ -328,6 +332,27 @@ async def test_what_redis_could_not_be_told_is_removed_later(api: Api, worker: W
     await worker.remove_erased()
     assert await _tables_with(api, child) == set()
     assert await _keys_with(api.services.redis, child) == set()
+
+
+async def test_a_restored_redis_forgets_by_itself(api: Api, worker: WorkerServices) -> None:
+    """Days later, when the worker no longer looks for the erased: what was unflushed meets the tombstone."""
+    family, child = await _family(api)
+    redis = api.services.redis
+    backup = [(key, await redis.dump(key) or b"", await redis.pttl(key)) async for key in redis.scan_iter()]
+    await family.parent.delete(f"/profiles/{child}")
+    api.clock.at_ms += 3 * 86_400_000
+    for key, value, life_ms in backup:
+        await redis.restore(key, max(0, life_ms), value, replace=True)
+    assert "dirty" in await _keys_with(redis, child)
+    beat = await family.player.post("/viewing-time/heartbeat", json=_beat(child))
+    assert beat.status_code == 403
+    await worker.remove_erased()
+    await worker.flusher.drain()
+    assert await _tables_with(api, child, NAME) == set()
+    left = [key async for key in redis.scan_iter() if child.encode() in key]
+    assert {key.split(b":")[2] for key in left} == {b"live", b"policy", b"events"}
+    assert all([0 < await redis.ttl(key) <= 48 * 3600 for key in left])
+    assert not {"dirty", "closed"} & await _keys_with(redis, child)
 
 
 async def test_names_are_in_no_log_and_no_metric(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

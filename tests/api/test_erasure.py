@@ -190,6 +190,7 @@ async def test_an_erased_child_is_nowhere(api: Api, worker: WorkerServices) -> N
     counts = answer.json()["counts"]
     assert all(counts.values()), counts
     assert child not in answer.text
+    assert await _keys_with(api.services.redis, child, NAME) == set()
     await worker.flusher.drain()
     assert await _tables_with(api, child, NAME) == set()
     assert await _keys_with(api.services.redis, child, NAME) == set()

@@ -58,7 +58,7 @@ async def test_it_holds_every_row_of_every_table(api: Api) -> None:
     key = {"account_id": family.id, "profile_id": child, "key": "k", "request_digest": b"\xff", "created_at": at}
     await rows.add(tables.idempotency_keys, key)
     week = {"children": [{"profile_id": sister}, {"profile_id": child, "profile_name": "Ada"}]}
-    report = {"account_id": family.id, "week_ending": TODAY, "report": week, "as_of": at}
+    report = {"account_id": family.id, "week_ending": TODAY, "report": week, "as_of": at, "changes": 0}
     await rows.add(tables.weekly_reports, report)
 
     exported = await _export(family, child)

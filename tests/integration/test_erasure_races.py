@@ -116,7 +116,7 @@ async def test_siblings_keep_their_part_of_prepared_reports(rows: Rows, erasure:
     account = await rows.account()
     children = [await rows.child(account, at_ms=NOON) for _ in range(3)]
     report = {"children": [{"profile_id": child, "place": place} for place, child in enumerate(children)]}
-    row = {"account_id": account, "week_ending": TODAY, "report": report, "as_of": utc(NOON)}
+    row = {"account_id": account, "week_ending": TODAY, "report": report, "as_of": utc(NOON), "changes": 0}
     await rows.add(tables.weekly_reports, row, row | {"week_ending": date(2026, 2, 1), "report": {"children": []}})
     receipt = await erasure.profile(account, children[1], actor="parent", at_ms=NOON)
     assert receipt.counts["weekly_reports"] == 1

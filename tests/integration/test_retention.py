@@ -113,7 +113,7 @@ async def test_other_rows_leave_one_by_one(rows: Rows) -> None:
         )
         await rows.add(
             tables.weekly_reports,
-            {"account_id": account, "week_ending": utc(at_ms).date(), "report": {}, "as_of": utc(at_ms)},
+            {"account_id": account, "week_ending": utc(at_ms).date(), "report": {}, "changes": 0, "as_of": utc(at_ms)},
         )
     for age in (0, 89, 91):
         at_ms = NOON - age * DAY_MS

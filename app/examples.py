@@ -226,7 +226,17 @@ EXAMPLES: dict[tuple[str, str], Example] = {
     ("post", "/profiles"): Example({"name": "Ada", "is_kids": True}, _PROFILE | {"limits_reviewed": False}),
     ("patch", "/profiles/{profile_id}"): Example({"name": "Ada"}, _PROFILE),
     ("delete", "/profiles/{profile_id}"): Example(
-        answered={"erased_at": "2026-11-23T17:00:00Z", "counts": {"viewing_sessions": 214, "profiles": 1}}
+        answered={"erased_at": "2026-11-23T17:00:00Z", "counts": {"sessions": 214, "profiles": 1}}
+    ),
+    ("delete", "/account"): Example(
+        {"password": _PASSWORD}, {"erased_at": "2026-11-23T17:00:00Z", "counts": {"profiles": 3, "accounts": 1}}
+    ),
+    ("get", f"{_CHILD}/export"): Example(
+        answered={
+            "exported_at": "2026-11-23T17:00:00.000Z",
+            "profile": {"id": _ADA, "name": "Ada"},
+            "grants": [{"id": _GRANT, "day": "2026-11-23", "minutes": 15}],
+        }
     ),
     ("put", "/catalog/titles"): Example([_TITLE], {"received": 1, "created": 1, "updated": 0, "unchanged": 0}),
     ("get", "/catalog/titles"): Example(answered={"titles": [_TITLE], "next_cursor": None}),

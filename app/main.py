@@ -15,6 +15,7 @@ from app.catalogue.router import router as catalogue_router
 from app.logs import configure_logs
 from app.openapi import document, page
 from app.parents.router import router as parents_router
+from app.privacy.router import router as privacy_router
 from app.reports.router import router as reports_router
 from app.requests import Receive
 from app.settings import Settings, load_settings
@@ -106,6 +107,7 @@ def create_app(settings: Settings | None = None) -> Front:
         viewing_router,
         parents_router,
         reports_router,
+        privacy_router,
     ):
         routes.include_router(router)
     api.include_router(routes)

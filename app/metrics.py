@@ -26,6 +26,13 @@ FLUSH_LAG = Gauge(
     "hourglass_flush_lag_seconds", "Age of the oldest unflushed running child.", multiprocess_mode="mostrecent"
 )
 BACKLOG = Gauge("hourglass_unflushed", "Entries that wait to be flushed.", ["kind"], multiprocess_mode="mostrecent")
+LATE_ROWS = Counter("hourglass_late_rows", "Flushed rows of days that are no longer kept, refused.", ["kind"])
+OLDEST_ROW = Gauge(
+    "hourglass_oldest_row_age_seconds",
+    "Age of the oldest row of each kind; of usage, that of the beginning of its oldest month.",
+    ["kind"],
+    multiprocess_mode="mostrecent",
+)
 
 
 def render(*, shared: bool) -> bytes:

@@ -138,6 +138,15 @@ class Settings(BaseSettings):
     flush_batch: int = Field(2000, ge=1, le=5000, description="children in one statement")
     policy_sweep_seconds: float = Field(10.0, gt=0, description="how often changed policies are put into Redis again")
 
+    # --- privacy
+    session_days: int = Field(90, ge=90, le=3650, description="days for which sessions are kept")
+    balance_days: int = Field(
+        365, ge=90, le=3650, description="days for which sums of days and weekly reports are kept"
+    )
+    record_days: int = Field(
+        365, ge=90, le=3650, description="days for which grants, requests and the audit log are kept"
+    )
+
     # --- HTTP
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65_535, description="port to listen on; 0 takes a free one")

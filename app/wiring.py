@@ -18,7 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.accounts.service import FirstSettings, Members
-from app.auth.devices import Devices, RevokedDevices
+from app.auth.devices import Devices, Revoked
 from app.auth.hashing import Hasher
 from app.auth.lockout import PASSWORD, PIN, Lockout
 from app.auth.outside import KeyFile, KeysUnusable, OutsideTokens
@@ -32,6 +32,7 @@ from app.clock import Clock, now_ms
 from app.continuity.service import Continuity
 from app.domain.accounting import Rules
 from app.domain.ids import SessionIds
+from app.domain.keeping import Keeping
 from app.errors import CountersUnavailable, DatabaseUnavailable
 from app.flushing.service import Flusher
 from app.loop_lag import watch_loop
@@ -46,6 +47,8 @@ from app.postgres_store.census import PostgresCensus
 from app.postgres_store.configs import PostgresConfigs
 from app.postgres_store.devices import PostgresDevices
 from app.postgres_store.engine import create_engine, warm
+from app.postgres_store.erasure import PostgresErasure
+from app.postgres_store.export import PostgresExport
 from app.postgres_store.grants import PostgresGrants, PostgresRequests
 from app.postgres_store.lock import AdvisoryLock
 from app.postgres_store.lockouts import PostgresLockouts
@@ -56,9 +59,14 @@ from app.postgres_store.partitions import make_partitions
 from app.postgres_store.policies import PostgresPolicies
 from app.postgres_store.profiles import PostgresProfiles
 from app.postgres_store.reports import PostgresReports
+from app.postgres_store.retention import PostgresRetention
 from app.postgres_store.titles import PostgresTitles
 from app.postgres_store.usage import PostgresUsage
 from app.postgres_store.weekly_reports import PostgresWeeklyReports
+from app.privacy import Privacy
+from app.privacy.erasure import Erasure, remove_again
+from app.privacy.export import Export
+from app.privacy.retention import retain
 from app.reconciling.service import Reconciliation
 from app.redis_address import Arrangement, parse_redis_url
 from app.redis_store.census import RedisCensus
@@ -72,6 +80,7 @@ from app.redis_store.keys import Keys
 from app.redis_store.marks import RedisMarks
 from app.redis_store.policies import SharedPolicies
 from app.redis_store.rates import RedisRates
+from app.redis_store.traces import RedisTraces
 from app.redis_store.tries import RedisTries
 from app.redis_store.unflushed import RedisUnflushed
 from app.redis_store.unlocks import RedisRevocations, RedisUnlocks
@@ -117,7 +126,7 @@ class Identity:
     households: Households
     pins: Pins
     devices: Devices
-    revoked: RevokedDevices
+    revoked: Revoked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +149,7 @@ class Services:
     parents: Parents
     reports: Reports
     catalogue: Catalogue
+    privacy: Privacy
     viewing: Viewing
     counters: RedisCounters
 
@@ -156,6 +166,8 @@ class WorkerServices:
     sweep: Callable[[], Awaitable[object]]
     make_partitions: Callable[[], Awaitable[object]]
     prepare_reports: Callable[[], Awaitable[object]]
+    retain: Callable[[], Awaitable[object]]
+    remove_erased: Callable[[], Awaitable[object]]
 
 
 @asynccontextmanager
@@ -184,6 +196,7 @@ async def open_services(settings: Settings, *, clock: Clock = now_ms) -> AsyncIt
             postgres_policies=postgres_policies,
         )
         announcements = Announcements(policies=postgres_policies, announcer=shared_policies)
+        traces = RedisTraces(redis, keys)
         yield Services(
             settings=settings,
             clock=clock,
@@ -207,6 +220,17 @@ async def open_services(settings: Settings, *, clock: Clock = now_ms) -> AsyncIt
             parents=_parents(engine, counters, announcements, settings, clock),
             reports=_reports(engine, settings, clock),
             catalogue=Catalogue(PostgresTitles(engine), announcer=shared_policies, clock=clock),
+            privacy=Privacy(
+                clock=clock,
+                erasure=Erasure(
+                    PostgresErasure(engine),
+                    traces=traces,
+                    passwords=identity.pins,
+                    ended=identity.revoked,
+                    clock=clock,
+                ),
+                export=Export(PostgresExport(engine), counters=traces, clock=clock),
+            ),
             viewing=viewing,
             counters=counters,
         )
@@ -218,14 +242,14 @@ async def open_worker(settings: Settings, *, clock: Clock = now_ms) -> AsyncIter
     """Everything the worker needs, connected."""
     async with AsyncExitStack() as stack:
         engine, redis, keys = await _connect(stack, settings, held_connections=1)
-        lock = AdvisoryLock(engine)
+        lock, keeping = AdvisoryLock(engine), _keeping(settings)
         stack.push_async_callback(lock.release)
         continuity = _continuity(engine, redis, keys, settings, clock)
         shared_policies = _shared_policies(redis, keys, settings, clock, continuity)
         postgres_policies = PostgresPolicies(engine, clock)
         flusher = Flusher(
             counters=RedisUnflushed(redis, keys, live_ttl_seconds=settings.live_ttl_seconds, clock=clock),
-            ledger=PostgresUsage(engine, clock),
+            ledger=PostgresUsage(engine, clock, keeping),
             lock=lock,
             continuity=continuity,
             clock=clock,
@@ -243,6 +267,8 @@ async def open_worker(settings: Settings, *, clock: Clock = now_ms) -> AsyncIter
             sweep=sweep,
             make_partitions=lambda: make_partitions(engine, at_ms=clock()),
             prepare_reports=lambda: weekly.prepare(at_ms=clock()),
+            retain=lambda: retain(PostgresRetention(engine), keeping=keeping, at_ms=clock()),
+            remove_erased=lambda: remove_again(PostgresErasure(engine), RedisTraces(redis, keys), at_ms=clock()),
         )
 
 
@@ -323,6 +349,10 @@ async def _open_viewing(
         wakes.wake_all()
         identity.revoked.load_soon()
 
+    def forget_profile(profile_id: str) -> None:
+        policies.erase(profile_id)
+        wakes.wake(profile_id)
+
     listener = create_client(
         settings.redis_url.get_secret_value(), timeout_seconds=settings.redis_timeout_seconds, connections=2
     )
@@ -336,6 +366,8 @@ async def _open_viewing(
                 "household": households.forget,
                 "event": wakes.wake,
                 "device": identity.revoked.add,
+                "account": identity.revoked.add,
+                "erased": forget_profile,
             },
             on_gap=expire_everything,
         )
@@ -500,7 +532,7 @@ async def _open_identity(
         clock=clock,
     )
     device_store = PostgresDevices(engine)
-    revoked = RevokedDevices(device_store, clock)
+    revoked = Revoked(device_store, clock)
     stack.push_async_callback(revoked.close)
     await revoked.load()
     return Identity(
@@ -562,6 +594,12 @@ def _reports(engine: AsyncEngine, settings: Settings, clock: Clock) -> Reports:
         history=History(past, cursors=Cursors(settings.session_secret.get_secret_value().encode())),
         weekly=WeeklyReports(past, PostgresWeeklyReports(engine)),
         max_gap_ms=settings.max_gap_seconds * 1000,
+    )
+
+
+def _keeping(settings: Settings) -> Keeping:
+    return Keeping(
+        session_days=settings.session_days, balance_days=settings.balance_days, record_days=settings.record_days
     )
 
 

@@ -21,6 +21,8 @@ log = structlog.get_logger(__name__)
 _PARTITION_HOURS = 6
 _REPORT_MINUTES = 20
 _DRAIN_PAUSE_SECONDS = 0.1
+_ERASURE_SECONDS = 60
+_RETENTION_HOURS = 1
 
 
 class Worker:
@@ -45,6 +47,14 @@ class Worker:
     async def prepare(self) -> None:
         """Prepare the weekly reports that are due."""
         await self._attempt(self._services.prepare_reports)
+
+    async def remove_erased(self) -> None:
+        """Remove from Redis what is kept of those who were erased lately."""
+        await self._attempt(self._services.remove_erased)
+
+    async def retain(self) -> None:
+        """Remove what has been kept long enough."""
+        await self._attempt(self._services.retain)
 
     async def drain(self) -> None:
         """Write everything, again and again until nothing is left, whatever is away; the caller bounds the time."""
@@ -97,6 +107,9 @@ async def run(settings: Settings) -> None:
         scheduler.add_job(worker.partition, "interval", hours=_PARTITION_HOURS)
         # By the clock: a worker that is restarted often still gets to it.
         scheduler.add_job(worker.prepare, "cron", minute=f"*/{_REPORT_MINUTES}")
+        scheduler.add_job(worker.retain)  # now, and then every hour
+        scheduler.add_job(worker.retain, "interval", hours=_RETENTION_HOURS)
+        scheduler.add_job(worker.remove_erased, "interval", seconds=_ERASURE_SECONDS)
         scheduler.start()
         log.info("worker_ready")
         await stop.wait()

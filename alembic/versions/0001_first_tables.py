@@ -41,13 +41,16 @@ def upgrade() -> None:
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_log")),
     )
+    op.create_index(op.f("ix_audit_log_at"), "audit_log", ["at"], unique=False)
     op.create_index(op.f("ix_audit_log_account_id_at"), "audit_log", ["account_id", "at"], unique=False)
     op.create_table(
         "erasure_tombstones",
         sa.Column("subject_id", sa.UUID(as_uuid=False), nullable=False),
+        sa.Column("kind", sa.String(length=10), nullable=False),
         sa.Column("erased_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("subject_id", name=op.f("pk_erasure_tombstones")),
     )
+    op.create_index(op.f("ix_erasure_tombstones_erased_at"), "erasure_tombstones", ["erased_at"], unique=False)
     op.create_table(
         "flush_state",
         sa.Column("bucket", sa.Integer(), nullable=False),
@@ -67,6 +70,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_parked_rows")),
         sa.UniqueConstraint("source", name=op.f("uq_parked_rows_source")),
     )
+    op.create_index(op.f("ix_parked_rows_parked_at"), "parked_rows", ["parked_at"], unique=False)
     op.create_index(op.f("ix_parked_rows_profile_id"), "parked_rows", ["profile_id"], unique=False)
     op.create_table(
         "titles",
@@ -145,20 +149,8 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_devices")),
     )
+    op.create_index(op.f("ix_devices_expires_at"), "devices", ["expires_at"], unique=False)
     op.create_index(op.f("ix_devices_account_id"), "devices", ["account_id"], unique=False)
-    op.create_table(
-        "idempotency_keys",
-        sa.Column("account_id", sa.UUID(as_uuid=False), nullable=False),
-        sa.Column("key", sa.String(length=100), nullable=False),
-        sa.Column("request_digest", sa.LargeBinary(), nullable=False),
-        sa.Column("status", sa.SmallInteger(), nullable=True),
-        sa.Column("answer", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["account_id"], ["accounts.id"], name=op.f("fk_idempotency_keys_account_id"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("account_id", "key", name=op.f("pk_idempotency_keys")),
-    )
     op.create_table(
         "lockouts",
         sa.Column("account_id", sa.UUID(as_uuid=False), nullable=False),
@@ -187,6 +179,25 @@ def upgrade() -> None:
     op.create_index(op.f("ix_profiles_account_id"), "profiles", ["account_id"], unique=False)
     op.create_index(op.f("ix_profiles_policy_changed_at"), "profiles", ["policy_changed_at"], unique=False)
     op.create_table(
+        "idempotency_keys",
+        sa.Column("account_id", sa.UUID(as_uuid=False), nullable=False),
+        sa.Column("key", sa.String(length=100), nullable=False),
+        sa.Column("profile_id", sa.UUID(as_uuid=False), nullable=False),
+        sa.Column("request_digest", sa.LargeBinary(), nullable=False),
+        sa.Column("status", sa.SmallInteger(), nullable=True),
+        sa.Column("answer", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["accounts.id"], name=op.f("fk_idempotency_keys_account_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["profile_id"], ["profiles.id"], name=op.f("fk_idempotency_keys_profile_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("account_id", "key", name=op.f("pk_idempotency_keys")),
+    )
+    op.create_index(op.f("ix_idempotency_keys_created_at"), "idempotency_keys", ["created_at"], unique=False)
+    op.create_index(op.f("ix_idempotency_keys_profile_id"), "idempotency_keys", ["profile_id"], unique=False)
+    op.create_table(
         "weekly_reports",
         sa.Column("account_id", sa.UUID(as_uuid=False), nullable=False),
         sa.Column("week_ending", sa.Date(), nullable=False),
@@ -205,6 +216,7 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("changes > 0"),
     )
+    op.create_index(op.f("ix_weekly_reports_week_ending"), "weekly_reports", ["week_ending"], unique=False)
     op.create_table(
         "extra_time_requests",
         sa.Column("id", sa.UUID(as_uuid=False), nullable=False),
@@ -225,6 +237,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_extra_time_requests")),
     )
+    op.create_index(op.f("ix_extra_time_requests_requested_at"), "extra_time_requests", ["requested_at"], unique=False)
     op.create_index(
         op.f("ix_extra_time_requests_profile_id_day"), "extra_time_requests", ["profile_id", "day"], unique=False
     )
@@ -241,6 +254,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("profile_id", "batch_id", name=op.f("pk_offline_batches")),
     )
+    op.create_index(op.f("ix_offline_batches_synced_at"), "offline_batches", ["synced_at"], unique=False)
     op.create_table(
         "offline_intervals",
         sa.Column("id", sa.BigInteger(), autoincrement=True, nullable=False),
@@ -254,6 +268,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_offline_intervals")),
     )
+    op.create_index(op.f("ix_offline_intervals_ends_ms"), "offline_intervals", ["ends_ms"], unique=False)
     op.create_index(
         op.f("ix_offline_intervals_profile_id_ends_ms"), "offline_intervals", ["profile_id", "ends_ms"], unique=False
     )
@@ -273,6 +288,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_time_grants")),
     )
+    op.create_index(op.f("ix_time_grants_granted_at"), "time_grants", ["granted_at"], unique=False)
     op.create_index(op.f("ix_time_grants_profile_id_day"), "time_grants", ["profile_id", "day"], unique=False)
     op.create_table(
         "viewing_time_config_history",
@@ -285,6 +301,9 @@ def upgrade() -> None:
             ["profile_id"], ["profiles.id"], name=op.f("fk_viewing_time_config_history_profile_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("profile_id", "version", name=op.f("pk_viewing_time_config_history")),
+    )
+    op.create_index(
+        op.f("ix_viewing_time_config_history_valid_from"), "viewing_time_config_history", ["valid_from"], unique=False
     )
     op.create_table(
         "viewing_time_configs",
@@ -331,11 +350,11 @@ def downgrade() -> None:
     op.drop_table("extra_time_requests")
     op.drop_index("ix_weekly_reports_changed", table_name="weekly_reports")
     op.drop_table("weekly_reports")
+    op.drop_table("idempotency_keys")
     op.drop_index(op.f("ix_profiles_policy_changed_at"), table_name="profiles")
     op.drop_index(op.f("ix_profiles_account_id"), table_name="profiles")
     op.drop_table("profiles")
     op.drop_table("lockouts")
-    op.drop_table("idempotency_keys")
     op.drop_index(op.f("ix_devices_account_id"), table_name="devices")
     op.drop_table("devices")
     op.drop_table("viewing_time_balances")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from app.domain.config import Config
-from app.domain.profile import ErasureReceipt, Profile
+from app.domain.profile import Profile
 
 
 class Profiles(Protocol):
@@ -57,18 +57,12 @@ class Profiles(Protocol):
         """Change what is not None. Who becomes a child begins with fresh settings. Raises ProfileAccessDenied."""
         ...
 
-    async def erase(self, account_id: str, profile_id: str, *, actor: str, at_ms: int) -> ErasureReceipt:
-        """Remove every row of a profile and leave a tombstone. Raises ProfileAccessDenied."""
-        ...
-
 
 class Announcements(Protocol):
     """Tells every process; a failure is logged, never raised: the change is committed."""
 
     async def household_changed(self, account_id: str) -> None:
-        """Profiles were added to the account or left it."""
+        """Profiles were added to the account."""
         ...
 
     async def changed(self, profile_id: str) -> None: ...
-
-    async def erased(self, profile_id: str) -> None: ...

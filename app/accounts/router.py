@@ -4,11 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, status
 
-from app.accounts.schemas import NewProfile, ProfileAnswer, ProfileChange, Receipt
+from app.accounts.schemas import NewProfile, ProfileAnswer, ProfileChange
 from app.accounts.service import Members
 from app.auth.dependencies import Household, ParentRights
 from app.domain.profile import Profile
-from app.instants import utc
 
 router = APIRouter(prefix="/profiles", tags=["profiles"])
 
@@ -46,10 +45,3 @@ async def change(profile_id: str, body: ProfileChange, caller: ParentRights, mem
         timezone=body.timezone,
         actor=caller.actor,
     )
-
-
-@router.delete("/{profile_id}")
-async def erase(profile_id: str, caller: ParentRights, members: Service) -> Receipt:
-    """Erase a profile with everything that was counted for it. This cannot be undone."""
-    receipt = await members.erase(caller.account_id, profile_id, actor=caller.actor)
-    return Receipt(erased_at=utc(receipt.erased_at_ms), counts=dict(receipt.counts))

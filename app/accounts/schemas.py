@@ -1,7 +1,5 @@
 """What the profile calls take and answer."""
 
-from datetime import datetime
-
 from pydantic import BaseModel
 
 from app.requests import Name, RequestModel, Timezone
@@ -29,10 +27,3 @@ class ProfileAnswer(BaseModel):
     is_kids: bool
     timezone: str
     limits_reviewed: bool
-
-
-class Receipt(BaseModel):
-    """How many rows of each kind were removed."""
-
-    erased_at: datetime
-    counts: dict[str, int]

@@ -8,7 +8,7 @@ import msgspec
 from app.accounts.ports import Announcements, Profiles
 from app.clock import Clock
 from app.domain.config import Config
-from app.domain.profile import ErasureReceipt, Profile
+from app.domain.profile import Profile
 from app.domain.viewing_day import Calendar
 
 
@@ -36,7 +36,7 @@ class FirstSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Members:
-    """Creates, changes and erases profiles, and tells the caches after each commit."""
+    """Creates and changes profiles, and tells the caches after each commit."""
 
     def __init__(
         self,
@@ -99,13 +99,6 @@ class Members:
         if is_kids is not None:
             await self._announcements.changed(profile_id)
         return profile
-
-    async def erase(self, account_id: str, profile_id: str, *, actor: str) -> ErasureReceipt:
-        """Raises ProfileAccessDenied."""
-        receipt = await self._profiles.erase(account_id, profile_id, actor=actor, at_ms=self._clock())
-        await self._announcements.erased(profile_id)
-        await self._announcements.household_changed(account_id)
-        return receipt
 
     def _first_config(self, at_ms: int) -> Callable[[str, int], Config]:
         return lambda timezone, version: self._first_settings.config(timezone, at_ms=at_ms, version=version)

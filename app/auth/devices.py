@@ -42,7 +42,7 @@ class DeviceStore(Protocol):
         ...
 
     async def revoked(self, *, at_ms: int) -> list[str]:
-        """Every device whose token would be valid had it not been revoked."""
+        """Every device whose token would be valid had it not been revoked, and every account that was erased."""
         ...
 
 
@@ -52,8 +52,11 @@ class Revocations(Protocol):
         ...
 
 
-class RevokedDevices:
-    """The revoked devices, known to this process: from the database, and since then by messages."""
+class Revoked:
+    """Devices that were revoked and accounts that were erased, known to this process: their tokens no longer count.
+
+    From the database, and since then by messages.
+    """
 
     def __init__(self, store: DeviceStore, clock: Clock) -> None:
         self._store = store
@@ -61,11 +64,11 @@ class RevokedDevices:
         self._ids: set[str] = set()
         self._loading: asyncio.Task[None] | None = None
 
-    def __contains__(self, device_id: object) -> bool:
-        return device_id in self._ids
+    def __contains__(self, holder_id: object) -> bool:
+        return holder_id in self._ids
 
-    def add(self, device_id: str) -> None:
-        self._ids.add(device_id)
+    def add(self, holder_id: str) -> None:
+        self._ids.add(holder_id)
 
     async def load(self) -> None:
         """Raises DatabaseUnavailable."""
@@ -74,7 +77,7 @@ class RevokedDevices:
     def load_soon(self) -> None:
         """Messages may have been missed: ask the database, until it answers."""
         if self._loading is None or self._loading.done():
-            self._loading = asyncio.create_task(self._load_until_done(), name="revoked devices")
+            self._loading = asyncio.create_task(self._load_until_done(), name="revoked")
 
     async def close(self) -> None:
         if self._loading is not None:
@@ -86,7 +89,7 @@ class RevokedDevices:
             try:
                 return await self.load()
             except DatabaseUnavailable as error:
-                log.warning("revoked_devices_unknown", reason=error.code)
+                log.warning("revoked_unknown", reason=error.code)
                 await asyncio.sleep(_RETRY_SECONDS)
 
 
@@ -99,7 +102,7 @@ class Devices:
         *,
         pins: Pins,
         tokens: Tokens,
-        revoked: RevokedDevices,
+        revoked: Revoked,
         revocations: Revocations,
         clock: Clock,
     ) -> None:

@@ -113,6 +113,11 @@ class Pins:
         if not await self._pin_lockout.matches(account_id, pin, known.pin_hash):
             raise WrongPin
 
+    async def check_password(self, account_id: str, password: str) -> None:
+        """Raises WrongPassword."""
+        known = await self._secrets(account_id)
+        await self._prove_password(account_id, password, known.password_hash)
+
     async def unlock(self, account_id: str, pin: str) -> str:
         """A token that stands for the PIN for ``UNLOCK_SECONDS``. Raises NoPin, WrongPin."""
         await self.check(account_id, pin)

@@ -205,7 +205,7 @@ class TokenCache:
         """Whom the value of an ``Authorization`` header speaks for.
 
         Raises:
-            Unauthenticated: it is no bearer token of ours, or expired, or its device was revoked.
+            Unauthenticated: it is no bearer token of ours, or expired, or its device was revoked or its account erased.
         """
         at_ms = self._clock()
         if not 0 <= at_ms - self._looked_ms < _LOOK_MS:
@@ -219,6 +219,8 @@ class TokenCache:
         if principal.expires_s * 1000 <= at_ms:
             raise Unauthenticated
         if principal.device_id is not None and self._is_revoked(principal.device_id):
+            raise Unauthenticated
+        if self._is_revoked(principal.account_id):
             raise Unauthenticated
         return principal
 

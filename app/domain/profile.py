@@ -1,7 +1,5 @@
 """Who watches: a child or an adult of a household."""
 
-from collections.abc import Mapping
-
 import msgspec
 
 
@@ -13,10 +11,3 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     is_kids: bool
     timezone: str
     limits_reviewed: bool
-
-
-class ErasureReceipt(msgspec.Struct, frozen=True, kw_only=True):
-    """Proof of an erasure without personal data: how many rows of each kind are gone."""
-
-    erased_at_ms: int
-    counts: Mapping[str, int]

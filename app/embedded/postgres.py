@@ -37,6 +37,7 @@ SETTINGS = {
     "max_connections": "200",
     "shared_buffers": "256MB",
     "synchronous_commit": "on",
+    "log_error_verbosity": "terse",  # its details quote rows, and with them names
     "max_wal_size": "4GB",
     "wal_compression": "pglz",  # after a checkpoint each page goes whole into the log once more
     "checkpoint_timeout": "15min",

@@ -37,15 +37,8 @@ class Announcements:
         except CountersUnavailable as error:
             _log.warning("policy_not_announced", profile_id=policy.profile_id, reason=error.code)
 
-    async def erased(self, profile_id: str) -> None:
-        """Announce that there is no such profile any more."""
-        try:
-            await self._announcer.withdraw(profile_id)
-        except CountersUnavailable as error:
-            _log.warning("policy_not_withdrawn", profile_id=profile_id, reason=error.code)
-
     async def household_changed(self, account_id: str) -> None:
-        """Announce that profiles were added to an account or left it."""
+        """Announce that profiles were added to an account."""
         try:
             await self._announcer.announce_household(account_id)
         except CountersUnavailable as error:

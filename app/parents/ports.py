@@ -44,11 +44,8 @@ class PolicyAnnouncer(Protocol):
             CountersUnavailable: nobody could be told.
         """
 
-    async def withdraw(self, profile_id: str) -> None:
-        """Take the copies of an erased profile away. Raises CountersUnavailable."""
-
     async def announce_household(self, account_id: str) -> None:
-        """Tell every process that profiles were added to an account or left it. Raises CountersUnavailable."""
+        """Tell every process that profiles were added to an account. Raises CountersUnavailable."""
 
 
 class Grants(Protocol):

@@ -8,7 +8,7 @@ from app.errors import TooManyDevices, Unauthenticated
 from app.instants import ms_of, utc
 from app.postgres_store.access import connection, is_uuid, transaction
 from app.postgres_store.audit import note
-from app.postgres_store.tables import accounts, devices
+from app.postgres_store.tables import accounts, devices, erasure_tombstones
 
 
 class PostgresDevices:
@@ -86,9 +86,8 @@ class PostgresDevices:
         return True
 
     async def revoked(self, *, at_ms: int) -> list[str]:
-        """Every device whose token would be valid had it not been revoked."""
+        """Every device whose token would be valid had it not been revoked, and every account that was erased."""
+        revoked = select(devices.c.id).where(devices.c.revoked_at.is_not(None), devices.c.expires_at > utc(at_ms))
+        erased = select(erasure_tombstones.c.subject_id).where(erasure_tombstones.c.kind == "account")
         async with connection(self._engine) as database:
-            found = await database.execute(
-                select(devices.c.id).where(devices.c.revoked_at.is_not(None), devices.c.expires_at > utc(at_ms))
-            )
-            return list(found.scalars())
+            return list((await database.execute(revoked.union_all(erased))).scalars())

@@ -62,7 +62,9 @@ class PostgresGrants:
             policy = await _enter(database, before, entry)
             answer = answer_for(policy, entry)
             if key is not None:
-                await keep_answer(database, account_id=account_id, key=key, answer=answer, at_ms=at_ms)
+                await keep_answer(
+                    database, account_id=account_id, profile_id=profile_id, key=key, answer=answer, at_ms=at_ms
+                )
         return answer, policy
 
     async def revoke(

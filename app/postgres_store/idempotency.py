@@ -22,10 +22,11 @@ SELECT request_digest, answer::text
  WHERE account_id = :account_id AND key = :key AND created_at > :since
 """)
 _KEEP = text("""
-INSERT INTO idempotency_keys (account_id, key, request_digest, status, answer, created_at)
-VALUES (:account_id, :key, :digest, 200, CAST(:answer AS jsonb), :at)
+INSERT INTO idempotency_keys (account_id, key, profile_id, request_digest, status, answer, created_at)
+VALUES (:account_id, :key, :profile_id, :digest, 200, CAST(:answer AS jsonb), :at)
     ON CONFLICT (account_id, key) DO UPDATE
-   SET request_digest = excluded.request_digest, answer = excluded.answer, created_at = excluded.created_at
+   SET profile_id = excluded.profile_id, request_digest = excluded.request_digest, answer = excluded.answer,
+       created_at = excluded.created_at
 """)
 
 
@@ -51,12 +52,19 @@ async def first_answer(
 
 
 async def keep_answer(
-    database: AsyncConnection, *, account_id: str, key: IdempotencyKey, answer: dict[str, Any], at_ms: int
+    database: AsyncConnection,
+    *,
+    account_id: str,
+    profile_id: str,
+    key: IdempotencyKey,
+    answer: dict[str, Any],
+    at_ms: int,
 ) -> None:
-    """Keep the answer for repeats. It lives and dies with the transaction."""
+    """Keep the answer, which is about a profile, for repeats. It lives and dies with the transaction."""
     values = {
         "account_id": account_id,
         "key": key.key,
+        "profile_id": profile_id,
         "digest": key.digest,
         "answer": msgspec.json.encode(answer).decode(),
         "at": utc(at_ms),

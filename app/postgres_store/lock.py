@@ -1,4 +1,4 @@
-"""A lock that one process holds for as long as its connection lives."""
+"""Locks of PostgreSQL that stand for something other than a row."""
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -7,12 +7,33 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.postgres_store.access import unavailability_named
 
 FLUSH_LOCK = 0x486F7572_676C6173  # "Hourglas"
+_ERASURE_LOCK = 0x45726173_75726531  # "Erasure1"
+_AMONG_WRITERS = text(f"SELECT pg_advisory_xact_lock_shared({_ERASURE_LOCK})")
+_WITHOUT_WRITERS = text(f"SELECT pg_advisory_xact_lock({_ERASURE_LOCK})")
 _TAKE = text("SELECT pg_try_advisory_lock(:key)")
 _PROBE = text("SELECT 1")
 
 
+async def hold_off_erasures(database: AsyncConnection) -> None:
+    """Until this transaction ends no erasure removes rows; statements that follow see every earlier tombstone.
+
+    Usage has no row of its owner to hold on to. Without this, a row could be written beside an erasure that does not
+    see it, by a statement that does not see the tombstone.
+    """
+    await database.execute(_AMONG_WRITERS)
+
+
+async def hold_off_writers(database: AsyncConnection) -> None:
+    """Wait for those who write usage; those who come later wait for the end of this transaction."""
+    await database.execute(_WITHOUT_WRITERS)
+
+
 class AdvisoryLock:
-    """Held on a connection of its own. When that is cut, PostgreSQL frees the lock, and the next look takes it anew."""
+    """A lock that one process holds for as long as its connection lives.
+
+    Held on a connection of its own. When that is cut, PostgreSQL frees the lock, and the next look takes it
+    anew.
+    """
 
     def __init__(self, engine: AsyncEngine, key: int = FLUSH_LOCK) -> None:
         self._engine = engine

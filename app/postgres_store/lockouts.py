@@ -11,9 +11,9 @@ from app.postgres_store.tables import accounts, lockouts
 
 _given = insert(lockouts).from_select(
     ["account_id", "kind", "tried_ms"],
-    select(accounts.c.id, bindparam("kind", type_=String), bindparam("tried_ms", type_=ARRAY(BigInteger))).where(
-        accounts.c.id == bindparam("subject_id", type_=UUID(as_uuid=False))
-    ),
+    select(accounts.c.id, bindparam("kind", type_=String), bindparam("tried_ms", type_=ARRAY(BigInteger)))
+    .where(accounts.c.id == bindparam("subject_id", type_=UUID(as_uuid=False)))
+    .with_for_update(read=True, key_share=True),  # an account that is being erased is none any more
 )
 _KEEP = _given.on_conflict_do_update(
     index_elements=["account_id", "kind"],

@@ -1,4 +1,4 @@
-"""Profiles of accounts, created with a child's settings and erased with everything that belongs to them."""
+"""Profiles of accounts, created with a child's settings."""
 
 from collections.abc import Callable
 
@@ -7,39 +7,14 @@ from sqlalchemy import Select, case, delete, func, insert, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.domain.config import Config
-from app.domain.profile import ErasureReceipt, Profile
+from app.domain.profile import Profile
 from app.errors import ProfileAccessDenied, TooManyProfiles, Unauthenticated
 from app.instants import utc
 from app.postgres_store.access import connection, is_uuid, transaction
 from app.postgres_store.audit import note
-from app.postgres_store.tables import (
-    accounts,
-    audit_log,
-    erasure_tombstones,
-    extra_time_requests,
-    parked_rows,
-    profiles,
-    time_grants,
-    viewing_sessions,
-    viewing_time_balances,
-    viewing_time_config_history,
-    viewing_time_configs,
-    weekly_reports,
-)
+from app.postgres_store.tables import accounts, profiles, viewing_time_config_history, viewing_time_configs
 
 FirstConfig = Callable[[str, int], Config]
-
-_OWNED = {
-    "sessions": viewing_sessions,
-    "balances": viewing_time_balances,
-    "parked": parked_rows,
-    "grants": time_grants,
-    "requests": extra_time_requests,
-    "settings": viewing_time_configs,
-    "settings_history": viewing_time_config_history,
-    "audit": audit_log,
-}
-"""Tables whose rows belong to one profile, by the name that a receipt gives them."""
 
 
 class PostgresProfiles:
@@ -139,34 +114,6 @@ class PostgresProfiles:
                     detail={},
                 )
             return await self._one(database, profile_id)
-
-    async def erase(self, account_id: str, profile_id: str, *, actor: str, at_ms: int) -> ErasureReceipt:
-        """Remove every row of a profile and leave a tombstone, so that nothing late brings it back.
-
-        Raises:
-            ProfileAccessDenied
-        """
-        async with transaction(self._engine) as database:
-            await self._locked(database, account_id, profile_id)
-            await database.execute(insert(erasure_tombstones).values(subject_id=profile_id, erased_at=utc(at_ms)))
-            counts = {}
-            for kind, table in _OWNED.items():
-                removed = await database.execute(delete(table).where(table.c.profile_id == profile_id))
-                counts[kind] = removed.rowcount
-            # Prepared reports name every child of the account; they are made again without this one.
-            reports = await database.execute(delete(weekly_reports).where(weekly_reports.c.account_id == account_id))
-            await database.execute(delete(profiles).where(profiles.c.id == profile_id))
-            await note(
-                database,
-                account_id=account_id,
-                profile_id=None,
-                actor=actor,
-                action="profile_erased",
-                at_ms=at_ms,
-                detail={},
-            )
-            counts |= {"prepared_reports": reports.rowcount, "profiles": 1}
-        return ErasureReceipt(erased_at_ms=at_ms, counts=counts)
 
     async def _locked_account_zone(self, database: AsyncConnection, account_id: str) -> str:
         """Two requests of one account count one after the other."""

@@ -99,7 +99,7 @@ viewing_time_config_history = Table(
     Column("version", BigInteger, primary_key=True),
     Column("weekday_limit_minutes", SmallInteger),
     Column("weekend_limit_minutes", SmallInteger),
-    _instant("valid_from", nullable=False),
+    _instant("valid_from", nullable=False, index=True),
 )
 
 titles = Table(
@@ -125,6 +125,7 @@ time_grants = Table(
     _instant("revoked_at"),
     CheckConstraint("minutes IN (15, 30, 60)", name="minutes_offered"),
     Index(None, "profile_id", "day"),
+    Index(None, "granted_at"),
 )
 
 extra_time_requests = Table(
@@ -142,6 +143,7 @@ extra_time_requests = Table(
     _uuid("grant_id"),
     CheckConstraint("status IN ('open', 'approved', 'denied')", name="status_known"),
     Index(None, "profile_id", "day"),
+    Index(None, "requested_at"),
 )
 
 devices = Table(
@@ -151,7 +153,7 @@ devices = Table(
     _uuid("account_id", ForeignKey("accounts.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("name", String(100), nullable=False),
     _instant("created_at", nullable=False),
-    _instant("expires_at", nullable=False),
+    _instant("expires_at", nullable=False, index=True),
     _instant("revoked_at"),
 )
 
@@ -169,10 +171,12 @@ idempotency_keys = Table(
     metadata,
     _uuid("account_id", ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True),
     Column("key", String(100), primary_key=True),
+    # Whom the answer is about.
+    _uuid("profile_id", ForeignKey("profiles.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("request_digest", LargeBinary, nullable=False),
     Column("status", SmallInteger),  # NULL while the first call runs
     Column("answer", JSONB),
-    _instant("created_at", nullable=False),
+    _instant("created_at", nullable=False, index=True),
 )
 
 audit_log = Table(
@@ -184,15 +188,16 @@ audit_log = Table(
     Column("actor", String(100), nullable=False),
     Column("action", String(50), nullable=False),
     Column("detail", JSONB),
-    _instant("at", nullable=False),
+    _instant("at", nullable=False, index=True),
     Index(None, "account_id", "at"),
 )
 
 erasure_tombstones = Table(
     "erasure_tombstones",
     metadata,
-    _uuid("subject_id", primary_key=True),  # a profile or an account
-    _instant("erased_at", nullable=False),
+    _uuid("subject_id", primary_key=True),
+    Column("kind", String(10), nullable=False),  # profile or account
+    _instant("erased_at", nullable=False, index=True),
 )
 
 viewing_time_balances = Table(
@@ -252,7 +257,7 @@ offline_batches = Table(
     Column("device_id", String(100), nullable=False),
     Column("is_tampered", Boolean, nullable=False),
     Column("credited_ms", JSONB, nullable=False),  # per interval, in the order sent
-    _instant("synced_at", nullable=False),
+    _instant("synced_at", nullable=False, index=True),
 )
 
 offline_intervals = Table(
@@ -265,6 +270,7 @@ offline_intervals = Table(
     Column("ends_ms", BigInteger, nullable=False),
     Column("credited_ms", BigInteger, nullable=False),
     Index(None, "profile_id", "ends_ms"),
+    Index(None, "ends_ms"),
 )
 
 flush_state = Table(
@@ -284,7 +290,7 @@ parked_rows = Table(
     Column("source", String(120), nullable=False),  # the field or key in Redis
     Column("counters", JSONB, nullable=False),
     Column("error", Text, nullable=False),
-    _instant("parked_at", nullable=False),
+    _instant("parked_at", nullable=False, index=True),
     UniqueConstraint("source"),
 )
 
@@ -292,7 +298,7 @@ weekly_reports = Table(
     "weekly_reports",
     metadata,
     _uuid("account_id", ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True),
-    Column("week_ending", Date, primary_key=True),
+    Column("week_ending", Date, primary_key=True, index=True),
     Column("report", JSONB),  # NULL until it was made for the first time
     _instant("as_of"),
     # What the report does not know yet: 1 for a report to be made, and 1 more for each late change of its days.

@@ -16,14 +16,18 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app import metrics
 from app.clock import Clock
 from app.domain.accounting import Live, Share
+from app.domain.keeping import Keeping
 from app.domain.policy import UNLIMITED
 from app.domain.unflushed import RowRefused, Unflushed
+from app.domain.viewing_day import DAY_MS, day_number_of
 from app.domain.watermark import NO_MARKS, Mark
 from app.errors import DatabaseUnavailable
 from app.instants import utc
 from app.postgres_store.access import connection, is_passing, is_uuid, transaction
+from app.postgres_store.lock import hold_off_erasures
 from app.postgres_store.marks import note
 from app.postgres_store.weekly_reports import note_changes
 
@@ -34,6 +38,7 @@ _LATE_MS = 5 * 60_000
 """After the end of a day. Reports are prepared later than that, so they know what was written sooner."""
 
 _SESSION_KEPT_MS = 100 * 86_400_000
+_KEEPING = Keeping()
 
 _BALANCES = """
 INSERT INTO viewing_time_balances AS t
@@ -95,7 +100,8 @@ SELECT a.id::text, GREATEST(b.version, COALESCE(s.version, 0)), b.day - DATE '19
 
 _PARK = text("""
 INSERT INTO parked_rows (profile_id, source, counters, error, parked_at)
-VALUES (:profile_id, :source, CAST(:counters AS jsonb), :error, :parked_at)
+SELECT CAST(:profile_id AS uuid), :source, CAST(:counters AS jsonb), :error, :parked_at
+ WHERE NOT EXISTS (SELECT FROM erasure_tombstones WHERE subject_id = CAST(:profile_id AS uuid))
     ON CONFLICT (source) DO UPDATE
    SET counters = excluded.counters, error = excluded.error, parked_at = excluded.parked_at
 """)
@@ -119,42 +125,61 @@ SELECT day - DATE '1970-01-01', used_ms + educational_ms + overrun_ms, last_beat
 """
 
 
+_Rows = Sequence[tuple[Any, ...]]
+
+
 class PostgresUsage:
     """Balances and sessions of children."""
 
-    def __init__(self, engine: AsyncEngine, clock: Clock) -> None:
+    def __init__(self, engine: AsyncEngine, clock: Clock, keeping: Keeping = _KEEPING) -> None:
         self._engine = engine
         self._clock = clock
+        self._keeping = keeping
 
     async def upsert(self, entries: Sequence[tuple[str, Live]], marks: Mapping[int, Mark] = NO_MARKS) -> None:
         """Write counters, given with their profile ids, and note the marks of their buckets, in one transaction.
+
+        What belongs to a month that is no longer kept is refused for good, and counted; so is what was erased.
 
         Raises:
             DatabaseUnavailable: nothing was written; try again later.
             RowsLocked: likewise, because somebody else holds a row; other entries can be written.
             RowRefused: a row can never be written as it is; nothing was written.
         """
+        balances, sessions = self._kept_balances(_balance_rows(entries)), self._kept_sessions(_session_rows(entries))
+        late = _late_days(entries, at_ms=self._clock())
         for pause_seconds in _PAUSES_SECONDS:
             try:
-                return await self._upsert(entries, marks)
+                return await self._upsert(balances, sessions, late, marks)
             except DatabaseUnavailable as error:
                 if not is_passing(error):
                     raise
             await asyncio.sleep(pause_seconds)
-        return await self._upsert(entries, marks)
+        return await self._upsert(balances, sessions, late, marks)
 
-    async def _upsert(self, entries: Sequence[tuple[str, Live]], marks: Mapping[int, Mark]) -> None:
+    async def _upsert(
+        self, balances: _Rows, sessions: _Rows, late: Sequence[tuple[str, int]], marks: Mapping[int, Mark]
+    ) -> None:
         try:
             async with transaction(self._engine) as database:
-                await _insert(database, _BALANCES, _balance_rows(entries))
-                await _insert(database, _SESSIONS, _session_rows(entries))
-                await note_changes(database, _late_days(entries, at_ms=self._clock()))
+                await hold_off_erasures(database)
+                await _insert(database, _BALANCES, balances)
+                await _insert(database, _SESSIONS, sessions)
+                await note_changes(database, late)
                 await note(database, marks)
         except DBAPIError as error:
             state = getattr(error.orig, "sqlstate", None)
             if state is None or str(state).startswith(_DATA_ERRORS):
                 raise RowRefused(type(error.orig).__name__) from error
             raise
+
+    def _kept_balances(self, rows: _Rows) -> _Rows:
+        oldest = day_number_of(self._keeping.balances_from(self._clock()))
+        return _counted("balances", rows, [row for row in rows if row[1] >= oldest])
+
+    def _kept_sessions(self, rows: _Rows) -> _Rows:
+        oldest_ms = day_number_of(self._keeping.sessions_from(self._clock())) * DAY_MS
+        return _counted("sessions", rows, [row for row in rows if row[2] >= oldest_ms])
 
     async def park(self, entry: Unflushed, error: str, *, at_ms: int) -> None:
         """Set an unacceptable entry aside in ``parked_rows``. Raises DatabaseUnavailable."""
@@ -166,6 +191,7 @@ class PostgresUsage:
             "parked_at": utc(at_ms),
         }
         async with transaction(self._engine) as database:
+            await hold_off_erasures(database)
             await database.execute(_PARK, row)
 
     async def note_flush(self, buckets: Sequence[int], *, at_ms: int) -> None:
@@ -198,6 +224,13 @@ async def _insert(database: AsyncConnection, statement: str, rows: Iterable[tupl
     columns = tuple(map(list, zip(*rows, strict=True)))
     if columns:
         await database.exec_driver_sql(statement, columns)
+
+
+def _counted(kind: str, rows: _Rows, kept: _Rows) -> _Rows:
+    """Those that are kept, once the others are counted."""
+    if len(kept) < len(rows):
+        metrics.LATE_ROWS.labels(kind).inc(len(rows) - len(kept))
+    return kept
 
 
 def _balance_rows(entries: Sequence[tuple[str, Live]]) -> list[tuple[Any, ...]]:

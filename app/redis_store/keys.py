@@ -19,7 +19,8 @@ key                         type    holds; life
 ``   unlocks``              zset    digests of the account's ``pin_token``s, by the instant (ms) they end; so long.
 ``   rate:<quota>:<token>`` string  the instant (ms) at which a quota of requests is whole again; until then. The digest
                                     of the token is left out where the quota is the account's.
-``hg:invalidate``           channel ``policy:<profile>:<version>``, ``titles``, ``device:<id>``: what processes drop.
+``hg:invalidate``           channel ``policy:<profile>:<version>``, ``titles``, ``device:<id>``, ``account:<id>``,
+                                    ``erased:<profile>``: what processes drop.
 ``hg:probe``                channel nothing, to nobody: whether the server answers.
 ==========================  ======  ===================================================================================
 """

@@ -15,7 +15,6 @@ from app.redis_store.events import RedisEvents
 from app.redis_store.keys import INVALIDATE, Keys
 from app.redis_store.scripts import Script
 
-_ABOVE_ALL = 2**53 - 1  # no policy reaches this version, so none that is remembered may serve
 _BATCH = 500
 _UPDATED = "viewing_time_updated"
 _encode = msgspec.msgpack.Encoder().encode
@@ -78,14 +77,8 @@ class SharedPolicies:
         for policy in await self.put(policies):
             await self._tell(policy)
 
-    async def withdraw(self, profile_id: str) -> None:
-        """Take the copy of an erased profile away and tell every process. Raises CountersUnavailable."""
-        with unavailability_named():
-            await self._redis.delete(self._keys.policy(profile_id))
-        await self._publish(f"policy:{profile_id}:{_ABOVE_ALL}")
-
     async def announce_household(self, account_id: str) -> None:
-        """Tell every process that profiles were added to an account or left it. Raises CountersUnavailable."""
+        """Tell every process that profiles were added to an account. Raises CountersUnavailable."""
         await self._publish(f"household:{account_id}")
 
     async def announce_titles(self) -> None:

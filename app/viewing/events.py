@@ -113,6 +113,7 @@ class EventStreams:
                 try:
                     async with asyncio.timeout(wait_s):
                         await bell.wait()
+                    await self._service.owned(principal, profile_id)  # an erased profile's stream ends here
                 except TimeoutError:
                     if day_ends_at is not None and loop.time() >= day_ends_at:
                         yield await self._event(principal, profile_id, cursor, DAY_RESET, b"{}")

@@ -22,6 +22,7 @@ from app.viewing.ports import PolicyReader, SharedPolicies
 _BATCH = 1000
 _CALLS_IN_FLIGHT = 4
 _ROUNDS = 3
+_ABOVE_ALL = 2**53 - 1  # no policy reaches this version
 
 
 class KnownPolicy:
@@ -124,7 +125,10 @@ class PolicyCache:
     async def reread(self, profile_id: str) -> KnownPolicy | None:
         """The policy from PostgreSQL, whatever is remembered or shared: Redis has forgotten what it knew."""
         policy = await self._from_source.submit(profile_id)
-        return None if policy is None else self._keep(policy)
+        if policy is None:
+            self.forget(profile_id)
+            return None
+        return self._keep(policy)
 
     def confirm(self, known: KnownPolicy) -> None:
         """Redis has just said that this version is the newest it knows."""
@@ -164,6 +168,11 @@ class PolicyCache:
         now_ms = self._clock()
         for known in self._known.values():
             known.fresh_until_ms = min(known.fresh_until_ms, now_ms)
+
+    def erase(self, profile_id: str) -> None:
+        """The profile is no more: no policy of it may serve again, whoever still holds one."""
+        self.require(profile_id, _ABOVE_ALL)
+        self.forget(profile_id)
 
     def forget(self, profile_id: str) -> None:
         known = self._known.pop(profile_id, None)

@@ -66,7 +66,7 @@ async def test_the_erased_have_none(rows: Rows, policies: PostgresPolicies, subj
     account = await rows.account()
     child = await rows.child(account, at_ms=NOW)
     erased = child if subject == "profile" else account
-    await rows.add(tables.erasure_tombstones, {"subject_id": erased, "erased_at": date(2026, 3, 1)})
+    await rows.add(tables.erasure_tombstones, {"subject_id": erased, "kind": subject, "erased_at": date(2026, 3, 1)})
     assert await policies.load([child]) == [None]
 
 

@@ -123,6 +123,7 @@ class Scene:
             ("POST", "/parental-controls/pin/verify"): {"pin": PIN},
             ("POST", "/parental-controls/pin/reset"): {"new_pin": PIN, "password": PASSWORD},
             ("POST", "/profiles"): {"name": "Kim", "is_kids": True},
+            ("DELETE", "/account"): {"password": PASSWORD},
             ("PATCH", "/profiles/{profile_id}"): {"name": "Kim"},
             ("PUT", "/catalog/titles"): [{"id": "another", "name": "Another", "is_educational": True}],
             ("POST", "/viewing-time/heartbeat"): _beat(child),

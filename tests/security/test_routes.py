@@ -56,6 +56,8 @@ async def test_everybody_gets_what_the_table_says(partitioned: Api, method: str,
         await _check_another_family(scene, rule, caller, await scene.call(method, path))
     for caller, roles in ROLES.items():
         if rule.who & {"anyone", *roles}:
+            if (method, path) == ("DELETE", "/api/v1/account"):
+                scene = await Scene.of(partitioned)  # the one before has just erased its family
             await scene.unlock_again()
             call = await scene.call(method, path)
             answer = await scene.ask(caller, call)

@@ -33,9 +33,6 @@ class Town:
     async def announce(self, policies: Sequence[Policy]) -> None:
         self._hear(*policies)
 
-    async def withdraw(self, profile_id: str) -> None:
-        self._hear(profile_id)
-
     async def announce_household(self, account_id: str) -> None:
         self._hear(account_id)
 

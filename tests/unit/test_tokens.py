@@ -248,6 +248,17 @@ def test_a_revoked_device_is_refused_although_remembered() -> None:
         cache.principal_of(header)
 
 
+def test_the_tokens_of_an_erased_account_are_refused_although_remembered() -> None:
+    revoked: set[str] = set()
+    cache = TokenCache(TOKENS, size=10, clock=_Clock(), is_revoked=revoked.__contains__)
+    header, other = _header("erased"), _header("other")
+    assert cache.principal_of(header).account_id == "erased"
+    revoked.add("erased")
+    with pytest.raises(Unauthenticated):
+        cache.principal_of(header)
+    assert cache.principal_of(other).account_id == "other"
+
+
 @pytest.mark.parametrize(
     "header",
     [b"", b"Bearer", b"Bearer ", b"Basic abc", b"Bearer \xff", b"bearer\ta.b.c", b"Bearer " + b"x" * LONGEST_TOKEN * 2],

@@ -1,0 +1,60 @@
+"""How long what was counted is kept."""
+
+from collections.abc import Mapping
+from datetime import date, timedelta
+
+import msgspec
+
+from app.domain.idempotency import KEY_LIFE_MS
+from app.domain.viewing_day import DAY_MS
+from app.instants import utc
+
+_LOCKOUT_MS = DAY_MS
+_LONGEST_TOKEN_MS = 180 * DAY_MS
+_MONTH_MS = 31 * DAY_MS
+
+
+class Keeping(msgspec.Struct, frozen=True, kw_only=True):
+    """Sessions and balances leave by the month, when all of it is older; the rest row by row.
+
+    Attributes:
+        session_days: what was played, when and where.
+        balance_days: sums of viewing days, and the weekly reports made of them.
+        record_days: grants, requests, settings as they were, and the audit log.
+    """
+
+    session_days: int = 90
+    balance_days: int = 365
+    record_days: int = 365
+
+    def sessions_from(self, at_ms: int) -> date:
+        """The first day of the oldest month whose sessions are kept."""
+        return _month_of(at_ms, self.session_days)
+
+    def balances_from(self, at_ms: int) -> date:
+        """The first day of the oldest month whose balances are kept."""
+        return _month_of(at_ms, self.balance_days)
+
+    @property
+    def lives_ms(self) -> Mapping[str, int]:
+        """How long rows are kept that leave one by one, by their kind."""
+        session_ms, record_ms = self.session_days * DAY_MS, self.record_days * DAY_MS
+        return {
+            "grants": record_ms,
+            "requests": record_ms,
+            "settings_history": record_ms,
+            "audit_log": record_ms,
+            "weekly_reports": self.balance_days * DAY_MS,
+            "offline_batches": session_ms,
+            "offline_intervals": session_ms,
+            "parked_rows": session_ms,
+            "idempotency_keys": KEY_LIFE_MS,
+            "lockouts": _LOCKOUT_MS,
+            "devices": 0,
+            # When they go, no token of theirs is valid any more, and nothing late finds its month.
+            "tombstones": max(_LONGEST_TOKEN_MS, self.balance_days * DAY_MS) + _MONTH_MS,
+        }
+
+
+def _month_of(at_ms: int, days_before: int) -> date:
+    return (utc(at_ms).date() - timedelta(days=days_before)).replace(day=1)

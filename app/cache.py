@@ -59,7 +59,7 @@ class TimedCache(Generic[Key, Value]):
             return entry[0]
         changes = self._changes
         try:
-            value = await self._loader.submit(key)
+            value = await self._loader.join(key, key)
         except DatabaseUnavailable:
             now_ms = self._clock()
             if entry is None or now_ms >= entry[2]:
@@ -73,11 +73,13 @@ class TimedCache(Generic[Key, Value]):
     def forget(self, key: Key) -> None:
         """Load this one again before it serves."""
         self._changes += 1
+        self._loader.part(key)
         self._entries.pop(key, None)
 
     def expire(self) -> None:
         """Load each again before it serves, unless the database is away."""
         self._changes += 1
+        self._loader.part_all()
         now_ms = self._clock()
         self._entries = {
             key: (value, min(ends_ms, now_ms), min(serves_until_ms, now_ms + self._stale_ms))

@@ -6,7 +6,7 @@ batches grow exactly as far as the load demands.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import partial
 from typing import Generic, TypeAlias, TypeVar, cast
 
@@ -43,6 +43,7 @@ class Coalescer(Generic[Item, Answer]):
         self._max_waiting = max_waiting
         self._waiting: deque[tuple[Item, Deliver[Answer]]] = deque()
         self._in_flight: set[asyncio.Task[None]] = set()
+        self._flying: dict[Hashable, asyncio.Future[Answer]] = {}
         self._is_scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -51,6 +52,23 @@ class Coalescer(Generic[Item, Answer]):
         future: asyncio.Future[Answer] = self._running_loop().create_future()
         self.enqueue(item, partial(_settle, future))
         return future
+
+    async def join(self, key: Hashable, item: Item) -> Answer:
+        """The answer to an item; whoever asks under a key that is under way already shares that answer, or error."""
+        flying = self._flying.get(key)
+        if flying is None:
+            flying = self._flying[key] = self.submit(item)
+            flying.add_done_callback(lambda _: self.part(key, flying))
+        return await asyncio.shield(flying)  # one that gives up takes nobody along
+
+    def part(self, key: Hashable, flying: "asyncio.Future[Answer] | None" = None) -> None:
+        """Whoever asks under the key from now on is not answered by what is under way."""
+        if flying is None or self._flying.get(key) is flying:
+            self._flying.pop(key, None)
+
+    def part_all(self) -> None:
+        """As ``part``, for every key."""
+        self._flying.clear()
 
     def enqueue(self, item: Item, deliver: Deliver[Answer]) -> None:
         """Queue an item whose answer, or error, is handed to ``deliver``, which raises nothing."""

@@ -173,7 +173,7 @@ class Counting:
         if outcome.status == Status.COLD:
             known = _still_theirs(known, await self._policies.reread(profile_id))
             began_ms = self._began_ms(profile_id, beat, outcome.at_ms)
-            recovered = await _submitted(self._recover, profile_id) or self._blank(known, began_ms)
+            recovered = await self._recovered(profile_id) or self._blank(known, began_ms)
             seed = msgspec.structs.replace(recovered, policy_version=known.policy.version)
             await _submitted(self._seed, (profile_id, seed))
         elif outcome.status == Status.STALE:
@@ -187,6 +187,13 @@ class Counting:
             is_exempt=1 if known.policy.educational_exempt else 0,
             days=known.days,
         )
+
+    async def _recovered(self, profile_id: str) -> Live | None:
+        """What PostgreSQL has of a child, asked once for all who need it."""
+        try:
+            return await self._recover.join(profile_id, profile_id)
+        except Overloaded as error:
+            raise CountersUnavailable from error
 
     def _began_ms(self, profile_id: str, beat: Beat, at_ms: int) -> int:
         """When counters that nobody has begin: with the session taken up again, so that each day gets its part."""

@@ -124,7 +124,7 @@ class PolicyCache:
 
     async def reread(self, profile_id: str) -> KnownPolicy | None:
         """The policy from PostgreSQL, whatever is remembered or shared: Redis has forgotten what it knew."""
-        policy = await self._from_source.submit(profile_id)
+        policy = await self._from_source.join(profile_id, profile_id)
         if policy is None:
             self.forget(profile_id)
             return None
@@ -184,11 +184,11 @@ class PolicyCache:
         policy: Policy | None = None
         for _ in range(_ROUNDS):
             try:
-                policy = await self._from_shared.submit(profile_id)
+                policy = await self._from_shared.join(profile_id, profile_id)
             except CountersUnavailable:
                 policy = None
             if policy is None or self._is_below(policy):
-                policy = await self._from_source.submit(profile_id)
+                policy = await self._from_source.join(profile_id, profile_id)
             if policy is None or not self._is_below(policy):
                 return policy
         raise DatabaseUnavailable("The settings of this profile are changing.", retry_after_seconds=1)
@@ -217,6 +217,8 @@ class PolicyCache:
         """Nothing older than this version may serve any more."""
         if version <= self._floor.get(profile_id, 0):
             return
+        self._from_shared.part(profile_id)
+        self._from_source.part(profile_id)
         known = self._known.get(profile_id)
         if known is not None and known.policy.version < version:
             known.fresh_until_ms = 0

@@ -20,7 +20,7 @@ from app.embedded.secrets import development_secrets
 from app.embedded.server import ServerFailed
 from app.embedded.system import listens
 from app.postgres_store.migrate import upgrade
-from app.settings import SERVER_URLS, Settings, environment, export, is_given, load_settings
+from app.settings import Settings, environment, export, is_given, load_settings
 
 READY_SECONDS = 90.0
 DRAIN_SECONDS = 10.0
@@ -31,6 +31,8 @@ END_SECONDS = 19.0
 HOPELESS_FAILURES = 3
 POLL_SECONDS = 0.1
 PAUSE_AFTER_FAILURE_SECONDS = 2.0
+NOT_YET_KNOWN = {"database_url": "postgresql:///", "redis_url": "redis://"}
+"""Stand for the addresses of our own servers in a check that comes before they are started."""
 
 
 def run(folder: Path, options: Mapping[str, object], *, demo: bool) -> None:
@@ -62,7 +64,7 @@ def run(folder: Path, options: Mapping[str, object], *, demo: bool) -> None:
 
 def _settings(folder: Path, options: Mapping[str, object]) -> Settings:
     """The settings, checked before anything starts; addresses and secrets that are ours to make are filled in."""
-    ours = development_secrets(folder) | dict.fromkeys(SERVER_URLS, "")
+    ours = development_secrets(folder) | NOT_YET_KNOWN
     return load_settings(**{name: value for name, value in ours.items() if not is_given(name)}, **options)
 
 

@@ -1,18 +1,17 @@
-"""Connections as the server keeps them: with deadlines, and with a short way for heartbeats.
+"""Connections as the server keeps them: with deadlines, and with a short way for heartbeats and ends of sessions.
 
 The server's own protocol makes a scope, a task, an event and two writes for each request, and a timer for each pause
 between two; a heartbeat needs none of these. One that has arrived whole is handed to its endpoint, and its answer is
 one write. Anything else (other routes, pipelined requests, pages of other origins, clients that wait to be told to go
 on) goes the server's own way.
 
-A connection on which nothing moves is closed: between requests after the keep-alive time; before the first, in the head
-of a request, or in the body of a heartbeat, after the time in which it must arrive. Other bodies are watched by those
-who read them.
+A connection on which nothing moves is closed: between requests after the keep-alive time; in the head of a request, or
+in the body of a heartbeat, after the time in which it must arrive. Other bodies are watched by those who read them.
 """
 
 import asyncio
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 from typing import Any
 
@@ -22,7 +21,7 @@ from uvicorn.server import ServerState
 
 from app import metrics
 from app.errors import BodyTimeout, HeadTooLarge, HourglassError, TooLarge
-from app.viewing.endpoint import SUCCESS_HEADERS, HeartbeatEndpoint, problem_of
+from app.viewing.endpoint import SUCCESS_HEADERS, Begin, Reply, problem_of
 
 _LONGEST_HEAD_BYTES = 32_768
 _TICKS_A_ROUND = 10
@@ -36,6 +35,10 @@ _SUCCESS = STATUS_LINE[200] + _lines(SUCCESS_HEADERS) + b"content-length: %d\r\n
 _KEEP, _CLOSE = b"", b"connection: close\r\n"
 
 
+def _nothing(_: bytes | None, __: bytes, ___: Reply) -> None:
+    """What is begun with a request that never arrived."""
+
+
 class _Nobody:
     """In the place of the event that the server sets for whoever reads a request; nobody reads a heartbeat's."""
 
@@ -44,13 +47,25 @@ class _Nobody:
 
 
 class _Beat:
-    """A heartbeat under way, in the place of the server's own cycle of request and response."""
+    """A heartbeat, or the end of a session, under way: it stands where the server has a cycle of its own."""
 
-    __slots__ = ("_connection", "authorization", "body", "disconnected", "keep_alive", "more_body", "response_complete")
+    __slots__ = (
+        "_connection",
+        "authorization",
+        "begin",
+        "body",
+        "disconnected",
+        "keep_alive",
+        "more_body",
+        "response_complete",
+    )
     message_event = _Nobody()
 
-    def __init__(self, connection: "Connection", *, authorization: bytes | None, keep_alive: bool) -> None:
+    def __init__(
+        self, connection: "Connection", begin: Begin, *, authorization: bytes | None, keep_alive: bool
+    ) -> None:
         self._connection = connection
+        self.begin = begin
         self.authorization = authorization
         self.keep_alive = keep_alive
         self.body = b""
@@ -84,7 +99,7 @@ class _Beat:
 class Connection(HttpToolsProtocol):
     """One connection.
 
-    ``config.app`` tells by ``heartbeat_path`` and ``heartbeats_at_once`` which requests go the short way, and to whom.
+    ``config.app`` tells by ``short_ways`` which requests go a short way, and to whom.
     """
 
     now = 0.0
@@ -100,8 +115,8 @@ class Connection(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._path: bytes = config.app.heartbeat_path  # type: ignore[union-attr]
-        self._endpoint: HeartbeatEndpoint = config.app.heartbeats_at_once()  # type: ignore[union-attr]
+        self._begin_at: Callable[[bytes], Begin | None] = config.app.short_ways()  # type: ignore[union-attr]
+        self._body_limit_bytes: int = config.app.body_limit_bytes  # type: ignore[union-attr]
         self._beat: _Beat | None = None
         self._waits_since: float | None = None
         self._is_idle = True
@@ -148,7 +163,7 @@ class Connection(HttpToolsProtocol):
             super().on_body(body)
         elif not beat.response_complete:
             beat.body += body
-            if len(beat.body) > self._endpoint.body_limit_bytes:
+            if len(beat.body) > self._body_limit_bytes:
                 beat.refuse(TooLarge())
 
     def on_message_complete(self) -> None:
@@ -158,13 +173,12 @@ class Connection(HttpToolsProtocol):
         elif not beat.response_complete:
             self._waits_since = None
             beat.more_body = False
-            self._endpoint.begin(beat.authorization, beat.body, beat)
+            beat.begin(beat.authorization, beat.body, beat)
 
     def _begun_beat(self) -> _Beat | None:
         """The heartbeat that begins with this head; None when it must go the server's own way."""
-        if self.url != self._path or self.parser.get_method() != b"POST" or self.expect_100_continue:
-            return None
-        if self._is_answering():
+        begin = self._begin_at(self.url)
+        if begin is None or self.parser.get_method() != b"POST" or self.expect_100_continue or self._is_answering():
             return None
         authorization = None
         for name, value in self.headers:
@@ -173,7 +187,7 @@ class Connection(HttpToolsProtocol):
             elif name in {b"origin", b"upgrade"}:
                 return None
         keeps = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-        return _Beat(self, authorization=authorization, keep_alive=keeps)
+        return _Beat(self, begin, authorization=authorization, keep_alive=keeps)
 
     def _is_answering(self) -> bool:
         cycle: Any = self.cycle  # None before the first request, whatever its type says
@@ -211,7 +225,7 @@ class Connection(HttpToolsProtocol):
         if self._is_answering() and self._beat is None:
             self.transport.close()
         else:
-            (self._beat or _Beat(self, authorization=None, keep_alive=False)).refuse(error)
+            (self._beat or _Beat(self, _nothing, authorization=None, keep_alive=False)).refuse(error)
 
 
 class Deadlines:

@@ -1,6 +1,7 @@
-"""The API of one process: the heartbeat as a plain ASGI callable, everything else as FastAPI."""
+"""The API of one process: beats and ends of sessions as plain ASGI callables, everything else as FastAPI."""
 
-from collections.abc import AsyncIterator, Mapping
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -19,7 +20,7 @@ from app.privacy.router import router as privacy_router
 from app.reports.router import router as reports_router
 from app.requests import Receive
 from app.settings import Settings, load_settings
-from app.viewing.endpoint import HeartbeatEndpoint
+from app.viewing.endpoint import Begin
 from app.viewing.router import router as viewing_router
 from app.wiring import open_services
 
@@ -29,7 +30,8 @@ BATCH_PATH = f"{API_PREFIX}/viewing-time/heartbeats"
 OFFLINE_PATH = f"{API_PREFIX}/viewing-time/offline-sync"
 CATALOGUE_PATH = f"{API_PREFIX}/catalog/titles"
 
-_FAST_PATHS = frozenset({HEARTBEAT_PATH, BATCH_PATH})
+_END_PATH = re.compile(f"{API_PREFIX}/viewing-time/session/[^/]+/end")
+_END_URL = re.compile(f"{API_PREFIX}/viewing-time/session/([0-9a-f-]{{36}})/end".encode())
 _CORS: Mapping[str, Any] = {
     "allow_methods": ("GET", "POST", "PUT", "PATCH", "DELETE"),
     "allow_headers": ("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Last-Event-ID", "X-PIN-Token"),
@@ -51,12 +53,24 @@ class Front:
         self._fast: problems.App = self._beat if cors is None else CORSMiddleware(self._beat, **cors)
         self.state = api.state
 
-    heartbeat_path = HEARTBEAT_PATH.encode()
+    def short_ways(self) -> Callable[[bytes], Begin | None]:
+        """For a server that goes them: who begins to answer a POST to an address; None for the way of all others."""
+        viewing = self._api.state.services.viewing
+        heartbeat, end, url_of_heartbeat = viewing.heartbeat.begin, viewing.end, HEARTBEAT_PATH.encode()
 
-    def heartbeats_at_once(self) -> HeartbeatEndpoint:
-        """Who answers the heartbeats that arrive at `heartbeat_path`, for a server with a short way to it."""
-        endpoint: HeartbeatEndpoint = self._api.state.services.viewing.heartbeat
-        return endpoint
+        def begin_at(url: bytes) -> Begin | None:
+            if url == url_of_heartbeat:
+                return heartbeat  # type: ignore[no-any-return]
+            ending = _END_URL.fullmatch(url)
+            return end.begin_for(ending[1].decode()) if ending else None
+
+        return begin_at
+
+    @property
+    def body_limit_bytes(self) -> int:
+        """The largest body on the short ways."""
+        limit: int = self._api.state.services.viewing.heartbeat.body_limit_bytes
+        return limit
 
     def lifespan(self) -> AbstractAsyncContextManager[object]:
         """Open and close the application outside a server, for tests."""
@@ -67,15 +81,23 @@ class Front:
         return document(self._api, prefix=API_PREFIX)
 
     async def __call__(self, scope: problems.Scope, receive: Receive, send: problems.Send) -> None:
-        if scope["type"] == "http" and scope["path"] in _FAST_PATHS:
+        if scope["type"] == "http" and self._endpoint_at(scope["path"]) is not None:
             await self._fast(scope, receive, send)
         else:
             await self._api(scope, receive, send)
 
     async def _beat(self, scope: problems.Scope, receive: Receive, send: problems.Send) -> None:
-        viewing = self._api.state.services.viewing
-        endpoint = viewing.heartbeat if scope["path"] == HEARTBEAT_PATH else viewing.heartbeats
+        endpoint = getattr(self._api.state.services.viewing, self._endpoint_at(scope["path"]) or "")
         await endpoint(scope, receive, send)
+
+    @staticmethod
+    def _endpoint_at(path: str) -> str | None:
+        """The field of ``Viewing`` with the endpoint of a path."""
+        if path == HEARTBEAT_PATH:
+            return "heartbeat"
+        if path == BATCH_PATH:
+            return "heartbeats"
+        return "end" if _END_PATH.fullmatch(path) else None
 
 
 def create_app(settings: Settings | None = None) -> Front:

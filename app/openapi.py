@@ -42,7 +42,6 @@ class Problem(msgspec.Struct):
 
 
 _BODIES: dict[tuple[str, str], tuple[type[msgspec.Struct] | None, type[msgspec.Struct]]] = {
-    ("/viewing-time/session/{session_id}/end", "post"): (EndRequest, EndAnswer),
     ("/viewing-time/balance/{profile_id}", "get"): (None, BalanceAnswer),
     ("/viewing-time/playback-eligible/{profile_id}", "get"): (None, EligibilityAnswer),
     ("/viewing-time/why/{profile_id}", "get"): (None, WhyAnswer),
@@ -67,7 +66,7 @@ _HEADERS = {
         "example": 5,
     },
 }
-_BEATS = {"heartbeat", "heartbeats"}
+_BEATS = {"heartbeat", "heartbeats", "end_session"}
 """Operations that no quota counts."""
 
 _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
@@ -96,7 +95,7 @@ def document(api: FastAPI, *, prefix: str) -> dict[str, Any]:
         routes=api.routes,
     )
     schemas = openapi.setdefault("components", {}).setdefault("schemas", {})
-    types = {Problem, HeartbeatRequest, HeartbeatAnswer}
+    types = {Problem, HeartbeatRequest, HeartbeatAnswer, EndRequest, EndAnswer}
     types |= {model for pair in _BODIES.values() for model in pair if model is not None}
     ordered = sorted(types, key=lambda model: model.__name__)
     schemas |= msgspec.json.schema_components(ordered, ref_template=_REFERENCE)[1]
@@ -108,6 +107,7 @@ def document(api: FastAPI, *, prefix: str) -> dict[str, Any]:
     openapi["paths"] |= {
         f"{prefix}/viewing-time/heartbeat": {"post": _heartbeat()},
         f"{prefix}/viewing-time/heartbeats": {"post": _heartbeats()},
+        f"{prefix}/viewing-time/session/{{session_id}}/end": {"post": _end()},
     }
     for path, operations in openapi["paths"].items():
         for method, operation in operations.items():
@@ -138,6 +138,19 @@ def _heartbeat() -> dict[str, Any]:
             "content": {"application/json": {"schema": _ref(HeartbeatRequest)}},
         },
         "responses": {"200": _success(_ref(HeartbeatAnswer))},
+    }
+
+
+def _end() -> dict[str, Any]:
+    session_id = {"type": "string", "minLength": 36, "maxLength": 36, "pattern": "^[0-9a-f-]+$"}
+    return {
+        "tags": ["viewing"],
+        "operationId": "end_session",
+        "summary": "End a session; repeating it answers the same.",
+        "security": _BEARER,
+        "parameters": [{"name": "session_id", "in": "path", "required": True, "schema": session_id}],
+        "requestBody": {"content": {"application/json": {"schema": _ref(EndRequest)}}},
+        "responses": {"200": _success(_ref(EndAnswer))},
     }
 
 

@@ -152,10 +152,10 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65_535, description="port to listen on; 0 takes a free one")
     workers: int = Field(2, ge=1, le=64, description="API processes")
     account_requests_per_minute: int = Field(
-        1200, ge=0, description="requests of an account, heartbeats aside; 0: no limit"
+        1200, ge=0, description="requests of an account, beats and ends aside; 0: no limit"
     )
     token_requests_per_minute: int = Field(
-        600, ge=0, description="requests of one token, heartbeats aside; 0: no limit"
+        600, ge=0, description="requests of one token, beats and ends aside; 0: no limit"
     )
     body_limit_bytes: int = Field(64 * 1024, ge=1024, description="largest request body")
     bulk_body_limit_bytes: int = Field(8 * 1024 * 1024, ge=1024, description="largest batch or catalogue body")

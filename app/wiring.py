@@ -90,7 +90,7 @@ from app.reports.history import History
 from app.reports.weekly import WeeklyReports
 from app.settings import Settings, SettingsError, variable_of
 from app.viewing.counting import Counting
-from app.viewing.endpoint import BatchEndpoint, HeartbeatEndpoint
+from app.viewing.endpoint import BatchEndpoint, EndEndpoint, HeartbeatEndpoint
 from app.viewing.events import EventStreams, Wakes
 from app.viewing.offline import OfflineSync
 from app.viewing.policies import PolicyCache
@@ -110,6 +110,7 @@ class Viewing:
     service: ViewingService
     heartbeat: HeartbeatEndpoint
     heartbeats: BatchEndpoint
+    end: EndEndpoint
     streams: EventStreams
     offline: OfflineSync
     wakes: Wakes
@@ -380,6 +381,7 @@ async def _open_viewing(
     return Viewing(
         service=service,
         heartbeat=HeartbeatEndpoint(body_limit_bytes=settings.body_limit_bytes, **receiving),
+        end=EndEndpoint(body_limit_bytes=settings.body_limit_bytes, **receiving),
         heartbeats=BatchEndpoint(body_limit_bytes=settings.bulk_body_limit_bytes, **receiving),
         streams=EventStreams(log=events, wakes=wakes, service=service),
         offline=OfflineSync(

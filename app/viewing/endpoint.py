@@ -1,6 +1,7 @@
-"""The hot path as a plain ASGI callable, beside FastAPI: no routing, no models, no dependency graph per heartbeat."""
+"""The hot path as plain ASGI callables, beside FastAPI: no routing, no models, no dependency graph per heartbeat."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -12,7 +13,7 @@ from app.auth.tokens import Principal, Role
 from app.domain.accounting import Outcome
 from app.errors import Forbidden, HourglassError, InvalidInput, Malformed, MethodNotAllowed, Unauthenticated, Unexpected
 from app.requests import ClientGone, Receive, read_body, unacceptable_text
-from app.viewing.schemas import MAX_BATCH, BatchRequest, HeartbeatRequest
+from app.viewing.schemas import MAX_BATCH, BatchRequest, EndRequest, HeartbeatRequest
 from app.viewing.service import Ready, ViewingService
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -22,6 +23,7 @@ log = structlog.get_logger(__name__)
 Decoded = TypeVar("Decoded")
 
 _decode_beat = msgspec.json.Decoder(HeartbeatRequest).decode
+_decode_end = msgspec.json.Decoder(EndRequest).decode
 _decode_batch = msgspec.json.Decoder(BatchRequest).decode
 _NDJSON = b"application/x-ndjson"
 _encode = msgspec.json.Encoder().encode
@@ -31,6 +33,11 @@ SUCCESS_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
 )
 _PROBLEM = (b"content-type", b"application/problem+json")
+_SESSION_ID = re.compile("[0-9a-f-]{36}")
+
+
+Begin = Callable[[bytes | None, bytes, "Reply"], None]
+"""Begins to answer a request that has arrived whole: its ``Authorization``, its body, and where the answer goes."""
 
 
 class PrincipalReader(Protocol):
@@ -141,6 +148,31 @@ class HeartbeatEndpoint:
 
     def _answer(self, principal: Principal, body: bytes, scope: MutableMapping[str, Any]) -> Awaitable[object]:  # noqa: ARG002
         return self._service.beat(principal, decode_beat(body))
+
+
+class EndEndpoint(HeartbeatEndpoint):
+    """``POST /viewing-time/session/{session_id}/end``: as frequent as the opening of a session."""
+
+    def begin_for(self, session_id: str) -> Begin:
+        """What begins to end one session."""
+        return partial(self._begin_end, session_id)
+
+    def _begin_end(self, session_id: str, authorization: bytes | None, body: bytes, reply: Reply) -> None:
+        try:
+            self._go_on(self._ended(self._principal(authorization), session_id, body), reply)
+        except Exception as error:  # noqa: BLE001  named below
+            reply.refuse(_refusal_of(error))
+
+    def _answer(self, principal: Principal, body: bytes, scope: MutableMapping[str, Any]) -> Awaitable[object]:
+        return self._ended(principal, scope["path"].split("/")[-2], body)
+
+    def _ended(self, principal: Principal, session_id: str, body: bytes) -> Coroutine[Any, Any, object]:
+        if not _SESSION_ID.fullmatch(session_id):
+            raise InvalidInput(
+                errors=[{"parameter": "session_id", "in": "path", "detail": "must be the id of a session"}]
+            )
+        ending = decoded(_decode_end, body) if body else EndRequest()
+        return self._service.end(principal, session_id, ending.watched_seconds)
 
 
 class BatchEndpoint(HeartbeatEndpoint):

@@ -9,7 +9,6 @@ from app.auth.dependencies import Household, ParentRights
 from app.requests import read_body
 from app.viewing.endpoint import decoded
 from app.viewing.offline import OfflineSyncRequest
-from app.viewing.schemas import EndRequest
 from app.viewing.service import ViewingService
 
 if TYPE_CHECKING:
@@ -19,15 +18,7 @@ if TYPE_CHECKING:
 router = APIRouter(prefix="/viewing-time", tags=["viewing"])
 
 _Id = Annotated[str, Path(min_length=36, max_length=36, pattern="^[0-9a-f-]+$")]
-_decode_end = msgspec.json.Decoder(EndRequest).decode
 _decode_sync = msgspec.json.Decoder(OfflineSyncRequest).decode
-
-
-@router.post("/session/{session_id}/end", summary="End a session; repeating it answers the same.")
-async def end_session(request: Request, caller: Household, session_id: _Id) -> Response:
-    body = await request.body()
-    ending = decoded(_decode_end, body) if body else EndRequest()
-    return _json(await _service(request).end(caller, session_id, ending.watched_seconds))
 
 
 @router.get("/balance/{profile_id}", summary="The running day of a profile.")

@@ -296,3 +296,20 @@ async def _arrived(site: Site) -> None:
     async with asyncio.timeout(10):
         while not any(hasattr(connection, "url") for connection in site.state.connections):  # noqa: ASYNC110  likewise
             await asyncio.sleep(0)
+
+
+async def test_a_session_is_ended_as_over_the_long_way(site: Site, player: Player) -> None:
+    client = await site.connect()
+    client.send(player.request(player.body()))
+    session = (await client.answer()).json["session_id"]
+    path = f"/viewing-time/session/{session}/end"
+    head = f"POST /api/v1{path} HTTP/1.1\r\nHost: test\r\nAuthorization: {player.home.player['Authorization']}\r\n"
+    client.send(f"{head}Content-Length: 0\r\n\r\n".encode())
+    short = await client.answer()
+    long = await player.home.api.http.post(path, headers=player.home.player)
+    assert (short.status, short.json) == (long.status_code, long.json())
+    client.send(head.replace(session, "0" * 36).encode() + b"Content-Length: 0\r\n\r\n")
+    assert (await client.answer()).status == 403
+    client.send(head.replace(session, "nothing").encode() + b"Content-Length: 0\r\n\r\n")
+    refused = await client.answer()
+    assert (refused.status, refused.json["errors"][0]["parameter"]) == (422, "session_id")

@@ -55,6 +55,7 @@ class Crew:
         self.url = ""
         self.port = 0
         self.is_warm = False
+        self.has_met_guests = False
         self.requests = 0
 
     def __enter__(self) -> Self:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import redis
 
-from app.bench import rows, sessions
+from app.bench import openloop, rows, sessions
 from app.bench.crew import SERVICE, Crew
 from app.bench.failures import BenchFailed
 from app.bench.load import LONGEST_ONCE_SECONDS, Load, Loaded, Mode, Order
@@ -32,6 +32,9 @@ TOKEN_LIFE_SECONDS = 86_400
 DAY_MS = 86_400_000
 SHORTEST_FLUSH_AGE_SECONDS = 1.0
 SHORTEST_FLUSH_CYCLE_SECONDS = 0.5
+GUEST_LAPS = 5
+GUESTS_PER_SECOND = 1_000
+GUEST_CONNECTIONS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +185,21 @@ class Stage:
             with self.view.doing("warming up"):
                 self.load(crew, Order(seconds=self.plan.warm_seconds, span=self.plan.everybody))
             crew.is_warm = True
+
+    def introduce(self, crew: Crew) -> None:
+        """The first beats of the guests, which nobody measures, once for each crew: by then every process knows them."""
+        if not crew.has_met_guests:
+            guests = self.plan.guests
+            with self.view.doing("introducing the guests"):
+                openloop.probe(
+                    crew,
+                    self.viewers,
+                    guests,
+                    per_second=GUESTS_PER_SECOND,
+                    seconds=GUEST_LAPS * len(guests) / GUESTS_PER_SECOND,
+                    connections=GUEST_CONNECTIONS,
+                )
+            crew.has_met_guests = True
 
     # --- load
 

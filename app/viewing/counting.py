@@ -16,6 +16,8 @@ from app.viewing.policies import KnownPolicy, PolicyCache
 from app.viewing.ports import Counters, FlushedUsage, Randomness
 
 _ROUNDS = 8
+_RECOVERED_AT_ONCE = 1000
+_QUERIES_IN_FLIGHT = 2
 _LANE_CALLS_IN_FLIGHT = 2
 _DAYS_UNFLUSHED = 3
 REFUSED = frozenset({Status.SUPERSEDED, Status.ENDED})
@@ -59,7 +61,7 @@ class Counting:
         self._record = self._queue(counters.record, lambda beat: beat[0])
         self._read = self._queue(counters.read, lambda profile_id: profile_id)
         self._seed = self._queue(self._put, lambda seed: seed[0])
-        self._recover = Coalescer(usage.recover, max_batch=max_batch, max_in_flight=max_calls_in_flight)
+        self._recover = Coalescer(usage.recover, max_batch=_RECOVERED_AT_ONCE, max_in_flight=_QUERIES_IN_FLIGHT)
 
     def submit(self, profile_id: str, beat: Beat) -> Awaitable[Outcome]:
         """Hand a beat to the next call; the outcome may ask for what ``settle`` supplies.

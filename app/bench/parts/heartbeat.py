@@ -52,6 +52,7 @@ def _at_target(stage: Stage, crew: Crew, full_speed: float) -> Figures:
     probed = min(PROBE_PER_SECOND, wanted / 10)
     seconds = min(LONGEST_AT_TARGET_SECONDS, max(stage.plan.sample_seconds, stage.plan.seconds / 5))
     order = Order(seconds=seconds + STARTING_SECONDS, span=stage.plan.everybody, per_second=wanted - probed)
+    stage.introduce(crew)
     with (
         stage.view.doing(f"heartbeats, {wanted:,.0f} a second"),
         stage.loading(crew, order) as load,

@@ -36,6 +36,7 @@ def run(stage: Stage) -> Figures:
         raise Skipped(f"{PATH} does not exist")
     asyncio.run(_set_pins(stage, parents))
     stage.warm(crew)
+    stage.introduce(crew)
     calm = _probed(stage, crew, players, "heartbeats while nobody enters a PIN")
     stormy, verified = asyncio.run(_stormy(stage, crew, players, requests))
     return {

@@ -191,7 +191,7 @@ class Stage:
             crew.is_warm = True
 
     def introduce(self, crew: Crew) -> None:
-        """The first beats of the guests, once for each crew: they are not measured, and then every process knows them."""
+        """The first beats of the guests, once for each crew: not measured, and then every process knows them."""
         if not crew.has_met_guests:
             guests = self.plan.guests
             with self.view.doing("introducing the guests"):

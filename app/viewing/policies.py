@@ -22,6 +22,7 @@ from app.viewing.ports import PolicyReader, SharedPolicies
 _BATCH = 1000
 _CALLS_IN_FLIGHT = 4
 _ROUNDS = 3
+_MOMENT_MS = 1000
 _ABOVE_ALL = 2**53 - 1  # no policy reaches this version
 
 
@@ -84,6 +85,30 @@ def _slim(policy: Policy) -> Policy:
     )
 
 
+class _Moment:
+    """Who was added a moment ago: for a second at least, for two at most."""
+
+    def __init__(self) -> None:
+        self._now: set[str] = set()
+        self._before: set[str] = set()
+        self._turned_ms = 0
+
+    def add(self, names: Collection[str], at_ms: int) -> None:
+        self._turn(at_ms)
+        self._now.update(names)
+
+    def holds(self, name: str, at_ms: int) -> bool:
+        self._turn(at_ms)
+        return name in self._now or name in self._before
+
+    def _turn(self, at_ms: int) -> None:
+        passed_ms = abs(at_ms - self._turned_ms)
+        if passed_ms >= _MOMENT_MS:
+            self._before = self._now if passed_ms < 2 * _MOMENT_MS else set()
+            self._now = set()
+            self._turned_ms = at_ms
+
+
 class PolicyCache:
     """Policies by profile. ``None`` answers mean that there is no such profile."""
 
@@ -112,18 +137,33 @@ class PolicyCache:
         self._known: dict[str, KnownPolicy] = {}
         self._latest_of: dict[str, str] = {}
         self._floor: dict[str, int] = {}
+        self._just_read = _Moment()
 
     def peek(self, profile_id: str) -> KnownPolicy | None:
         """The policy while it is fresh, without waiting."""
         known = self._known.get(profile_id)
         return known if known is not None and self._clock() < known.fresh_until_ms else None
 
+    def last_known(self, profile_id: str) -> KnownPolicy | None:
+        """The policy, fresh or not, unless a newer one is known of.
+
+        For beats: Redis compares its version with the newest as it counts, which says more than the shared copy would.
+        """
+        known = self._known.get(profile_id)
+        return known if known is not None and known.fresh_until_ms else None
+
     def latest_of(self, account_id: str) -> str | None:
         """The profile of an account that was loaded last, if one is remembered: for most households the only one."""
         return self._latest_of.get(account_id)
 
     async def reread(self, profile_id: str) -> KnownPolicy | None:
-        """The policy from PostgreSQL, whatever is remembered or shared: Redis has forgotten what it knew."""
+        """The policy from PostgreSQL, whatever is remembered or shared: Redis has forgotten what it knew.
+
+        One that was read there a moment ago, for the same beat as a rule, need not be read again.
+        """
+        known = self._known.get(profile_id)
+        if known is not None and known.fresh_until_ms and self._just_read.holds(profile_id, self._clock()):
+            return known
         policy = await self._from_source.join(profile_id, profile_id)
         if policy is None:
             self.forget(profile_id)
@@ -194,7 +234,9 @@ class PolicyCache:
         raise DatabaseUnavailable("The settings of this profile are changing.", retry_after_seconds=1)
 
     async def _load_and_share(self, profile_ids: Collection[str]) -> list[Policy | None]:
+        began_ms = self._clock()
         policies = await self._source.load(tuple(profile_ids))
+        self._just_read.add(profile_ids, began_ms)
         try:
             await self._shared.put([policy for policy in policies if policy is not None])
         except CountersUnavailable:

@@ -111,7 +111,7 @@ class ViewingService:
 
     def ready(self, principal: Principal, request: HeartbeatRequest) -> Ready | None:
         """A child's beat whose policy and title are remembered; None for any other, for which ``beat`` is there."""
-        known = self._policies.peek(request.profile_id)
+        known = self._policies.last_known(request.profile_id)
         is_educational = self._titles.peek(request.title_id)
         if known is None or is_educational is None or not known.policy.is_kids or not _may_access(principal, known):
             return None

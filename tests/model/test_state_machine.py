@@ -301,12 +301,18 @@ class Home(RuleBasedStateMachine):
             grants=() if granted == 0 else (*known.grants[-3:], Grant(today.number, granted)),
         )
         assert self.today() == today, "a change leaves the running day alone"
-        # The message may be lost, and the sweep makes up for it. A change of the days' shape is taken to arrive: beats
-        # that cross a reset before it does pin the day by the rule they know.
-        if is_announced or shape is not None:
-            self._announce()
-        elif self.unannounced_since_ms is None:
-            self.unannounced_since_ms = self.at_ms
+        # A change of the days' shape is taken to arrive: beats that cross a reset before it pin the day by the old rule.
+        self._tells_of_change(is_announced=is_announced or shape is not None)
+
+    @rule(duration_ms=st.integers(1, 30 * MINUTE_MS), is_announced=st.booleans())
+    def syncs_what_was_played_offline(self, duration_ms: int, *, is_announced: bool) -> None:
+        """Playback without a connection is credited: the day's allowance shrinks, no counter moves."""
+        known, today = self.source.policy, self.today()
+        use = known.offline_use(today.number)
+        credited = msgspec.structs.replace(use, day_number=today.number, used_ms=use.used_ms + duration_ms)
+        others = tuple(other for other in known.offline if other.day_number != today.number)
+        self.source.policy = msgspec.structs.replace(known, version=known.version + 1, offline=(*others[-3:], credited))
+        self._tells_of_change(is_announced=is_announced)
 
     @rule()
     def announces_again(self) -> None:
@@ -422,6 +428,13 @@ class Home(RuleBasedStateMachine):
             self._forgets_previous()
 
     # --- what must hold
+
+    def _tells_of_change(self, *, is_announced: bool) -> None:
+        """The message may be lost, and the sweep makes up for it."""
+        if is_announced:
+            self._announce()
+        elif self.unannounced_since_ms is None:
+            self.unannounced_since_ms = self.at_ms
 
     @rule()
     def settles(self) -> None:

@@ -301,7 +301,7 @@ class Home(RuleBasedStateMachine):
             grants=() if granted == 0 else (*known.grants[-3:], Grant(today.number, granted)),
         )
         assert self.today() == today, "a change leaves the running day alone"
-        # A change of the days' shape is taken to arrive: beats that cross a reset before it pin the day by the old rule.
+        # A change of the days' shape is taken to arrive: beats that cross a reset before it would keep to the old rule.
         self._tells_of_change(is_announced=is_announced or shape is not None)
 
     @rule(duration_ms=st.integers(1, 30 * MINUTE_MS), is_announced=st.booleans())

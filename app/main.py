@@ -20,9 +20,9 @@ from app.privacy.router import router as privacy_router
 from app.reports.router import router as reports_router
 from app.requests import Receive
 from app.settings import Settings, load_settings
-from app.viewing.endpoint import Begin
+from app.viewing.endpoint import Begin, HeartbeatEndpoint
 from app.viewing.router import router as viewing_router
-from app.wiring import open_services
+from app.wiring import Viewing, open_services
 
 API_PREFIX = "/api/v1"
 HEARTBEAT_PATH = f"{API_PREFIX}/viewing-time/heartbeat"
@@ -41,7 +41,7 @@ _CORS: Mapping[str, Any] = {
 
 
 class Front:
-    """Hands a heartbeat to its endpoint and anything else to FastAPI.
+    """Hands beats and ends of sessions to their endpoints and anything else to FastAPI.
 
     Args:
         api: the rest.
@@ -55,12 +55,12 @@ class Front:
 
     def short_ways(self) -> Callable[[bytes], Begin | None]:
         """For a server that goes them: who begins to answer a POST to an address; None for the way of all others."""
-        viewing = self._api.state.services.viewing
+        viewing: Viewing = self._api.state.services.viewing
         heartbeat, end, url_of_heartbeat = viewing.heartbeat.begin, viewing.end, HEARTBEAT_PATH.encode()
 
         def begin_at(url: bytes) -> Begin | None:
             if url == url_of_heartbeat:
-                return heartbeat  # type: ignore[no-any-return]
+                return heartbeat
             ending = _END_URL.fullmatch(url)
             return end.begin_for(ending[1].decode()) if ending else None
 
@@ -87,17 +87,18 @@ class Front:
             await self._api(scope, receive, send)
 
     async def _beat(self, scope: problems.Scope, receive: Receive, send: problems.Send) -> None:
-        endpoint = getattr(self._api.state.services.viewing, self._endpoint_at(scope["path"]) or "")
+        endpoint = self._endpoint_at(scope["path"])
+        assert endpoint is not None  # noqa: S101  nothing else is sent here
         await endpoint(scope, receive, send)
 
-    @staticmethod
-    def _endpoint_at(path: str) -> str | None:
-        """The field of ``Viewing`` with the endpoint of a path."""
+    def _endpoint_at(self, path: str) -> HeartbeatEndpoint | None:
+        """Who answers a path without the framework; None for all others."""
+        viewing: Viewing = self._api.state.services.viewing
         if path == HEARTBEAT_PATH:
-            return "heartbeat"
+            return viewing.heartbeat
         if path == BATCH_PATH:
-            return "heartbeats"
-        return "end" if _END_PATH.fullmatch(path) else None
+            return viewing.heartbeats
+        return viewing.end if _END_PATH.fullmatch(path) else None
 
 
 def create_app(settings: Settings | None = None) -> Front:

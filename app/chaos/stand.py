@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self
@@ -26,6 +26,7 @@ from app.embedded.deployment import locate
 from app.embedded.postgres import SOCKET as POSTGRES_SOCKET
 from app.embedded.postgres import Postgres
 from app.embedded.secrets import development_secrets
+from app.embedded.system import wait_until
 from app.embedded.valkey import Valkey
 from app.errors import CountersUnavailable, DatabaseUnavailable
 from app.postgres_store.migrate import upgrade
@@ -336,15 +337,7 @@ class Stand:
                 raise StandFailed("the servers cannot be compared")
             time.sleep(POLL_SECONDS * 4)
 
-    @staticmethod
-    def eventually(condition: Callable[[], bool], *, seconds: float) -> bool:
-        """Ask until it holds; False once the time is over."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(POLL_SECONDS)
-        return True
+    eventually = staticmethod(wait_until)
 
     def _settings(self, *, redis_url: str) -> Settings:
         """The deployment's, with the direct way to both servers."""

@@ -152,6 +152,8 @@ async def _keys_with(redis: Redis, *words: str) -> set[str]:
 
 async def _contents(redis: Redis, key: bytes) -> Any:
     kind = await redis.type(key)
+    if kind == b"none":  # its life ended while we looked
+        return None
     if kind == b"string":
         return await redis.get(key)
     if kind == b"hash":

@@ -1,6 +1,7 @@
 """Flow 3 on real servers: nothing lost, nothing doubled, wherever it is interrupted."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,6 @@ from app.domain.accounting import NO_CLAIM, Beat, Live, Rules, Status, cold
 from app.domain.policy import DayTerms
 from app.domain.unflushed import RowRefused, Unflushed
 from app.domain.watermark import NO_MARKS, Mark
-from app.embedded.valkey import Valkey
 from app.errors import DatabaseUnavailable
 from app.flushing.service import Flusher
 from app.postgres_store.engine import create_engine
@@ -104,11 +104,19 @@ class Household:
             return [(row[0], row[1], row[2]) for row in rows]
 
 
+@pytest.fixture(params=itertools.product(["postgres", "postgres15"], ["valkey", "redis7"]), ids="-".join)
+def servers(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """Addresses of a fresh database and of a Redis: the newest and the oldest of both, in every combination."""
+    database, redis = (request.getfixturevalue(name) for name in request.param)
+    return database.fresh(), redis.url
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def home(database_url: str, valkey: Valkey) -> AsyncIterator[Household]:
+async def home(servers: tuple[str, str]) -> AsyncIterator[Household]:
+    database_url, redis_url = servers
     engine = create_engine(database_url, pool_size=4, timeout_seconds=5)
     await make_partitions(engine, at_ms=NOON_MS)
-    redis = create_client(valkey.url, timeout_seconds=5, connections=8)
+    redis = create_client(redis_url, timeout_seconds=5, connections=8)
     await redis.flushall()
     continuity = Continuity(marks=RedisMarks(redis, KEYS, clock=lambda: household.at_ms), noted=PostgresMarks(engine))
     household = Household(
@@ -219,7 +227,7 @@ async def test_two_writers_in_opposite_order_do_not_deadlock(home: Household) ->
 
 
 async def test_a_row_that_can_never_be_written_is_parked_and_the_rest_goes_on(
-    home: Household, database_url: str
+    home: Household, servers: tuple[str, str]
 ) -> None:
     good = [await home.watching() for _ in range(5)]
     poisoned, _session_id = await home.watching()
@@ -242,7 +250,7 @@ async def test_a_row_that_can_never_be_written_is_parked_and_the_rest_goes_on(
             "SELECT profile_id::text FROM parked_rows WHERE profile_id = $1::uuid", (poisoned,)
         )
         assert rows.all() == [(poisoned,)]
-    findings = await examine_postgres(settings_for(database_url=database_url, redis_url="redis://unused"))
+    findings = await examine_postgres(settings_for(database_url=servers[0], redis_url="redis://unused"))
     assert [finding.verdict for finding in findings if finding.subject == "parked rows"] == [Verdict.FAILURE]
 
 

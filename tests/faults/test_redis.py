@@ -131,9 +131,9 @@ def test_scripts_are_flushed(stand: Stand, trial: Begin) -> None:
 
 @pytest.mark.faults
 def test_stands_still(stand: Stand, trial: Begin) -> None:
-    with trial(10, "SIGSTOP Redis for 3 s") as watching:
+    with trial(10, "SIGSTOP Redis for 10 s") as watching:
         with stand.stopped(stand.valkey.pid):
-            time.sleep(3)
+            time.sleep(10)
         time.sleep(0.5)
     watching.expect_exact()
     watching.expect_answers(*AWAY)

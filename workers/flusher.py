@@ -20,6 +20,7 @@ from app.wiring import WorkerServices, open_worker
 log = structlog.get_logger(__name__)
 _PARTITION_HOURS = 6
 _REPORT_MINUTES = 20
+_CYCLES_AT_ONCE = 10
 _DRAIN_PAUSE_SECONDS = 0.1
 _ERASURE_SECONDS = 60
 _RETENTION_HOURS = 1
@@ -28,14 +29,20 @@ _RETENTION_HOURS = 1
 class Worker:
     """The jobs of the worker, each running at most once at a time."""
 
-    def __init__(self, services: WorkerServices) -> None:
+    def __init__(self, services: WorkerServices, *, longest_lag_seconds: float) -> None:
         self._services = services
+        self._longest_lag_seconds = longest_lag_seconds
         self._busy = asyncio.Lock()
+        self._is_behind = False
 
     async def flush(self) -> None:
-        """One cycle, and what is left after it in the metrics."""
+        """A cycle, and at once some more where somebody has waited too long."""
         async with self._busy:
-            await self._attempt(self._flush_once)
+            for _ in range(_CYCLES_AT_ONCE):
+                self._is_behind = False
+                await self._attempt(self._flush_once)
+                if not self._is_behind:
+                    return
 
     async def sweep(self) -> None:
         """Put recently changed policies into Redis once more: a crash after their commit may have kept them out."""
@@ -71,6 +78,7 @@ class Worker:
             return False
 
     async def _flush_once(self) -> None:
+        """One cycle, and what is left after it in the metrics."""
         flushed = await self._services.flusher.cycle()
         metrics.FLUSHED.inc(flushed.entries)
         metrics.PARKED.inc(flushed.parked)
@@ -80,6 +88,7 @@ class Worker:
             metrics.FLUSH_LAG.set(backlog.lag_seconds)
             metrics.BACKLOG.labels("children").set(backlog.children)
             metrics.BACKLOG.labels("closed").set(backlog.closed)
+            self._is_behind = backlog.lag_seconds > self._longest_lag_seconds and not flushed.postponed
 
     async def _attempt(self, job: Callable[[], Awaitable[object]]) -> None:
         """A server that is away is no reason to stop: nothing was lost, and the next run goes on."""
@@ -97,7 +106,7 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with open_worker(settings) as services:
-        worker = Worker(services)
+        worker = Worker(services, longest_lag_seconds=settings.flush_age_seconds + settings.flush_cycle_seconds)
         await worker.partition()
         scheduler = AsyncIOScheduler(
             timezone="UTC", job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}

@@ -11,6 +11,7 @@ async def test_known_children_go_on_and_are_flushed_when_it_is_back() -> None:
             await child.beats(3)
             await scene.flush()
             await child.beats(2)
+            server.execute("CHECKPOINT")  # this server commits carelessly: what was set up must not go with it
             server.kill9()
             await child.beats(6, must_succeed=True)
             ready = await scene.apis[0].http.get("http://test/health/ready")

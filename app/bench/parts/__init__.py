@@ -19,8 +19,8 @@ from app.bench.parts import (
 
 PARTS = (
     cold_start.PART,
-    heartbeat.PART,
     memory.PART,
+    heartbeat.PART,
     flat.PART,
     batch.PART,
     lone_beat.PART,
@@ -33,4 +33,5 @@ PARTS = (
     ceiling.PART,
     direct.PART,
 )
-"""In the order in which they run: those that use the running service stand together."""
+"""In the order in which they run: those that use the running service stand together, first the one that lets each
+of its processes meet every viewer."""

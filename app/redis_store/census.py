@@ -54,10 +54,11 @@ class RedisCensus:
     async def _held_in(self, bucket: int, profile_ids: list[str]) -> list[Held]:
         """One round trip for a bucket, whose keys share a slot. A child waits when the flush would find it."""
         pipeline = self._redis.pipeline(transaction=True)
-        pipeline.mget([self._keys.live_in(bucket, profile_id) for profile_id in profile_ids])
+        for profile_id in profile_ids:  # redis-py allows no MGET in a pipeline on a cluster
+            pipeline.get(self._keys.live_in(bucket, profile_id))
         pipeline.zmscore(self._keys.dirty(bucket), profile_ids)
         pipeline.hgetall(self._keys.closed(bucket))
-        lives, marks, closed = await pipeline.execute()
+        *lives, marks, closed = await pipeline.execute()
         found = [
             Held(Tally.of(profile_id, _decode_live(raw)), waits=mark is not None)
             for profile_id, raw, mark in zip(profile_ids, lives, marks, strict=True)

@@ -29,7 +29,7 @@ BACKLOG = Gauge("hourglass_unflushed", "Entries that wait to be flushed.", ["kin
 LATE_ROWS = Counter("hourglass_late_rows", "Flushed rows of days that are no longer kept, refused.", ["kind"])
 OLDEST_ROW = Gauge(
     "hourglass_oldest_row_age_seconds",
-    "Age of the oldest row of each kind; of usage, that of the beginning of its oldest month.",
+    "Age of the oldest row of each kind; of usage, that of the beginning of its oldest partition.",
     ["kind"],
     multiprocess_mode="mostrecent",
 )

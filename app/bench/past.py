@@ -25,6 +25,7 @@ from app.instants import utc
 from app.postgres_store.engine import create_engine
 from app.postgres_store.migrate import head
 from app.postgres_store.partitions import make_partitions
+from app.postgres_store.retention import PostgresRetention
 
 NAME = "past"
 NOTE = "past.json"
@@ -151,7 +152,8 @@ def prepare(folder: Path, postgres: Postgres, children: int, *, viewers: int, ad
 
 async def _load(url: str, children: int, *, today: date, advance: Callable[[float], None]) -> None:
     engine = create_engine(url, pool_size=1, timeout_seconds=60)
-    await make_partitions(engine, at_ms=now_ms(), months_back=DAYS // 30 + 1)
+    await make_partitions(engine, at_ms=now_ms(), days_back=DAYS + 1)
+    await PostgresRetention(engine).drop_partitions("sessions", before=today - timedelta(days=SESSION_DAYS))
     await engine.dispose()
     days = [today - timedelta(days=age) for age in reversed(range(DAYS))]
     await _families(url, children, began=utc(now_ms() - (DAYS + 7) * DAY_MS))

@@ -72,12 +72,15 @@ def empty_redis(scene: Scene) -> None:
     """Everything is forgotten.
 
     A session that has ended sends no more beats, so what was not flushed of it is gone with Redis: that is stated in
-    docs/reliability.md. Here players keep their sessions until what ended before has been flushed; where that takes too
-    long, on a machine that is too busy, Redis is left alone.
+    docs/reliability.md. Here players keep their sessions until all are in one and what ended before has been flushed;
+    where that takes too long, on a machine that is too busy, Redis is left alone.
     """
     churn, scene.crowd.churn = scene.crowd.churn, 0.0
     try:
-        if not scene.stand.eventually(lambda: scene.stand.finished_waiting() == 0, seconds=30):
+        # In this order: a session that has ended is set aside as finished only when its player opens the next.
+        if not scene.stand.eventually(
+            lambda: scene.crowd.is_watching() and scene.stand.finished_waiting() == 0, seconds=30
+        ):
             return
         with scene.stand.redis() as redis:
             redis.flushall()

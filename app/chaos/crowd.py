@@ -84,6 +84,8 @@ class _Session:
 class Player:
     """One device of one child, which beats until told to stop.
 
+    ``is_watching``: its last beat was counted, and it has not tried to end the session since.
+
     Args:
         viewer: number of the child among those in the database.
         interval_seconds: between beats.
@@ -103,6 +105,7 @@ class Player:
     ) -> None:
         self.profile_id = profile_id(viewer)
         self.watched: list[Watched] = []
+        self.is_watching = False
         self._crowd = crowd
         self._interval_seconds = interval_seconds
         self._patience_seconds = patience_seconds
@@ -127,9 +130,10 @@ class Player:
                     await stopping.wait()
                     return
             if self._session is not None and self._chance.random() < self._crowd.churn:
+                self.is_watching = False
                 await self.end(seconds=self._interval_seconds)
             else:
-                await self.beat()
+                self.is_watching = await self.beat() == OK
             due = max(due + self._interval_seconds, loop.time())
 
     async def beat(self) -> int:
@@ -289,6 +293,10 @@ class Crowd:
     def start(self) -> None:
         self._background.run(self._start())
 
+    def is_watching(self) -> bool:
+        """Whether everybody is in a session that the service knows to be running."""
+        return self._background.run(self._is_watching())
+
     def cut_tale(self) -> Tale:
         """What happened since the last time."""
         tale, self.tale = self.tale, Tale()
@@ -304,6 +312,10 @@ class Crowd:
 
     async def _start(self) -> None:
         self._running = [asyncio.create_task(player.run(self._stopping)) for player in self._players]
+
+    async def _is_watching(self) -> bool:
+        """Asked between what players do, so that none is about to end its session unseen."""
+        return all(player.is_watching for player in self._players)
 
     async def _stop(self) -> None:
         self._stopping.set()

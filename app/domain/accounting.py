@@ -340,12 +340,17 @@ def _credit_by_day(
     part_ms = max(0, min(earned_ms, live.day_ends_ms - cursor_ms))
     _credit(live, part_ms, is_exempt=beat.is_exempt)
     is_unflushed = is_unflushed or part_ms > 0
+    counted_ms = 0
     for terms in beat.days:
         if terms.starts_ms < live.day_ends_ms:
             continue
-        earned_ms, cursor_ms = earned_ms - part_ms, max(cursor_ms + part_ms, terms.starts_ms)
+        counted_to_ms, counted_ms = cursor_ms + part_ms, counted_ms + part_ms
+        earned_ms, cursor_ms = earned_ms - part_ms, max(counted_to_ms, terms.starts_ms)
         if is_unflushed:
             _set_aside(live, closed, has_ended=live.has_ended)
+            # Whoever has this day and not the next goes on from where it is counted to.
+            closed[-1].last_beat_ms = counted_to_ms
+            closed[-1].watched_ms += 0 if live.paused_since_ms else counted_ms
         _begin_day(live, terms)
         part_ms = max(0, min(earned_ms, min(terms.ends_ms, at_ms) - cursor_ms))
         _credit(live, part_ms, is_exempt=beat.is_exempt)

@@ -1,7 +1,7 @@
 """How long what was counted is kept."""
 
 from collections.abc import Mapping
-from datetime import date, timedelta
+from datetime import date
 
 import msgspec
 
@@ -15,7 +15,7 @@ _MONTH_MS = 31 * DAY_MS
 
 
 class Keeping(msgspec.Struct, frozen=True, kw_only=True):
-    """Sessions and balances leave by the month, when all of it is older; the rest row by row.
+    """Sessions and balances leave by the week or month, when all of it is older; the rest row by row.
 
     Attributes:
         session_days: what was played, when and where.
@@ -28,12 +28,12 @@ class Keeping(msgspec.Struct, frozen=True, kw_only=True):
     record_days: int = 365
 
     def sessions_from(self, at_ms: int) -> date:
-        """The first day of the oldest month whose sessions are kept."""
-        return _month_of(at_ms, self.session_days)
+        """The first day (UTC) whose sessions are kept."""
+        return utc(at_ms - self.session_days * DAY_MS).date()
 
     def balances_from(self, at_ms: int) -> date:
-        """The first day of the oldest month whose balances are kept."""
-        return _month_of(at_ms, self.balance_days)
+        """The first day whose balances are kept."""
+        return utc(at_ms - self.balance_days * DAY_MS).date()
 
     @property
     def lives_ms(self) -> Mapping[str, int]:
@@ -51,10 +51,6 @@ class Keeping(msgspec.Struct, frozen=True, kw_only=True):
             "idempotency_keys": KEY_LIFE_MS,
             "lockouts": _LOCKOUT_MS,
             "devices": 0,
-            # When they go, no token of theirs is valid any more, and nothing late finds its month.
+            # When they go, no token of theirs is valid any more, and nothing late is taken.
             "tombstones": max(_LONGEST_TOKEN_MS, self.balance_days * DAY_MS) + _MONTH_MS,
         }
-
-
-def _month_of(at_ms: int, days_before: int) -> date:
-    return (utc(at_ms).date() - timedelta(days=days_before)).replace(day=1)

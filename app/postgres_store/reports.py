@@ -1,7 +1,7 @@
 """Past viewing as PostgreSQL has it. Each method is one statement.
 
-Sessions lie in monthly partitions by ``started_at``: every query bounds it, so that only the months in question are
-touched.
+Sessions lie in weekly partitions by ``started_at``, balances in monthly ones by ``day``: every query bounds these, so
+that only the partitions in question are touched.
 """
 
 from collections import defaultdict

@@ -1,11 +1,10 @@
-"""Rows that have been kept long enough: months of usage are dropped, everything else is deleted in small batches.
+"""Rows that have been kept long enough: partitions of usage are dropped, everything else is deleted in small batches.
 
-A month leaves in two steps. ``DETACH … CONCURRENTLY`` waits for transactions that use the table without keeping anybody
-else from it; what it leaves behind is a table of its own, which nobody else touches. Either step may be interrupted,
-and the next run goes on from what it finds.
+A partition leaves in two steps. ``DETACH … CONCURRENTLY`` waits for transactions that use the table without keeping
+anybody else from it; what it leaves behind is a table of its own, which nobody else touches. Either step may be
+interrupted, and the next run goes on from what it finds.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -17,9 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.domain.viewing_day import DAY_MS, day_number_of
 from app.instants import ms_of, utc
 from app.postgres_store.access import connection, transaction
+from app.postgres_store.partitions import BALANCES, SESSIONS, Partitioned, attached, literal_of
 
-_MONTHLY = {"sessions": "viewing_sessions", "balances": "viewing_time_balances"}
-_MONTH = re.compile(r"_(\d{4})_(\d{2})$")
+_PARTITIONED = {"sessions": SESSIONS, "balances": BALANCES}
 
 
 def _date(at_ms: int) -> date:
@@ -62,12 +61,10 @@ _AGED = {
     "tombstones": _Aged("erasure_tombstones", "erased_at"),
 }
 
-_PARTITIONS = text("""
-SELECT c.relname, i.inhrelid IS NOT NULL AS is_attached, COALESCE(i.inhdetachpending, false) AS is_leaving
-  FROM pg_class c
-  LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
- WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace AND c.relname LIKE :pattern
- ORDER BY c.relname
+_DETACHED = text("""
+SELECT relname FROM pg_class
+ WHERE relkind = 'r' AND NOT relispartition AND relnamespace = current_schema()::regnamespace AND relname ~ :pattern
+ ORDER BY relname
 """)
 
 
@@ -89,29 +86,29 @@ class PostgresRetention:
         async with transaction(self._engine) as database:
             return (await database.execute(statement, {"before": aged.stored(before_ms), "most": most})).rowcount
 
-    async def drop_months(self, kind: str, *, before: date) -> list[str]:
-        """Drop the months of usage that began before a month did; answers the names of what is gone."""
-        parent = _MONTHLY[kind]
+    async def drop_partitions(self, kind: str, *, before: date) -> list[str]:
+        """Drop the partitions of usage in which all is older than a day (UTC); answers the names of what is gone."""
+        usage, before_ms = _PARTITIONED[kind], _ms_of_date(before)
         dropped: list[str] = []
-        async with connection(self._engine) as opened:
-            database = await opened.execution_options(isolation_level="AUTOCOMMIT")
-            for name, is_attached, is_leaving in await _partitions(database, parent):
-                if _first_day(name) >= before:
-                    continue
-                if is_attached:
-                    how = "FINALIZE" if is_leaving else "CONCURRENTLY"
-                    await database.execute(text(f"ALTER TABLE {parent} DETACH PARTITION {name} {how}"))
+        async with connection(self._engine) as database:
+            for name in await _left_detached(database, usage, before_ms=before_ms):
                 await database.execute(text(f"DROP TABLE IF EXISTS {name}"))
                 dropped.append(name)
+            for partition in await attached(database, usage):
+                if partition.until_ms <= before_ms:
+                    name, how = partition.name, "FINALIZE" if partition.is_leaving else "CONCURRENTLY"
+                    await database.execute(text(f"ALTER TABLE {usage.table} DETACH PARTITION {name} {how}"))
+                    await database.execute(text(f"DROP TABLE IF EXISTS {name}"))
+                    dropped.append(name)
         return dropped
 
     async def oldest(self) -> Mapping[str, int | None]:
-        """The instant (ms) of the oldest row of each kind; of usage, that at which its oldest month began.
+        """The instant (ms) of the oldest row of each kind; of usage, that at which its oldest partition begins.
 
         Settings that are in force may be of any age, so their history is left out.
         """
         async with connection(self._engine) as database:
-            found = {kind: await _oldest_month(database, parent) for kind, parent in _MONTHLY.items()}
+            found = {kind: await _oldest_partition(database, usage) for kind, usage in _PARTITIONED.items()}
             for kind, aged in _AGED.items():
                 if kind != "settings_history":
                     row = await database.execute(text(f"SELECT min({aged.age}) FROM {aged.table}"))  # noqa: S608
@@ -120,21 +117,19 @@ class PostgresRetention:
         return found
 
 
-async def _partitions(database: AsyncConnection, parent: str) -> list[tuple[str, bool, bool]]:
-    rows = await database.execute(_PARTITIONS, {"pattern": f"{parent}\\_%"})
-    return [(row[0], row[1], row[2]) for row in rows if _MONTH.search(row[0])]
+async def _left_detached(database: AsyncConnection, usage: Partitioned, *, before_ms: int) -> list[str]:
+    """Partitions that somebody has detached but not dropped, and that hold nothing of so late an instant."""
+    found = await database.execute(_DETACHED, {"pattern": f"^{usage.table}_[0-9_]+$"})
+    return [name for name in found.scalars().all() if not await _has_rows(database, usage, name, from_ms=before_ms)]
 
 
-async def _oldest_month(database: AsyncConnection, parent: str) -> int | None:
-    for name, is_attached, _ in await _partitions(database, parent):
-        has_rows = await database.execute(text(f"SELECT EXISTS (SELECT FROM {name})"))  # noqa: S608
-        if is_attached and has_rows.scalar_one():
-            return _ms_of_date(_first_day(name))
+async def _oldest_partition(database: AsyncConnection, usage: Partitioned) -> int | None:
+    for partition in await attached(database, usage):
+        if await _has_rows(database, usage, partition.name, from_ms=partition.first_ms):
+            return partition.first_ms
     return None
 
 
-def _first_day(name: str) -> date:
-    found = _MONTH.search(name)
-    if found is None:
-        raise ValueError(f"{name} is no month of usage")
-    return date(int(found[1]), int(found[2]), 1)
+async def _has_rows(database: AsyncConnection, usage: Partitioned, name: str, *, from_ms: int) -> bool:
+    asked = text(f"SELECT EXISTS (SELECT FROM {name} WHERE {usage.key} >= '{literal_of(from_ms)}')")  # noqa: S608
+    return bool((await database.execute(asked)).scalar_one())

@@ -1,7 +1,7 @@
 """Every table. PostgreSQL owns policy; usage arrives here from Redis by the flush alone.
 
 Durations and instants of usage are whole milliseconds (``*_ms``); instants that people set are ``timestamptz``.
-A NULL limit means unlimited. Usage tables are partitioned by month, so that age is dropped, not deleted.
+A NULL limit means unlimited. Usage tables are partitioned (`partitions`), so that age is dropped, not deleted.
 """
 
 from sqlalchemy import (

@@ -139,7 +139,7 @@ class PostgresUsage:
     async def upsert(self, entries: Sequence[tuple[str, Live]], marks: Mapping[int, Mark] = NO_MARKS) -> None:
         """Write counters, given with their profile ids, and note the marks of their buckets, in one transaction.
 
-        What belongs to a month that is no longer kept is refused for good, and counted; so is what was erased.
+        What belongs to a day that is no longer kept is refused for good, and counted; so is what was erased.
 
         Raises:
             DatabaseUnavailable: nothing was written; try again later.

@@ -68,8 +68,8 @@ class AgedRows(Protocol):
     async def delete(self, kind: str, *, before_ms: int, most: int) -> int:
         """Delete rows of a kind that are older than an instant; how many that were."""
 
-    async def drop_months(self, kind: str, *, before: date) -> list[str]:
-        """Drop the months that ended before a day; answers the names of what is gone."""
+    async def drop_partitions(self, kind: str, *, before: date) -> list[str]:
+        """Drop the partitions of usage in which all is older than a day; answers the names of what is gone."""
 
     async def oldest(self) -> Mapping[str, int | None]:
         """The instant (ms) of the oldest row of each kind, None where there is none."""

@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 async def retain(rows: AgedRows, *, keeping: Keeping, at_ms: int) -> None:
     """Remove what is older than it may be, and measure what is left.
 
-    Each batch and each month is a step of its own; the next run goes on where this one is interrupted.
+    Each batch and each partition is a step of its own; the next run goes on where this one is interrupted.
 
     Raises:
         DatabaseUnavailable: not everything is removed yet.
@@ -24,7 +24,7 @@ async def retain(rows: AgedRows, *, keeping: Keeping, at_ms: int) -> None:
         for kind, life_ms in keeping.lives_ms.items():
             await _delete(rows, kind, before_ms=at_ms - life_ms)
         for kind, oldest in (("sessions", keeping.sessions_from(at_ms)), ("balances", keeping.balances_from(at_ms))):
-            for name in await rows.drop_months(kind, before=oldest):
+            for name in await rows.drop_partitions(kind, before=oldest):
                 log.info("partition_dropped", name=name)
     finally:
         for kind, oldest_ms in (await rows.oldest()).items():

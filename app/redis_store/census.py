@@ -1,7 +1,7 @@
 """Everything that Redis holds of anybody's usage, for whoever compares it. Reads only."""
 
 from collections.abc import AsyncIterator, Collection
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 from redis.asyncio import Redis
@@ -52,11 +52,14 @@ class RedisCensus:
         return found
 
     async def _held_in(self, bucket: int, profile_ids: list[str]) -> list[Held]:
-        """One round trip for a bucket, whose keys share a slot. A child waits when the flush would find it."""
-        pipeline = self._redis.pipeline(transaction=True)
-        pipeline.mget([self._keys.live_in(bucket, profile_id) for profile_id in profile_ids])
-        pipeline.zmscore(self._keys.dirty(bucket), profile_ids)
-        pipeline.hgetall(self._keys.closed(bucket))
+        """One round trip for a bucket, whose keys share a slot. A child waits when the flush would find it.
+
+        The commands are spelled out: on a cluster redis-py fails in a transaction on what its methods pass along.
+        """
+        pipeline: Any = self._redis.pipeline(transaction=True)
+        pipeline.execute_command("MGET", *(self._keys.live_in(bucket, profile_id) for profile_id in profile_ids))
+        pipeline.execute_command("ZMSCORE", self._keys.dirty(bucket), *profile_ids)
+        pipeline.execute_command("HGETALL", self._keys.closed(bucket))
         lives, marks, closed = await pipeline.execute()
         found = [
             Held(Tally.of(profile_id, _decode_live(raw)), waits=mark is not None)

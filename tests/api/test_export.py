@@ -23,7 +23,7 @@ DAY = timedelta(days=1)
 
 @pytest.fixture(autouse=True)
 async def _partitions(api: Api) -> None:
-    await make_partitions(api.services.engine, at_ms=NOON, months_back=12)
+    await make_partitions(api.services.engine, at_ms=NOON, days_back=366)
 
 
 async def _export(family: Household, child: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Rows 4 to 16: Redis dies, forgets, stands still, is full or cannot write."""
 
+import random
 import shutil
 import socket
 import threading
@@ -10,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import pytest
 from redis import Redis
 
+from app.chaos.blows import Scene, empty_redis
 from app.chaos.proxy import Weather
 from app.chaos.stand import Stand
 from tests.faults.disks import tiny_disk
@@ -67,6 +69,26 @@ def test_forgets_everything(stand: Stand, trial: Begin) -> None:
     watching.expect_exact()
     watching.expect_answers("200")
     assert home.try_pin(home.pin) == 423, "the lock was in Redis alone"
+
+
+@pytest.mark.faults
+def test_forgets_everything_while_sessions_come_and_go(stand: Stand, trial: Begin) -> None:
+    """What has ended is flushed first, so that the oracle of the soak may expect all of it."""
+    watching = trial(5, "FLUSHALL, 3 times, beside sessions that end", size=200, interval_seconds=2.0, churn=0.2)
+    with watching:
+        scene, before = Scene(stand, watching.crowd, random.Random(5)), _times_emptied(stand)  # noqa: S311  to repeat
+        for _ in range(3):
+            time.sleep(2)
+            empty_redis(scene)
+        assert _times_emptied(stand) == before + 3
+    watching.expect_exact()
+    watching.expect_answers(*AWAY, "409 session_ended")
+
+
+def _times_emptied(stand: Stand) -> int:
+    with stand.redis() as redis:
+        calls = redis.info("commandstats").get("cmdstat_flushall", {})
+        return int(calls.get("calls", 0))
 
 
 @pytest.mark.faults

@@ -1,4 +1,4 @@
-"""How PostgreSQL goes about what reports ask: by index, and in the months in question only.
+"""How PostgreSQL goes about what reports ask: by index, and in the weeks and months in question only.
 
 The plans are those of the statements as they were sent and executed: auto_explain tells them to the connection that
 sent them. The tables are large enough, and analysed, for the planner to have a choice.
@@ -24,7 +24,7 @@ from app.parents.service import ChildSettings
 from app.postgres_store.configs import PostgresConfigs
 from app.postgres_store.engine import create_engine
 from app.postgres_store.offline import PostgresOffline
-from app.postgres_store.partitions import make_partitions
+from app.postgres_store.partitions import BALANCES, SESSIONS, Partition, attached, make_partitions
 from app.postgres_store.reports import PostgresReports
 from app.postgres_store.usage import PostgresUsage
 from app.postgres_store.weekly_reports import PostgresWeeklyReports
@@ -38,8 +38,7 @@ NOON = 1_772_452_800_000  # 2026-03-02 12:00 UTC, a Monday
 MINUTE = 60_000
 TODAY = date(2026, 3, 2)
 WEEKEND = (5, 6)
-MONTHS_BACK, MONTHS_AHEAD = 12, 1
-USAGE = ("viewing_time_balances_", "viewing_sessions_")
+DAYS_BACK, LAST = 366, date(2026, 4, 30)
 CHILDREN = 3
 
 # Strangers fill the tables: 1,000 of them over the last month, 20 over more than a year.
@@ -67,6 +66,7 @@ class Plans:
 
     engine: AsyncEngine
     rows: Rows
+    partitions: dict[str, Partition]
     told: list[dict[str, Any]] = field(default_factory=list)
 
     def note(self, _connection: object, message: Any) -> None:
@@ -80,11 +80,14 @@ class Plans:
             node
             for plan in self.told
             for node in _nodes(plan["Plan"])
-            if node.get("Relation Name", "").startswith(USAGE) and node["Actual Loops"] > 0
+            if node.get("Relation Name") in self.partitions and node["Actual Loops"] > 0
         ]
 
-    def months(self) -> set[str]:
-        return {node["Relation Name"][-7:] for node in self.scans()}
+    def read_outside(self, first: date, last: date) -> set[str]:
+        """The partitions that were read although they hold none of these days (UTC)."""
+        read = {node["Relation Name"]: self.partitions[node["Relation Name"]] for node in self.scans()}
+        from_ms, until_ms = start_of(first, 0), start_of(last, 24)
+        return {name for name, held in read.items() if held.until_ms <= from_ms or held.first_ms >= until_ms}
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -97,7 +100,7 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 async def filled(postgres: Databases) -> str:
     url = postgres.fresh()
     engine = create_engine(url, pool_size=1, timeout_seconds=60)
-    await make_partitions(engine, at_ms=NOON, months_back=MONTHS_BACK, months_ahead=MONTHS_AHEAD)
+    await make_partitions(engine, at_ms=NOON, days_back=DAYS_BACK)
     async with engine.begin() as database:
         for statement in _STRANGERS.split(";")[:-1]:
             await database.exec_driver_sql(statement)
@@ -111,7 +114,10 @@ async def filled(postgres: Databases) -> str:
 async def plans(filled: str, request: pytest.FixtureRequest) -> AsyncIterator[Plans]:
     """Plans for the values at hand, as for a statement that is new to a connection, and for any values."""
     engine = create_engine(filled, pool_size=1, timeout_seconds=60)
-    plans = Plans(engine, Rows(engine))
+    async with engine.connect() as database:
+        partitions = [*await attached(database, SESSIONS), *await attached(database, BALANCES)]
+    await engine.dispose()
+    plans = Plans(engine, Rows(engine), {partition.name: partition for partition in partitions})
 
     @event.listens_for(engine.sync_engine, "connect")
     def explain(connection: Any, _record: object) -> None:
@@ -157,15 +163,15 @@ async def family(plans: Plans) -> Family:
 
 
 @contextmanager
-def _read(plans: Plans, *, months: set[str], least: int = 1) -> Iterator[None]:
-    """What the block asks uses indexes, reads of usage these months and no others, in so many statements at least."""
+def _read(plans: Plans, *, first: date, last: date, least: int = 1) -> Iterator[None]:
+    """What the block asks uses indexes and reads the partitions of these days only, in so many statements at least."""
     plans.told.clear()
     yield
     assert len(plans.told) >= least, "auto_explain told nothing"
     scans = plans.scans()
     assert scans, "usage was not read"
     assert [node for node in scans if "Seq Scan" in node["Node Type"]] == []
-    assert plans.months() <= months
+    assert plans.read_outside(first, last) == set()
 
 
 def _weekly(plans: Plans) -> WeeklyReports:
@@ -178,13 +184,13 @@ async def test_history(plans: Plans, family: Family) -> None:
     asked: dict[str, Any] = {"account_id": family.account, "profile_id": family.children[0], "at_ms": NOON}
     last_days: dict[str, Any] = asked | {"first": None, "last": None, "empty_days": True}
     # Which day runs is not known before the statement; days to come have a partition as well.
-    with _read(plans, months={"2026_01", "2026_02", "2026_03", "2026_04"}, least=3):
+    with _read(plans, first=date(2026, 1, 30), last=TODAY + timedelta(days=2), least=3):
         page = await history.page(**last_days, cursor=None, limit=3)
     assert len(page.days) == 3
-    with _read(plans, months={"2026_02", "2026_03"}, least=3):
+    with _read(plans, first=date(2026, 2, 1), last=TODAY, least=3):
         page = await history.page(**last_days, cursor=page.next_cursor, limit=100)
     assert len(page.days) == 27
-    with _read(plans, months={"2025_05"}, least=2):
+    with _read(plans, first=date(2025, 5, 1), last=date(2025, 5, 31), least=2):
         page = await history.page(
             **asked, first=date(2025, 5, 1), last=date(2025, 5, 31), empty_days=False, cursor=None, limit=100
         )
@@ -192,14 +198,14 @@ async def test_history(plans: Plans, family: Family) -> None:
 
 
 async def test_weekly_report(plans: Plans, family: Family) -> None:
-    with _read(plans, months={"2026_02", "2026_03"}, least=3):
+    with _read(plans, first=date(2026, 2, 16), last=TODAY, least=3):
         report = await _weekly(plans).report(account_id=family.account, week_ending=None, at_ms=NOON)
     assert [child.total_ms for child in report.children] == [3 * 200 * MINUTE] * CHILDREN
     assert all(child.top_titles for child in report.children)
 
 
 async def test_preparing_weekly_reports(plans: Plans, family: Family) -> None:
-    with _read(plans, months={"2026_02", "2026_03"}, least=5):
+    with _read(plans, first=date(2026, 2, 16), last=TODAY, least=5):
         assert await _weekly(plans).prepare(at_ms=NOON) >= 1
     assert await PostgresWeeklyReports(plans.engine).find(family.account, date(2026, 3, 1)) is not None
 
@@ -212,7 +218,7 @@ async def test_preview(plans: Plans, family: Family) -> None:
         announcements=unused,
         weekend_days=WEEKEND,
     )
-    with _read(plans, months={"2026_02", "2026_03"}, least=3):
+    with _read(plans, first=date(2026, 2, 1), last=TODAY, least=3):
         preview = await settings.preview(
             account_id=family.account,
             profile_id=family.children[0],
@@ -224,11 +230,11 @@ async def test_preview(plans: Plans, family: Family) -> None:
 
 async def test_recovery_of_counters(plans: Plans, family: Family) -> None:
     usage = PostgresUsage(plans.engine, lambda: NOON)
-    with _read(plans, months={"2026_02", "2026_03", "2026_04"}):
+    with _read(plans, first=TODAY - timedelta(days=3), last=LAST):
         found = await usage.recover(family.children)
     running = [live for live in found if live]
     assert [live.used_ms for live in running] == [200 * MINUTE] * CHILDREN
-    with _read(plans, months={"2025_11", "2025_12", "2026_01", "2026_02", "2026_03", "2026_04"}):
+    with _read(plans, first=TODAY - timedelta(days=100), last=LAST):
         [share] = await usage.shares(family.children[0], running[0].session_id)
     assert share.credited_ms == 200 * MINUTE
 
@@ -241,5 +247,5 @@ async def test_offline_sync(plans: Plans, family: Family) -> None:
     number = day_number_of(TODAY)
     terms = DayTerms(number, start_of(TODAY, 5), start_of(TODAY, 5) + DAY_MS, -1, -1)
     settlement = Settlement((MINUTE,), (OfflineUse(number, MINUTE),))
-    with _read(plans, months={"2026_02", "2026_03"}, least=4):
+    with _read(plans, first=TODAY - timedelta(days=2), last=TODAY + timedelta(days=1), least=4):
         await PostgresOffline(plans.engine).apply(batch, settle=lambda *_: settlement, terms_of=lambda _: terms)

@@ -35,15 +35,15 @@ KEEPING = Keeping()
 
 @pytest.fixture(params=["postgres", "postgres15"])
 async def rows(request: pytest.FixtureRequest) -> AsyncIterator[Rows]:
-    """A database with 14 months of partitions, on the newest and on the oldest server."""
+    """A database with partitions from 2025 on, on the newest and on the oldest server."""
     server: Databases = request.getfixturevalue(request.param)
     engine = create_engine(server.fresh(), pool_size=6, timeout_seconds=5)
-    await make_partitions(engine, at_ms=NOON, months_back=14)
+    await make_partitions(engine, at_ms=NOON, days_back=425)
     yield Rows(engine)
     await engine.dispose()
 
 
-async def _months(engine: AsyncEngine, parent: str) -> list[str]:
+async def _partitions(engine: AsyncEngine, parent: str) -> list[str]:
     """The tables of usage that are there at all, attached or not."""
     async with engine.connect() as database:
         found = await database.execute(
@@ -53,29 +53,29 @@ async def _months(engine: AsyncEngine, parent: str) -> list[str]:
         return [name.removeprefix(f"{parent}_") for name in found.scalars()]
 
 
-async def test_months_that_are_over_are_dropped(rows: Rows) -> None:
+async def test_what_is_too_old_is_dropped_by_the_week_and_the_month(rows: Rows) -> None:
     child = await rows.child(await rows.account(), at_ms=NOON)
     for day in (TODAY, date(2025, 12, 1), date(2025, 11, 30)):
         await rows.session(child, day, started_ms=start_of(day, 6), used_ms=60_000)
     for day in (TODAY, date(2025, 3, 1), date(2025, 2, 28)):
         await rows.balance(child, day, used_ms=60_000)
     await retain(PostgresRetention(rows.engine), keeping=KEEPING, at_ms=NOON)
-    assert (await _months(rows.engine, "viewing_sessions"))[0] == "2025_12"
-    assert (await _months(rows.engine, "viewing_time_balances"))[0] == "2025_03"
+    assert (await _partitions(rows.engine, "viewing_sessions"))[0] == "2025_12_01"
+    assert (await _partitions(rows.engine, "viewing_time_balances"))[0] == "2025_03_01"
     assert await _count(rows.engine, "viewing_sessions") == 2
     assert await _count(rows.engine, "viewing_time_balances") == 2
-    before = await _months(rows.engine, "viewing_sessions")
+    before = await _partitions(rows.engine, "viewing_sessions")
     await make_partitions(rows.engine, at_ms=NOON)
-    assert await _months(rows.engine, "viewing_sessions") == before, "what was dropped is not made again"
+    assert await _partitions(rows.engine, "viewing_sessions") == before, "what was dropped is not made again"
 
 
-async def test_no_writer_waits_while_a_month_is_dropped(rows: Rows) -> None:
+async def test_no_writer_waits_while_a_partition_is_dropped(rows: Rows) -> None:
     child = await rows.child(await rows.account(), at_ms=NOON)
     retention, oldest = PostgresRetention(rows.engine), KEEPING.balances_from(NOON)
     async with rows.engine.connect() as writer:
         begun = await writer.begin()
         await writer.execute(insert(tables.viewing_time_balances).values(_balance(child, TODAY)))
-        dropping = asyncio.create_task(retention.drop_months("balances", before=oldest))
+        dropping = asyncio.create_task(retention.drop_partitions("balances", before=oldest))
         async with asyncio.timeout(10):
             while not await _waits_for_a_lock(rows.engine):  # noqa: ASYNC110  only the server knows
                 await asyncio.sleep(0.01)
@@ -85,20 +85,28 @@ async def test_no_writer_waits_while_a_month_is_dropped(rows: Rows) -> None:
             with pytest.raises(DatabaseUnavailable):  # its patience ends first
                 await dropping
         await begun.commit()
-    assert "2025_01" in await _months(rows.engine, "viewing_time_balances")
-    assert await retention.drop_months("balances", before=oldest) == [
-        "viewing_time_balances_2025_01",
-        "viewing_time_balances_2025_02",
+    assert "2025_01_01" in await _partitions(rows.engine, "viewing_time_balances")
+    assert await retention.drop_partitions("balances", before=oldest) == [
+        "viewing_time_balances_2025_01_01",
+        "viewing_time_balances_2025_02_01",
     ]
-    assert (await _months(rows.engine, "viewing_time_balances"))[0] == "2025_03"
+    assert (await _partitions(rows.engine, "viewing_time_balances"))[0] == "2025_03_01"
     assert await _count(rows.engine, "viewing_time_balances") == 2
 
 
-async def test_a_month_that_was_only_detached_is_dropped_by_the_next_run(rows: Rows) -> None:
+async def test_what_was_only_detached_is_dropped_by_a_later_run(rows: Rows) -> None:
+    child = await rows.child(await rows.account(), at_ms=NOON)
+    await rows.session(child, date(2025, 1, 19), started_ms=start_of(date(2025, 1, 19), 23), used_ms=60_000)
     async with rows.engine.begin() as database:
-        await database.execute(text("ALTER TABLE viewing_sessions DETACH PARTITION viewing_sessions_2025_01"))
-    dropped = await PostgresRetention(rows.engine).drop_months("sessions", before=date(2025, 2, 1))
-    assert dropped == ["viewing_sessions_2025_01"]
+        for first in ("2025_01_06", "2025_01_13"):
+            await database.execute(text(f"ALTER TABLE viewing_sessions DETACH PARTITION viewing_sessions_{first}"))
+    retention = PostgresRetention(rows.engine)
+    assert await retention.drop_partitions("sessions", before=date(2025, 1, 19)) == [
+        "viewing_sessions_2025_01_06",
+        "viewing_sessions_2024_12_30",
+    ]
+    assert "2025_01_13" in await _partitions(rows.engine, "viewing_sessions"), "not all in it is older"
+    assert await retention.drop_partitions("sessions", before=date(2025, 1, 20)) == ["viewing_sessions_2025_01_13"]
 
 
 async def test_other_rows_leave_one_by_one(rows: Rows) -> None:

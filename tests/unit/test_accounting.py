@@ -295,6 +295,41 @@ class TestReset:
         assert [day.used_ms for day in child.closed] == [2 * MINUTE_MS]
         assert child.sums_ms == (3 * MINUTE_MS, 0, 0)
 
+    def test_a_day_set_aside_knows_up_to_where_it_counts(self) -> None:
+        """It may be flushed, and everything else lost, before the day that follows is."""
+        child = Child(at_ms=MIDNIGHT_MS + DAY_MS - 10_000)
+        child.open()
+        child.beat(watched_ms=30_000)
+        [yesterday] = child.closed
+        assert (yesterday.last_beat_ms, yesterday.watched_ms) == (MIDNIGHT_MS + DAY_MS, 10_000)
+        assert (child.counters.last_beat_ms, child.counters.watched_ms) == (child.at_ms, 30_000)
+
+    @pytest.mark.parametrize("is_paused", [0, 1])
+    @pytest.mark.parametrize("is_educational", [0, 1])
+    def test_whoever_goes_on_from_it_counts_nothing_twice(self, is_paused: int, is_educational: int) -> None:
+        child = Child(at_ms=MIDNIGHT_MS + DAY_MS - MINUTE_MS)
+        child.open(is_educational=is_educational)
+        fields = {"is_paused": is_paused, "is_educational": is_educational}
+        child.beat(50_000, **fields)
+        child.beat(**fields)
+        [yesterday] = child.closed
+        lost = Child(at_ms=child.at_ms)
+        lost.live = msgspec.structs.replace(yesterday, dirty_since_ms=0)
+        child.beat(**fields)
+        lost.beat(**fields)
+        assert _flushed([yesterday, *lost.closed, lost.counters]) == _flushed([yesterday, child.counters])
+
+    @pytest.mark.parametrize("place", range(3))
+    def test_nor_of_what_was_claimed(self, place: int) -> None:
+        child = Child(at_ms=MIDNIGHT_MS + DAY_MS - HOUR_MS, allowance_ms=UNLIMITED)
+        child.open()
+        child.beat(50 * HOUR_MS, watched_ms=26 * HOUR_MS)
+        lost = Child(at_ms=child.at_ms, allowance_ms=UNLIMITED)
+        lost.live = msgspec.structs.replace(child.closed[place], dirty_since_ms=0)
+        lost.beat(watched_ms=26 * HOUR_MS + 30_000)
+        known = child.closed[: place + 1]
+        assert sum(_flushed([*known, *lost.closed, lost.counters]).values()) == 26 * HOUR_MS + 30_000
+
     def test_a_session_opened_on_a_later_day_sets_the_old_one_aside(self, child: Child) -> None:
         child.beat()
         child.at_ms += 3 * DAY_MS

@@ -64,10 +64,10 @@ def test_rows_of_an_export_have_an_order() -> None:
 
 
 def test_everything_leaves_some_day() -> None:
-    """By age, by the month, or together with the family."""
+    """By age, by the partition, or together with the family."""
     of_the_family = {"accounts", "profiles", "viewing_time_configs"}
-    by_the_month = {"viewing_sessions", "viewing_time_balances"}
+    by_the_partition = {"viewing_sessions", "viewing_time_balances"}
     names = {"grants": "time_grants", "requests": "extra_time_requests", "tombstones": "erasure_tombstones"}
     names["settings_history"] = "viewing_time_config_history"
     by_age = {names.get(kind, kind) for kind in Keeping().lives_ms}
-    assert of_the_family | by_the_month | by_age | _NOT_PERSONAL == set(tables.metadata.tables)
+    assert of_the_family | by_the_partition | by_age | _NOT_PERSONAL == set(tables.metadata.tables)

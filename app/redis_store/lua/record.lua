@@ -172,11 +172,20 @@ local function credit_by_day(s, b, closed, earned_ms, is_unflushed, at_ms)
   local part_ms = math.max(0, math.min(earned_ms, s[L_DAY_ENDS_MS] - cursor_ms))
   credit(s, part_ms, is_exempt)
   is_unflushed = is_unflushed or part_ms > 0
+  local counted_ms = 0
   for i = 1, #days do
     local terms = days[i]
     if terms[D_STARTS_MS] >= s[L_DAY_ENDS_MS] then
-      earned_ms, cursor_ms = earned_ms - part_ms, math.max(cursor_ms + part_ms, terms[D_STARTS_MS])
-      if is_unflushed then set_aside(s, closed, s[L_HAS_ENDED]) end
+      local counted_to_ms = cursor_ms + part_ms
+      counted_ms = counted_ms + part_ms
+      earned_ms, cursor_ms = earned_ms - part_ms, math.max(counted_to_ms, terms[D_STARTS_MS])
+      if is_unflushed then
+        set_aside(s, closed, s[L_HAS_ENDED])
+        -- Whoever has this day and not the next goes on from where it is counted to.
+        local day = closed[#closed]
+        day[L_LAST_BEAT_MS] = counted_to_ms
+        if s[L_PAUSED_SINCE_MS] == 0 then day[L_WATCHED_MS] = day[L_WATCHED_MS] + counted_ms end
+      end
       begin_day(s, terms)
       part_ms = math.max(0, math.min(earned_ms, math.min(terms[D_ENDS_MS], at_ms) - cursor_ms))
       credit(s, part_ms, is_exempt)

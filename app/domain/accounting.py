@@ -250,6 +250,7 @@ def record(live: Live | None, beat: Beat, *, at_ms: int, rules: Rules, generatio
         _close(now, closed, Closing.TITLE, at_ms=at_ms, rules=rules)
         _open(now, beat, session_id=beat.new_session_id, at_ms=at_ms)
     if beat.is_end:
+        _set_aside(now, closed, has_ended=1)  # no later beat could restore it: it is flushed next
         now.has_ended = 1
     else:
         now.is_educational = beat.is_educational

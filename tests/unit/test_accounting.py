@@ -550,12 +550,21 @@ class TestEnd:
         child.end()
         assert (child.counters.title_id, child.counters.device_type) == ("film", "tv")
 
-    def test_an_ended_session_is_set_aside_with_its_end_when_another_opens(self, child: Child) -> None:
+    def test_an_ended_session_is_set_aside_at_once(self, child: Child) -> None:
+        """It sends no beat that could restore it, should Redis be lost before it is flushed."""
+        child.end()
+        [ended] = child.closed
+        assert (ended.session_id, ended.has_ended, ended.last_beat_ms) == ("a", 1, NOON_MS + 30_000)
+        assert (ended.used_ms, ended.session_used_ms) == (30_000, 30_000)
+        assert _flushed([ended]) == _flushed([ended, child.counters])
+
+    def test_another_that_opens_does_not_supersede_it(self, child: Child) -> None:
         child.end()
         child.at_ms += 1000
         assert child.open("b").superseded_id == ""
-        [old] = child.closed
-        assert (old.session_id, old.has_ended, old.last_beat_ms) == ("a", 1, NOON_MS + 30_000)
+        assert {(old.session_id, old.has_ended, old.last_beat_ms) for old in child.closed} == {
+            ("a", 1, NOON_MS + 30_000)
+        }
 
 
 class TestLoss:
@@ -703,6 +712,7 @@ class TestWhatTheFlushFinds:
     def test_a_day_that_was_flushed_and_grew_no_more_is_not_set_aside(self, child: Child) -> None:
         child.end()
         child.counters.dirty_since_ms = 0
+        child.closed.clear()
         child.at_ms += DAY_MS
         child.open("b")
         assert child.closed == []

@@ -238,6 +238,7 @@ local function record(s, b, at_ms, generation)
     open(s, b, b[B_NEW_SESSION_ID], at_ms)
   end
   if is_end then
+    set_aside(s, closed, 1) -- no later beat could restore it: it is flushed next
     s[L_HAS_ENDED] = 1
   else
     s[L_IS_EDUCATIONAL] = b[B_IS_EDUCATIONAL]

@@ -17,7 +17,7 @@ from app.viewing.ports import Counters, FlushedUsage, Randomness
 
 _ROUNDS = 8
 _RECOVERED_AT_ONCE = 1000
-_QUERIES_IN_FLIGHT = 2
+_QUERIES_IN_FLIGHT = 1
 _LANE_CALLS_IN_FLIGHT = 2
 _DAYS_UNFLUSHED = 3
 REFUSED = frozenset({Status.SUPERSEDED, Status.ENDED})
@@ -56,11 +56,12 @@ class Counting:
         self._weekend_days = weekend_days
         self._randomness = randomness
         self._lane_of = lane_of
-        self._max_batch = max_batch
+        self.max_batch = max_batch
         self._max_calls_in_flight = max_calls_in_flight
         self._record = self._queue(counters.record, lambda beat: beat[0])
         self._read = self._queue(counters.read, lambda profile_id: profile_id)
         self._seed = self._queue(self._put, lambda seed: seed[0])
+        self._counting_many = asyncio.Semaphore()
         self._recover = Coalescer(usage.recover, max_batch=_RECOVERED_AT_ONCE, max_in_flight=_QUERIES_IN_FLIGHT)
 
     def submit(self, profile_id: str, beat: Beat) -> Awaitable[Outcome]:
@@ -111,12 +112,19 @@ class Counting:
         raise CountersUnavailable("The counters of this profile are changing.", retry_after_seconds=1)
 
     async def count_at_once(self, beats: Sequence[tuple[str, Beat]]) -> list[Outcome | CountersUnavailable]:
-        """One call for many beats, without supplying anything: outcomes may ask for what ``count`` would supply.
+        """Up to ``max_batch`` beats in one call; outcomes may ask for what ``settle`` supplies.
 
-        Where several servers share the counters there is one call to each, and one that is away fails its beats alone.
+        One such call is under way at a time, so that single beats get their turn. Where several servers share the
+        counters there is one call to each, and one that is away fails its beats alone.
+
+        Raises:
+            CountersUnavailable: nothing was counted.
         """
+        if not beats:
+            return []
         if self._lane_of is None:
-            return [*await self._counters.record(beats)]
+            async with self._counting_many:
+                return [*await self._counters.record(beats)]
         return await asyncio.gather(*(self._count_or_refuse(*beat) for beat in beats))
 
     async def look(self, profile_id: str, known: KnownPolicy) -> tuple[KnownPolicy, int, Live, DayTerms]:
@@ -218,11 +226,11 @@ class Counting:
     ) -> "Coalescer[Item, Answer] | Lanes[Item, Answer]":
         lane_of = self._lane_of
         if lane_of is None:
-            return Coalescer(call, max_batch=self._max_batch, max_in_flight=self._max_calls_in_flight)
+            return Coalescer(call, max_batch=self.max_batch, max_in_flight=self._max_calls_in_flight)
         return Lanes(
             call,
             lane_of=lambda item: lane_of(profile_of(item)),
-            max_batch=self._max_batch,
+            max_batch=self.max_batch,
             max_in_flight=_LANE_CALLS_IN_FLIGHT,
         )
 

@@ -6,7 +6,8 @@ each beat that finds the version unchanged renews.
 """
 
 import random
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from functools import lru_cache
 
 import msgspec
@@ -19,8 +20,8 @@ from app.domain.viewing_day import Calendar, ViewingDay
 from app.errors import CountersUnavailable, DatabaseUnavailable
 from app.viewing.ports import PolicyReader, SharedPolicies
 
-_BATCH = 1000
-_CALLS_IN_FLIGHT = 4
+_BATCH = 500
+_CALLS_IN_FLIGHT = 1  # more would share the same work between smaller calls, which cost more
 _ROUNDS = 3
 _MOMENT_MS = 1000
 _ABOVE_ALL = 2**53 - 1  # no policy reaches this version
@@ -110,13 +111,19 @@ class _Moment:
 
 
 class PolicyCache:
-    """Policies by profile. ``None`` answers mean that there is no such profile."""
+    """Policies by profile. ``None`` answers mean that there is no such profile.
+
+    Args:
+        restore: puts counters back. It is given the policies of which there was no shared copy: where Redis has lost
+            that, it has lost the counters too.
+    """
 
     def __init__(
         self,
         *,
         shared: SharedPolicies,
         source: PolicyReader,
+        restore: Callable[[Sequence[Policy]], Awaitable[None]],
         weekend_days: Collection[int],
         ttl_ms: int,
         stale_ms: int,
@@ -127,7 +134,9 @@ class PolicyCache:
         self._shared = shared
         self._source = source
         self._from_shared = Coalescer(shared.load, max_batch=_BATCH, max_in_flight=_CALLS_IN_FLIGHT)
-        self._from_source = Coalescer(self._load_and_share, max_batch=_BATCH, max_in_flight=_CALLS_IN_FLIGHT)
+        self._restore = restore
+        self._from_source = Coalescer(self._load_and_restore, max_batch=_BATCH, max_in_flight=_CALLS_IN_FLIGHT)
+        self._again = Coalescer(self._load_and_share, max_batch=_BATCH, max_in_flight=_CALLS_IN_FLIGHT)
         self._weekend_days = weekend_days
         self._ttl_ms = ttl_ms
         self._stale_ms = stale_ms
@@ -164,7 +173,7 @@ class PolicyCache:
         known = self._known.get(profile_id)
         if known is not None and known.fresh_until_ms and self._just_read.holds(profile_id, self._clock()):
             return known
-        policy = await self._from_source.join(profile_id, profile_id)
+        policy = await self._again.join(profile_id, profile_id)
         if policy is None:
             self.forget(profile_id)
             return None
@@ -233,6 +242,12 @@ class PolicyCache:
                 return policy
         raise DatabaseUnavailable("The settings of this profile are changing.", retry_after_seconds=1)
 
+    async def _load_and_restore(self, profile_ids: Collection[str]) -> list[Policy | None]:
+        policies = await self._load_and_share(profile_ids)
+        with suppress(CountersUnavailable, DatabaseUnavailable):  # then the counters ask for it
+            await self._restore([policy for policy in policies if policy is not None])
+        return policies
+
     async def _load_and_share(self, profile_ids: Collection[str]) -> list[Policy | None]:
         began_ms = self._clock()
         policies = await self._source.load(tuple(profile_ids))
@@ -261,6 +276,7 @@ class PolicyCache:
             return
         self._from_shared.part(profile_id)
         self._from_source.part(profile_id)
+        self._again.part(profile_id)
         known = self._known.get(profile_id)
         if known is not None and known.policy.version < version:
             known.fresh_until_ms = 0

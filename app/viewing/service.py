@@ -3,7 +3,8 @@
 Balance and eligibility read the same counters and decide with the same function.
 """
 
-from collections.abc import Collection, Sequence
+import asyncio
+from collections.abc import Awaitable, Collection, Sequence
 from dataclasses import dataclass
 
 from app.auth.tokens import Principal, Role
@@ -32,7 +33,7 @@ from app.viewing.answers import (
     heartbeat_answer,
     why_answer,
 )
-from app.viewing.counting import REFUSED, Counting
+from app.viewing.counting import Counting
 from app.viewing.policies import KnownPolicy, PolicyCache
 from app.viewing.ports import Events, Randomness
 from app.viewing.schemas import (
@@ -156,33 +157,37 @@ class ViewingService:
     async def beats(
         self, principal: Principal, requests: Sequence[HeartbeatRequest]
     ) -> list[HeartbeatAnswer | HourglassError]:
-        """Count many heartbeats in one call; one answer or refusal each, in order. One bad beat spoils nothing.
+        """Count many heartbeats in few calls; one answer or refusal each, in order. One bad beat spoils nothing.
 
         Raises:
-            CountersUnavailable: nothing was counted.
+            CountersUnavailable: not all were counted; repeating later credits the time all the same.
         """
-        ready = [self.ready(principal, request) for request in requests]
-        batch = [
-            (request.profile_id, prepared.beat)
-            for request, prepared in zip(requests, ready, strict=True)
-            if prepared is not None
-        ]
-        outcomes = iter(await self._counting.count_at_once(batch) if batch else ())
+        most = self._counting.max_batch
+        chunks = [requests[first : first + most] for first in range(0, len(requests), most)]
+        found = await asyncio.gather(*(self._beats_of_a_call(principal, chunk) for chunk in chunks))
+        return [answer for answers in found for answer in answers]
+
+    async def _beats_of_a_call(
+        self, principal: Principal, requests: Sequence[HeartbeatRequest]
+    ) -> list[HeartbeatAnswer | HourglassError]:
+        prepared = [self.ready(principal, request) for request in requests]
+        beats = [(ready.profile_id, ready.beat) for ready in prepared if ready is not None]
+        outcomes = iter(await self._counting.count_at_once(beats))
         answers: list[HeartbeatAnswer | HourglassError | None] = []
-        for prepared in ready:
-            outcome = next(outcomes) if prepared is not None else None
-            if isinstance(outcome, HourglassError):
-                answers.append(outcome)
-            elif prepared is None or outcome is None or (outcome.status != Status.OK and outcome.status not in REFUSED):
-                answers.append(None)  # needs something first: it goes the way of a single beat
-            elif outcome.status in REFUSED:
-                answers.append(_refusal(outcome))
+        going_on: list[Awaitable[HeartbeatAnswer | HourglassError]] = []
+        for ready, request in zip(prepared, requests, strict=True):
+            answer: HeartbeatAnswer | HourglassError | None = None
+            if ready is None:
+                going_on.append(_answer_or_refusal(self.beat(principal, request)))
+            elif isinstance(outcome := next(outcomes), CountersUnavailable):
+                answer = outcome
             else:
-                answers.append(await self.conclude(prepared, outcome))
-        return [
-            answer if answer is not None else await self._beat_or_refusal(principal, request)
-            for answer, request in zip(answers, requests, strict=True)
-        ]
+                answer = self.answer_at_once(ready, outcome)
+                if answer is None:
+                    going_on.append(_answer_or_refusal(self.conclude(ready, outcome)))
+            answers.append(answer)
+        late = iter(await asyncio.gather(*going_on) if going_on else ())
+        return [next(late) if answer is None else answer for answer in answers]
 
     async def end(self, principal: Principal, session_id: str, watched_seconds: float | None) -> EndAnswer:
         """End a session; time since its last beat is credited first. Repeating it answers the same.
@@ -291,14 +296,6 @@ class ViewingService:
             days=known.days,
         )
 
-    async def _beat_or_refusal(
-        self, principal: Principal, request: HeartbeatRequest
-    ) -> HeartbeatAnswer | HourglassError:
-        try:
-            return await self.beat(principal, request)
-        except HourglassError as error:
-            return error
-
     async def owned(self, principal: Principal, profile_id: str) -> KnownPolicy:
         """The policy of a profile of this account. Raises ProfileAccessDenied."""
         known = await self._policies.get(profile_id)
@@ -365,6 +362,13 @@ class ViewingService:
             interval_ms=self._jittered_interval_ms(),
             longest_lease_ms=self._pace.lease_ms,
         )
+
+
+async def _answer_or_refusal(answering: Awaitable[HeartbeatAnswer]) -> HeartbeatAnswer | HourglassError:
+    try:
+        return await answering
+    except HourglassError as error:
+        return error
 
 
 def _is_news(outcome: Outcome, decision: Decision) -> bool:

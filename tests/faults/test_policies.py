@@ -139,7 +139,7 @@ async def test_a_change_overtakes_a_running_load(database_url: str, valkey: Valk
 
 
 async def test_a_cold_herd(database_url: str, valkey: Valkey) -> None:
-    """One query of each kind for all of them."""
+    """One query of each kind for all of them; counters that nobody has are looked for twice."""
     settings = settings_for(database_url=database_url, redis_url=valkey.url)
     redis = create_client(valkey.url, timeout_seconds=5, connections=1)
     await redis.flushall()
@@ -152,4 +152,4 @@ async def test_a_cold_herd(database_url: str, valkey: Valkey) -> None:
         with statements_of(services.engine) as sent:
             await asyncio.gather(*(services.viewing.service.beat(principal, request) for _ in range(HERD)))
         asked = [statement for statement in sent if "SELECT" in statement]
-        assert sorted(Counter(asked).values()) == [1, 1, 1], asked
+        assert sorted(Counter(asked).values()) == [1, 1, 2], asked

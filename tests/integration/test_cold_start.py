@@ -20,7 +20,7 @@ def beats_handed_over() -> float:
 async def test_counters_are_put_back_for_many_at_once_before_their_beats(scene: Scene) -> None:
     children = [await scene.child() for _ in range(CHILDREN)]
     for child in children:
-        await child.beats(2)
+        await child.beats(2, every_ms=1000)
     await scene.flush()
     redis = create_client(scene.valkey.url, timeout_seconds=5, connections=1)
     await redis.flushall()

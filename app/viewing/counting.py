@@ -82,16 +82,19 @@ class Counting:
         except Overloaded as error:
             raise CountersUnavailable from error
 
-    async def count(self, profile_id: str, known: KnownPolicy, beat: Beat) -> tuple[KnownPolicy, DayTerms, Outcome]:
+    async def count(
+        self, profile_id: str, known: KnownPolicy, beat: Beat, *, is_new: bool = False
+    ) -> tuple[KnownPolicy, DayTerms, Outcome]:
         """Count a beat, supplying what the counters ask for on the way; see ``settle``."""
-        return await self.settle(profile_id, known, beat, await self.submit(profile_id, beat))
+        return await self.settle(profile_id, known, beat, await self.submit(profile_id, beat), is_new=is_new)
 
     async def settle(
-        self, profile_id: str, known: KnownPolicy, beat: Beat, outcome: Outcome
+        self, profile_id: str, known: KnownPolicy, beat: Beat, outcome: Outcome, *, is_new: bool = False
     ) -> tuple[KnownPolicy, DayTerms, Outcome]:
         """Repeat a beat until it is counted or refused; answers the policy and the terms it was counted by.
 
-        The outcome is OK, SUPERSEDED or ENDED.
+        ``is_new`` says that PostgreSQL was found to have no counters of the child since the beat came. The outcome is
+        OK, SUPERSEDED or ENDED.
 
         Raises:
             ProfileAccessDenied: the session was never issued to this profile, or the profile is gone.
@@ -107,7 +110,8 @@ class Counting:
                 return known, known.days[-1], outcome
             if outcome.status == Status.TOO_FAST:
                 raise TooManyRequests(retry_after_seconds=1)
-            known, beat = await self._supply(profile_id, known, beat, outcome)
+            known, beat = await self._supply(profile_id, known, beat, outcome, is_new=is_new)
+            is_new = is_new and outcome.status != Status.COLD
             outcome = await self.submit(profile_id, beat)
         raise CountersUnavailable("The counters of this profile are changing.", retry_after_seconds=1)
 
@@ -170,7 +174,7 @@ class Counting:
         await self._record.drain()
 
     async def _supply(
-        self, profile_id: str, known: KnownPolicy, beat: Beat, outcome: Outcome
+        self, profile_id: str, known: KnownPolicy, beat: Beat, outcome: Outcome, *, is_new: bool
     ) -> tuple[KnownPolicy, Beat]:
         """What was missing: counters, a newer policy, days, a session id, or the proof of one."""
         if outcome.status == Status.NEEDS_ID:
@@ -183,8 +187,10 @@ class Counting:
         if outcome.status == Status.COLD:
             known = _still_theirs(known, await self._policies.reread(profile_id))
             began_ms = self._began_ms(profile_id, beat, outcome.at_ms)
-            recovered = await self._recovered(profile_id) or self._blank(known, began_ms)
-            seed = msgspec.structs.replace(recovered, policy_version=known.policy.version)
+            recovered = None if is_new else await self._recovered(profile_id)
+            seed = msgspec.structs.replace(
+                recovered or self._blank(known, began_ms), policy_version=known.policy.version
+            )
             await _submitted(self._seed, (profile_id, seed))
         elif outcome.status == Status.STALE:
             latest = await self._policies.get(profile_id, at_least=outcome.policy_version)

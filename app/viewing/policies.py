@@ -114,8 +114,8 @@ class PolicyCache:
     """Policies by profile. ``None`` answers mean that there is no such profile.
 
     Args:
-        restore: puts counters back. It is given the policies of which there was no shared copy: where Redis has lost
-            that, it has lost the counters too.
+        restore: puts counters back, and answers the profiles of which there are none. It is given the policies of
+            which there was no shared copy: where Redis has lost that, it has lost the counters too.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class PolicyCache:
         *,
         shared: SharedPolicies,
         source: PolicyReader,
-        restore: Callable[[Sequence[Policy]], Awaitable[None]],
+        restore: Callable[[Sequence[Policy]], Awaitable[Collection[str]]],
         weekend_days: Collection[int],
         ttl_ms: int,
         stale_ms: int,
@@ -189,22 +189,27 @@ class PolicyCache:
         Raises:
             DatabaseUnavailable, CountersUnavailable: it cannot be loaded and none may serve in its place.
         """
+        known, _ = await self.meet(profile_id, at_least=at_least)
+        return known
+
+    async def meet(self, profile_id: str, *, at_least: int = 0) -> tuple[KnownPolicy | None, bool]:
+        """As ``get``; and whether it was found meanwhile that nothing was ever flushed of the profile."""
         known = self.peek(profile_id)
         if known is not None and known.policy.version >= at_least:
-            return known
+            return known, False
         self.require(profile_id, at_least)
         try:
-            policy = await self._load(profile_id)
+            policy, is_new = await self._load(profile_id)
         except (DatabaseUnavailable, CountersUnavailable):
             stale = self._known.get(profile_id)
             if stale is None or self._clock() >= stale.fresh_until_ms + self._stale_ms or self._is_below(stale.policy):
                 raise
             metrics.STALE_POLICIES.inc()
-            return stale
+            return stale, False
         if policy is None:
             self.forget(profile_id)
-            return None
-        return self._keep(policy)
+            return None, False
+        return self._keep(policy), is_new
 
     def invalidate(self, message: str) -> None:
         """Handle ``<profile>:<version>``: nothing older than that version may serve any more."""
@@ -228,25 +233,27 @@ class PolicyCache:
         if known is not None and self._latest_of.get(known.policy.account_id) == profile_id:
             del self._latest_of[known.policy.account_id]
 
-    async def _load(self, profile_id: str) -> Policy | None:
+    async def _load(self, profile_id: str) -> tuple[Policy | None, bool]:
         """From the shared copy unless it is missing or too old; a message may raise the floor meanwhile."""
         policy: Policy | None = None
         for _ in range(_ROUNDS):
+            is_new = False
             try:
                 policy = await self._from_shared.join(profile_id, profile_id)
             except CountersUnavailable:
                 policy = None
             if policy is None or self._is_below(policy):
-                policy = await self._from_source.join(profile_id, profile_id)
+                policy, is_new = await self._from_source.join(profile_id, profile_id)
             if policy is None or not self._is_below(policy):
-                return policy
+                return policy, is_new
         raise DatabaseUnavailable("The settings of this profile are changing.", retry_after_seconds=1)
 
-    async def _load_and_restore(self, profile_ids: Collection[str]) -> list[Policy | None]:
+    async def _load_and_restore(self, profile_ids: Collection[str]) -> list[tuple[Policy | None, bool]]:
         policies = await self._load_and_share(profile_ids)
+        unknown: Collection[str] = ()
         with suppress(CountersUnavailable, DatabaseUnavailable):  # then the counters ask for it
-            await self._restore([policy for policy in policies if policy is not None])
-        return policies
+            unknown = await self._restore([policy for policy in policies if policy is not None])
+        return [(policy, policy is not None and policy.profile_id in unknown) for policy in policies]
 
     async def _load_and_share(self, profile_ids: Collection[str]) -> list[Policy | None]:
         began_ms = self._clock()

@@ -15,17 +15,17 @@ class Recovery:
         self._usage = usage
         self._counters = counters
 
-    async def restore(self, policies: Sequence[Policy]) -> None:
+    async def restore(self, policies: Sequence[Policy]) -> set[str]:
         """Seed the counters of those children of whom any were flushed; counters that are there stay as they are.
 
-        Those of other children begin with a beat, which tells since when.
+        Answers the profiles of which nothing was flushed: theirs begin with a beat, which tells since when.
 
         Raises:
             CountersUnavailable, DatabaseUnavailable: not all of them were put back.
         """
         children = [policy for policy in policies if policy.is_kids]
         if not children:
-            return
+            return set()
         recovered = await self._usage.recover([policy.profile_id for policy in children])
         seeds = [
             (policy.profile_id, msgspec.structs.replace(live, policy_version=policy.version))
@@ -34,3 +34,4 @@ class Recovery:
         ]
         if seeds:
             await self._counters.seed(seeds)
+        return {policy.profile_id for policy, live in zip(children, recovered, strict=True) if live is None}

@@ -101,14 +101,15 @@ class ViewingService:
             ProfileAccessDenied, TitleUnknown, SessionSuperseded, SessionEnded: as the contract says.
             CountersUnavailable, DatabaseUnavailable: nothing was counted; the next beat credits the gap.
         """
-        ready = self.ready(principal, request)
+        ready, is_new = self.ready(principal, request), False
         if ready is None:
-            known, is_educational = await self._find(request)
+            known, is_new = await self._meet(request.profile_id)
+            is_educational = await self._is_educational(request)
             _require_access(principal, known)
             if not known.policy.is_kids:
                 return self._adult(request, is_educational=is_educational)
             ready = self._made_ready(known, request, is_educational=is_educational)
-        return await self.conclude(ready, await self._counting.submit(ready.profile_id, ready.beat))
+        return await self.conclude(ready, await self._counting.submit(ready.profile_id, ready.beat), is_new=is_new)
 
     def ready(self, principal: Principal, request: HeartbeatRequest) -> Ready | None:
         """A child's beat whose policy and title are remembered; None for any other, for which ``beat`` is there."""
@@ -137,8 +138,10 @@ class ViewingService:
             return None
         return heartbeat_answer(known, terms, outcome, decision, is_educational=ready.is_educational)
 
-    async def conclude(self, ready: Ready, outcome: Outcome) -> HeartbeatAnswer:
+    async def conclude(self, ready: Ready, outcome: Outcome, *, is_new: bool = False) -> HeartbeatAnswer:
         """The answer to a beat whatever came of it, when what the counters ask for was supplied.
+
+        ``is_new`` as for ``Counting.settle``.
 
         Raises: as ``beat`` does.
         """
@@ -146,7 +149,7 @@ class ViewingService:
         if outcome.status == Status.OK:
             self._policies.confirm(known)
         else:
-            known, terms, outcome = await self._counting.settle(profile_id, known, ready.beat, outcome)
+            known, terms, outcome = await self._counting.settle(profile_id, known, ready.beat, outcome, is_new=is_new)
             if outcome.status != Status.OK:
                 raise _refusal(outcome)
         decision = self._decision_on(known, terms, outcome, is_educational=ready.is_educational)
@@ -263,15 +266,17 @@ class ViewingService:
 
     # --- what a beat needs
 
-    async def _find(self, request: HeartbeatRequest) -> tuple[KnownPolicy, bool]:
-        """Policy and title, loaded where they are not remembered."""
-        known = await self._policies.get(request.profile_id)
+    async def _meet(self, profile_id: str) -> tuple[KnownPolicy, bool]:
+        known, is_new = await self._policies.meet(profile_id)
         if known is None:
             raise ProfileAccessDenied
+        return known, is_new
+
+    async def _is_educational(self, request: HeartbeatRequest) -> bool:
         is_educational = await self._titles.get(request.title_id)
         if is_educational is None and request.session_id is None:
             raise TitleUnknown
-        return known, bool(is_educational)
+        return bool(is_educational)
 
     def _made_ready(self, known: KnownPolicy, request: HeartbeatRequest, *, is_educational: bool) -> Ready:
         beat = self._beat_of(known, request, is_educational=is_educational)

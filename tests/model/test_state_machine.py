@@ -544,7 +544,7 @@ class Home(RuleBasedStateMachine):
 
     async def _count(self, process: Process, sent: Sent) -> tuple[Policy, int, Outcome]:
         process.counters.at_ms = process.shared._at_ms = self.at_ms
-        known = await process.policies.get(CHILD)
+        known, is_new = await process.policies.meet(CHILD)
         assert known is not None
         beat = Beat(
             session_id=sent.session_id or "",
@@ -561,7 +561,7 @@ class Home(RuleBasedStateMachine):
             policy_version=known.policy.version,
             days=known.days,
         )
-        known, terms, outcome = await process.counting.count(CHILD, known, beat)
+        known, terms, outcome = await process.counting.count(CHILD, known, beat, is_new=is_new)
         return known.policy, terms.allowance_ms, outcome
 
     def _used_ms(self) -> dict[int, int]:

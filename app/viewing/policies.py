@@ -9,12 +9,13 @@ import random
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from typing import TypeVar
 
 import msgspec
 
 from app import metrics
 from app.clock import Clock
-from app.coalesce import Coalescer
+from app.coalesce import Coalescer, Overloaded
 from app.domain.policy import NO_OFFLINE_USE, DayTerms, Policy, terms_of
 from app.domain.viewing_day import Calendar, ViewingDay
 from app.errors import CountersUnavailable, DatabaseUnavailable
@@ -25,6 +26,8 @@ _CALLS_IN_FLIGHT = 1  # more would share the same work between smaller calls, wh
 _ROUNDS = 3
 _MOMENT_MS = 1000
 _ABOVE_ALL = 2**53 - 1  # no policy reaches this version
+
+Answer = TypeVar("Answer")
 
 
 class KnownPolicy:
@@ -173,7 +176,7 @@ class PolicyCache:
         known = self._known.get(profile_id)
         if known is not None and known.fresh_until_ms and self._just_read.holds(profile_id, self._clock()):
             return known
-        policy = await self._again.join(profile_id, profile_id)
+        policy = await _joined(self._again, profile_id)
         if policy is None:
             self.forget(profile_id)
             return None
@@ -239,11 +242,11 @@ class PolicyCache:
         for _ in range(_ROUNDS):
             is_new = False
             try:
-                policy = await self._from_shared.join(profile_id, profile_id)
+                policy = await _joined(self._from_shared, profile_id)
             except CountersUnavailable:
                 policy = None
             if policy is None or self._is_below(policy):
-                policy, is_new = await self._from_source.join(profile_id, profile_id)
+                policy, is_new = await _joined(self._from_source, profile_id)
             if policy is None or not self._is_below(policy):
                 return policy, is_new
         raise DatabaseUnavailable("The settings of this profile are changing.", retry_after_seconds=1)
@@ -294,3 +297,10 @@ class PolicyCache:
 
     def _is_below(self, policy: Policy) -> bool:
         return policy.version < self._floor.get(policy.profile_id, 0)
+
+
+async def _joined(loading: Coalescer[str, Answer], profile_id: str) -> Answer:
+    try:
+        return await loading.join(profile_id, profile_id)
+    except Overloaded as error:
+        raise CountersUnavailable from error

@@ -43,7 +43,7 @@ class Coalescer(Generic[Item, Answer]):
         self._max_waiting = max_waiting
         self._waiting: deque[tuple[Item, Deliver[Answer]]] = deque()
         self._in_flight: set[asyncio.Task[None]] = set()
-        self._flying: dict[Hashable, asyncio.Future[Answer]] = {}
+        self._flying: dict[Hashable, list[asyncio.Future[Answer]]] = {}
         self._is_scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -53,18 +53,24 @@ class Coalescer(Generic[Item, Answer]):
         self.enqueue(item, partial(_settle, future))
         return future
 
-    async def join(self, key: Hashable, item: Item) -> Answer:
-        """The answer to an item; whoever asks under a key that is under way already shares that answer, or error."""
-        flying = self._flying.get(key)
-        if flying is None:
-            flying = self._flying[key] = self.submit(item)
-            flying.add_done_callback(lambda _: self.part(key, flying))
-        return await asyncio.shield(flying)  # one that gives up takes nobody along
+    def join(self, key: Hashable, item: Item) -> "asyncio.Future[Answer]":
+        """The answer to an item; whoever asks under a key that is under way already shares that answer, or error.
 
-    def part(self, key: Hashable, flying: "asyncio.Future[Answer] | None" = None) -> None:
+        A caller that gives up takes nobody along.
+        """
+        future: asyncio.Future[Answer] = self._running_loop().create_future()
+        sharing = self._flying.get(key)
+        if sharing is not None:
+            sharing.append(future)
+            return future
+        sharing = [future]
+        self.enqueue(item, partial(self._land, key, sharing))
+        self._flying[key] = sharing
+        return future
+
+    def part(self, key: Hashable) -> None:
         """Whoever asks under the key from now on is not answered by what is under way."""
-        if flying is None or self._flying.get(key) is flying:
-            self._flying.pop(key, None)
+        self._flying.pop(key, None)
 
     def part_all(self) -> None:
         """As ``part``, for every key."""
@@ -105,6 +111,18 @@ class Coalescer(Generic[Item, Answer]):
         if self._waiting and not self._is_scheduled:
             self._is_scheduled = True
             asyncio.get_running_loop().call_soon(self._dispatch)
+
+    def _land(
+        self,
+        key: Hashable,
+        sharing: "list[asyncio.Future[Answer]]",
+        answer: Answer | None,
+        error: BaseException | None,
+    ) -> None:
+        if self._flying.get(key) is sharing:
+            del self._flying[key]
+        for future in sharing:
+            _settle(future, answer, error)
 
     async def _run(self, batch: Sequence[tuple[Item, Deliver[Answer]]]) -> None:
         try:

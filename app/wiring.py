@@ -94,6 +94,7 @@ from app.viewing.endpoint import BatchEndpoint, EndEndpoint, HeartbeatEndpoint
 from app.viewing.events import EventStreams, Wakes
 from app.viewing.offline import OfflineSync
 from app.viewing.policies import PolicyCache
+from app.viewing.recovery import Recovery
 from app.viewing.service import Pace, ViewingService
 
 _SWEEP_OVERLAP_MS = 60_000
@@ -305,6 +306,7 @@ async def _open_viewing(
     policies = PolicyCache(
         shared=shared_policies,
         source=postgres_policies,
+        restore=Recovery(usage=usage, counters=counters).restore,
         weekend_days=settings.weekend_days,
         ttl_ms=settings.policy_ttl_seconds * 1000,
         **remembering,

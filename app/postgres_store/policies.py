@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date, timedelta
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -97,8 +98,19 @@ def _policy(row: Sequence[Any]) -> Policy:
         weekday,
         weekend,
         exempt,
-        msgspec.json.decode(warnings, type=tuple[int, ...]),
-        msgspec.json.decode(calendar, type=Calendar),
+        _thresholds_of(warnings),
+        _calendar_of(calendar),
         tuple(Grant(*grant) for grant in zip(days, minutes, strict=True)) if days else (),
         msgspec.json.decode(offline, type=tuple[OfflineUse, ...]) if offline else (),
     )
+
+
+@lru_cache(maxsize=1024)
+def _thresholds_of(text: str) -> tuple[int, ...]:
+    """Most children of a platform have the same; so have many the same calendar."""
+    return msgspec.json.decode(text, type=tuple[int, ...])
+
+
+@lru_cache(maxsize=4096)
+def _calendar_of(text: str) -> Calendar:
+    return msgspec.json.decode(text, type=Calendar)

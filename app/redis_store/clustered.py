@@ -3,18 +3,14 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TypeVar
 
 from app.domain.accounting import Beat, Live, Outcome
 from app.domain.policy import Policy
 from app.domain.watermark import Mark
-from app.redis_store.client import unavailability_named
 from app.redis_store.counters import RedisCounters
 from app.redis_store.marks import RedisMarks
-from app.redis_store.policies import SharedPolicies, decode_policies
-
-if TYPE_CHECKING:
-    from app.redis_store.cluster import Cluster
+from app.redis_store.policies import SharedPolicies
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -39,7 +35,7 @@ class ClusteredCounters(RedisCounters):
 
 class ClusteredPolicies(SharedPolicies):
     async def load(self, profile_ids: Sequence[str]) -> list[Policy | None]:
-        return await by_bucket(profile_ids, self._load_bucket, bucket_of=self._keys.bucket)
+        return await by_bucket(profile_ids, super().load, bucket_of=self._keys.bucket)
 
     async def put(self, policies: Sequence[Policy]) -> list[Policy]:
         async def put(some: Sequence[Policy]) -> list[list[Policy]]:
@@ -48,12 +44,6 @@ class ClusteredPolicies(SharedPolicies):
 
         found = await by_bucket(policies, put, bucket_of=lambda policy: self._keys.bucket(policy.profile_id))
         return [policy for some in found for policy in some]
-
-    async def _load_bucket(self, profile_ids: Sequence[str]) -> list[Policy | None]:
-        keys = [self._keys.policy(profile_id) for profile_id in profile_ids]
-        with unavailability_named():
-            found = await cast("Cluster", self._redis).run(keys[0], ("MGET", *keys))
-        return decode_policies(cast("list[bytes | None]", found))
 
 
 class ClusteredMarks(RedisMarks):

@@ -13,7 +13,7 @@ from app.redis_store.client import unavailability_named
 from app.redis_store.continuity import LOOKS, Continuity, Trusting, look_again
 from app.redis_store.events import RedisEvents
 from app.redis_store.keys import INVALIDATE, Keys
-from app.redis_store.scripts import Script
+from app.redis_store.scripts import Script, send
 
 _BATCH = 500
 _UPDATED = "viewing_time_updated"
@@ -53,8 +53,8 @@ class SharedPolicies:
         """The copies, None where there is none; in the order asked. Raises CountersUnavailable."""
         keys = [self._keys.policy(profile_id) for profile_id in profile_ids]
         with unavailability_named():
-            found = cast("list[bytes | None]", await self._redis.mget(keys))
-        return decode_policies(found)
+            found = cast("list[bytes | None]", await send(self._redis, ("MGET", *keys), key=keys[0]))
+        return [_decode_policy(raw) if raw else None for raw in found]
 
     async def put(self, policies: Sequence[Policy]) -> list[Policy]:
         """Put each policy unless a newer one is there; answers those that were newer. Raises CountersUnavailable."""
@@ -130,7 +130,3 @@ class SharedPolicies:
         if policy.calendar is None:
             return ""
         return terms_of(policy, policy.calendar.day_at(now_ms), weekend_days=self._weekend_days)
-
-
-def decode_policies(found: Sequence[bytes | None]) -> list[Policy | None]:
-    return [_decode_policy(raw) if raw else None for raw in found]

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from functools import cache
 from hashlib import sha1
 from pathlib import Path
-from typing import cast
 
 from hiredis import pack_command
 from redis.asyncio import Redis
@@ -43,20 +42,23 @@ class Script:
     async def __call__(self, redis: Redis, keys: Sequence[str], args: Sequence[str | bytes | int]) -> object:
         """Run the script. Raises redis.exceptions.RedisError; the caller names what that means."""
         try:
-            return await _call(redis, ("EVALSHA", self.digest, len(keys), *keys, *args))
+            return await send(redis, ("EVALSHA", self.digest, len(keys), *keys, *args), key=keys[0])
         except NoScriptError:  # on a cluster each node learns it by itself
-            return await _call(redis, ("EVAL", self.text, len(keys), *keys, *args))
+            return await send(redis, ("EVAL", self.text, len(keys), *keys, *args), key=keys[0])
 
 
-async def _call(redis: Redis, command: tuple[str | bytes | int, ...]) -> object:
-    """Send one command as one piece of memory.
+async def send(redis: Redis, command: tuple[str | bytes | int, ...], *, key: str) -> object:
+    """Send one command as one piece of memory, on a cluster to the node that has a key of it.
 
     redis-py would encode the hundreds of arguments of a batch one by one in Python and write each by itself, which
     costs more than the whole rest of the call.
+
+    Raises:
+        redis.exceptions.RedisError: the caller names what that means.
     """
     cluster = as_cluster(redis)
     if cluster is not None:
-        return await cluster.run(cast("str", command[3]), command)
+        return await cluster.run(key, command)
     pool = redis.connection_pool
     connection = await pool.get_connection()  # type: ignore[no-untyped-call]
     try:

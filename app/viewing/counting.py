@@ -17,7 +17,7 @@ from app.viewing.ports import Counters, FlushedUsage, Randomness
 
 _ROUNDS = 8
 _RECOVERED_AT_ONCE = 1000
-_QUERIES_IN_FLIGHT = 2
+_QUERIES_IN_FLIGHT = 1
 _LANE_CALLS_IN_FLIGHT = 2
 _DAYS_UNFLUSHED = 3
 REFUSED = frozenset({Status.SUPERSEDED, Status.ENDED})
@@ -56,11 +56,12 @@ class Counting:
         self._weekend_days = weekend_days
         self._randomness = randomness
         self._lane_of = lane_of
-        self._max_batch = max_batch
+        self.max_batch = max_batch
         self._max_calls_in_flight = max_calls_in_flight
         self._record = self._queue(counters.record, lambda beat: beat[0])
         self._read = self._queue(counters.read, lambda profile_id: profile_id)
         self._seed = self._queue(self._put, lambda seed: seed[0])
+        self._counting_many = asyncio.Semaphore()
         self._recover = Coalescer(usage.recover, max_batch=_RECOVERED_AT_ONCE, max_in_flight=_QUERIES_IN_FLIGHT)
 
     def submit(self, profile_id: str, beat: Beat) -> Awaitable[Outcome]:
@@ -81,16 +82,19 @@ class Counting:
         except Overloaded as error:
             raise CountersUnavailable from error
 
-    async def count(self, profile_id: str, known: KnownPolicy, beat: Beat) -> tuple[KnownPolicy, DayTerms, Outcome]:
+    async def count(
+        self, profile_id: str, known: KnownPolicy, beat: Beat, *, is_new: bool = False
+    ) -> tuple[KnownPolicy, DayTerms, Outcome]:
         """Count a beat, supplying what the counters ask for on the way; see ``settle``."""
-        return await self.settle(profile_id, known, beat, await self.submit(profile_id, beat))
+        return await self.settle(profile_id, known, beat, await self.submit(profile_id, beat), is_new=is_new)
 
     async def settle(
-        self, profile_id: str, known: KnownPolicy, beat: Beat, outcome: Outcome
+        self, profile_id: str, known: KnownPolicy, beat: Beat, outcome: Outcome, *, is_new: bool = False
     ) -> tuple[KnownPolicy, DayTerms, Outcome]:
         """Repeat a beat until it is counted or refused; answers the policy and the terms it was counted by.
 
-        The outcome is OK, SUPERSEDED or ENDED.
+        ``is_new`` says that PostgreSQL was found to have no counters of the child since the beat came. The outcome is
+        OK, SUPERSEDED or ENDED.
 
         Raises:
             ProfileAccessDenied: the session was never issued to this profile, or the profile is gone.
@@ -106,17 +110,25 @@ class Counting:
                 return known, known.days[-1], outcome
             if outcome.status == Status.TOO_FAST:
                 raise TooManyRequests(retry_after_seconds=1)
-            known, beat = await self._supply(profile_id, known, beat, outcome)
+            known, beat = await self._supply(profile_id, known, beat, outcome, is_new=is_new)
+            is_new = is_new and outcome.status != Status.COLD
             outcome = await self.submit(profile_id, beat)
         raise CountersUnavailable("The counters of this profile are changing.", retry_after_seconds=1)
 
     async def count_at_once(self, beats: Sequence[tuple[str, Beat]]) -> list[Outcome | CountersUnavailable]:
-        """One call for many beats, without supplying anything: outcomes may ask for what ``count`` would supply.
+        """Up to ``max_batch`` beats in one call; outcomes may ask for what ``settle`` supplies.
 
-        Where several servers share the counters there is one call to each, and one that is away fails its beats alone.
+        One such call is under way at a time, so that single beats get their turn. Where several servers share the
+        counters there is one call to each, and one that is away fails its beats alone.
+
+        Raises:
+            CountersUnavailable: nothing was counted.
         """
+        if not beats:
+            return []
         if self._lane_of is None:
-            return [*await self._counters.record(beats)]
+            async with self._counting_many:
+                return [*await self._counters.record(beats)]
         return await asyncio.gather(*(self._count_or_refuse(*beat) for beat in beats))
 
     async def look(self, profile_id: str, known: KnownPolicy) -> tuple[KnownPolicy, int, Live, DayTerms]:
@@ -162,7 +174,7 @@ class Counting:
         await self._record.drain()
 
     async def _supply(
-        self, profile_id: str, known: KnownPolicy, beat: Beat, outcome: Outcome
+        self, profile_id: str, known: KnownPolicy, beat: Beat, outcome: Outcome, *, is_new: bool
     ) -> tuple[KnownPolicy, Beat]:
         """What was missing: counters, a newer policy, days, a session id, or the proof of one."""
         if outcome.status == Status.NEEDS_ID:
@@ -175,8 +187,10 @@ class Counting:
         if outcome.status == Status.COLD:
             known = _still_theirs(known, await self._policies.reread(profile_id))
             began_ms = self._began_ms(profile_id, beat, outcome.at_ms)
-            recovered = await self._recovered(profile_id) or self._blank(known, began_ms)
-            seed = msgspec.structs.replace(recovered, policy_version=known.policy.version)
+            recovered = None if is_new else await self._recovered(profile_id)
+            seed = msgspec.structs.replace(
+                recovered or self._blank(known, began_ms), policy_version=known.policy.version
+            )
             await _submitted(self._seed, (profile_id, seed))
         elif outcome.status == Status.STALE:
             latest = await self._policies.get(profile_id, at_least=outcome.policy_version)
@@ -218,11 +232,11 @@ class Counting:
     ) -> "Coalescer[Item, Answer] | Lanes[Item, Answer]":
         lane_of = self._lane_of
         if lane_of is None:
-            return Coalescer(call, max_batch=self._max_batch, max_in_flight=self._max_calls_in_flight)
+            return Coalescer(call, max_batch=self.max_batch, max_in_flight=self._max_calls_in_flight)
         return Lanes(
             call,
             lane_of=lambda item: lane_of(profile_of(item)),
-            max_batch=self._max_batch,
+            max_batch=self.max_batch,
             max_in_flight=_LANE_CALLS_IN_FLIGHT,
         )
 

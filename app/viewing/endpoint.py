@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -13,7 +13,7 @@ from app.auth.tokens import Principal, Role
 from app.domain.accounting import Outcome
 from app.errors import Forbidden, HourglassError, InvalidInput, Malformed, MethodNotAllowed, Unauthenticated, Unexpected
 from app.requests import ClientGone, Receive, read_body, unacceptable_text
-from app.viewing.schemas import MAX_BATCH, BatchRequest, EndRequest, HeartbeatRequest
+from app.viewing.schemas import MAX_BATCH, BatchRequest, EndRequest, HeartbeatRequest, RawBatch
 from app.viewing.service import Ready, ViewingService
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -25,6 +25,7 @@ Decoded = TypeVar("Decoded")
 _decode_beat = msgspec.json.Decoder(HeartbeatRequest).decode
 _decode_end = msgspec.json.Decoder(EndRequest).decode
 _decode_batch = msgspec.json.Decoder(BatchRequest).decode
+_split_batch = msgspec.json.Decoder(RawBatch).decode
 _NDJSON = b"application/x-ndjson"
 _encode = msgspec.json.Encoder().encode
 SUCCESS_HEADERS = (
@@ -185,19 +186,18 @@ class BatchEndpoint(HeartbeatEndpoint):
 
     async def _answers(self, principal: Principal, body: bytes, scope: MutableMapping[str, Any]) -> object:
         media_type = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
-        beats = _split_lines(body) if media_type.startswith(_NDJSON) else decoded(_decode_batch, body).beats
-        requests = [_beat_or_refusal(beat) for beat in beats]
+        requests = _beats_of_lines(body) if media_type.startswith(_NDJSON) else decode_beats(body)
         sound = [beat for beat in requests if isinstance(beat, HeartbeatRequest)]
         answers = iter(await self._service.beats(principal, sound))
         results = (next(answers) if isinstance(beat, HeartbeatRequest) else beat for beat in requests)
         return {"results": [r.problem() if isinstance(r, HourglassError) else r for r in results]}
 
 
-def _split_lines(body: bytes) -> list[bytes]:
+def _beats_of_lines(body: bytes) -> list[HeartbeatRequest | HourglassError]:
     lines = [line for line in body.split(b"\n") if line.strip()]
     if len(lines) > MAX_BATCH:
         raise InvalidInput(f"A batch holds at most {MAX_BATCH} beats.")
-    return lines
+    return [_beat_or_refusal(line) for line in lines]
 
 
 def _beat_or_refusal(raw: bytes | msgspec.Raw) -> HeartbeatRequest | HourglassError:
@@ -215,9 +215,25 @@ def decode_beat(body: bytes | msgspec.Raw) -> HeartbeatRequest:
         InvalidInput: JSON, but not a heartbeat; with a pointer to the field.
     """
     beat = decoded(_decode_beat, body)
-    require_printable(beat.title_id, "/title_id")
-    require_printable(beat.device_id, "/device_id")
+    if not (beat.title_id + beat.device_id).isprintable():
+        raise unacceptable_text("/device_id" if beat.title_id.isprintable() else "/title_id")
     return beat
+
+
+def decode_beats(body: bytes) -> Sequence[HeartbeatRequest | HourglassError]:
+    """The beats of a JSON body, in one go; each on its own, beat or refusal, where one is not as it should be.
+
+    Raises:
+        Malformed, InvalidInput: the whole is no list of beats, or too long.
+    """
+    try:
+        beats = decoded(_decode_batch, body).beats
+    except (Malformed, InvalidInput):
+        pass
+    else:
+        if "".join([beat.title_id + beat.device_id for beat in beats]).isprintable():
+            return beats
+    return [_beat_or_refusal(beat) for beat in decoded(_split_batch, body).beats]
 
 
 def require_printable(text: str, pointer: str) -> None:

@@ -6,24 +6,28 @@ each beat that finds the version unchanged renews.
 """
 
 import random
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from functools import lru_cache
+from typing import TypeVar
 
 import msgspec
 
 from app import metrics
 from app.clock import Clock
-from app.coalesce import Coalescer
+from app.coalesce import Coalescer, Overloaded
 from app.domain.policy import NO_OFFLINE_USE, DayTerms, Policy, terms_of
 from app.domain.viewing_day import Calendar, ViewingDay
 from app.errors import CountersUnavailable, DatabaseUnavailable
 from app.viewing.ports import PolicyReader, SharedPolicies
 
-_BATCH = 1000
-_CALLS_IN_FLIGHT = 4
+_BATCH = 500
+_CALLS_IN_FLIGHT = 1  # more would share the same work between smaller calls, which cost more
 _ROUNDS = 3
 _MOMENT_MS = 1000
 _ABOVE_ALL = 2**53 - 1  # no policy reaches this version
+
+Answer = TypeVar("Answer")
 
 
 class KnownPolicy:
@@ -110,13 +114,19 @@ class _Moment:
 
 
 class PolicyCache:
-    """Policies by profile. ``None`` answers mean that there is no such profile."""
+    """Policies by profile. ``None`` answers mean that there is no such profile.
+
+    Args:
+        restore: puts counters back, and answers the profiles of which there are none. It is given the policies of
+            which there was no shared copy: where Redis has lost that, it has lost the counters too.
+    """
 
     def __init__(
         self,
         *,
         shared: SharedPolicies,
         source: PolicyReader,
+        restore: Callable[[Sequence[Policy]], Awaitable[Collection[str]]],
         weekend_days: Collection[int],
         ttl_ms: int,
         stale_ms: int,
@@ -127,7 +137,9 @@ class PolicyCache:
         self._shared = shared
         self._source = source
         self._from_shared = Coalescer(shared.load, max_batch=_BATCH, max_in_flight=_CALLS_IN_FLIGHT)
-        self._from_source = Coalescer(self._load_and_share, max_batch=_BATCH, max_in_flight=_CALLS_IN_FLIGHT)
+        self._restore = restore
+        self._from_source = Coalescer(self._load_and_restore, max_batch=_BATCH, max_in_flight=_CALLS_IN_FLIGHT)
+        self._again = Coalescer(self._load_and_share, max_batch=_BATCH, max_in_flight=_CALLS_IN_FLIGHT)
         self._weekend_days = weekend_days
         self._ttl_ms = ttl_ms
         self._stale_ms = stale_ms
@@ -164,7 +176,7 @@ class PolicyCache:
         known = self._known.get(profile_id)
         if known is not None and known.fresh_until_ms and self._just_read.holds(profile_id, self._clock()):
             return known
-        policy = await self._from_source.join(profile_id, profile_id)
+        policy = await _joined(self._again, profile_id)
         if policy is None:
             self.forget(profile_id)
             return None
@@ -180,22 +192,27 @@ class PolicyCache:
         Raises:
             DatabaseUnavailable, CountersUnavailable: it cannot be loaded and none may serve in its place.
         """
+        known, _ = await self.meet(profile_id, at_least=at_least)
+        return known
+
+    async def meet(self, profile_id: str, *, at_least: int = 0) -> tuple[KnownPolicy | None, bool]:
+        """As ``get``; and whether it was found meanwhile that nothing was ever flushed of the profile."""
         known = self.peek(profile_id)
         if known is not None and known.policy.version >= at_least:
-            return known
+            return known, False
         self.require(profile_id, at_least)
         try:
-            policy = await self._load(profile_id)
+            policy, is_new = await self._load(profile_id)
         except (DatabaseUnavailable, CountersUnavailable):
             stale = self._known.get(profile_id)
             if stale is None or self._clock() >= stale.fresh_until_ms + self._stale_ms or self._is_below(stale.policy):
                 raise
             metrics.STALE_POLICIES.inc()
-            return stale
+            return stale, False
         if policy is None:
             self.forget(profile_id)
-            return None
-        return self._keep(policy)
+            return None, False
+        return self._keep(policy), is_new
 
     def invalidate(self, message: str) -> None:
         """Handle ``<profile>:<version>``: nothing older than that version may serve any more."""
@@ -219,19 +236,27 @@ class PolicyCache:
         if known is not None and self._latest_of.get(known.policy.account_id) == profile_id:
             del self._latest_of[known.policy.account_id]
 
-    async def _load(self, profile_id: str) -> Policy | None:
+    async def _load(self, profile_id: str) -> tuple[Policy | None, bool]:
         """From the shared copy unless it is missing or too old; a message may raise the floor meanwhile."""
         policy: Policy | None = None
         for _ in range(_ROUNDS):
+            is_new = False
             try:
-                policy = await self._from_shared.join(profile_id, profile_id)
+                policy = await _joined(self._from_shared, profile_id)
             except CountersUnavailable:
                 policy = None
             if policy is None or self._is_below(policy):
-                policy = await self._from_source.join(profile_id, profile_id)
+                policy, is_new = await _joined(self._from_source, profile_id)
             if policy is None or not self._is_below(policy):
-                return policy
+                return policy, is_new
         raise DatabaseUnavailable("The settings of this profile are changing.", retry_after_seconds=1)
+
+    async def _load_and_restore(self, profile_ids: Collection[str]) -> list[tuple[Policy | None, bool]]:
+        policies = await self._load_and_share(profile_ids)
+        unknown: Collection[str] = ()
+        with suppress(CountersUnavailable, DatabaseUnavailable):  # then the counters ask for it
+            unknown = await self._restore([policy for policy in policies if policy is not None])
+        return [(policy, policy is not None and policy.profile_id in unknown) for policy in policies]
 
     async def _load_and_share(self, profile_ids: Collection[str]) -> list[Policy | None]:
         began_ms = self._clock()
@@ -261,6 +286,7 @@ class PolicyCache:
             return
         self._from_shared.part(profile_id)
         self._from_source.part(profile_id)
+        self._again.part(profile_id)
         known = self._known.get(profile_id)
         if known is not None and known.policy.version < version:
             known.fresh_until_ms = 0
@@ -271,3 +297,10 @@ class PolicyCache:
 
     def _is_below(self, policy: Policy) -> bool:
         return policy.version < self._floor.get(policy.profile_id, 0)
+
+
+async def _joined(loading: Coalescer[str, Answer], profile_id: str) -> Answer:
+    try:
+        return await loading.join(profile_id, profile_id)
+    except Overloaded as error:
+        raise CountersUnavailable from error

@@ -45,7 +45,13 @@ class HeartbeatAnswer(msgspec.Struct, frozen=True, gc=False):
 
 
 class BatchRequest(msgspec.Struct, frozen=True):
-    """Beats of many players, each decoded on its own, so that one that does not fit spoils nothing."""
+    """Beats of many players."""
+
+    beats: Annotated[list[HeartbeatRequest], Meta(max_length=MAX_BATCH)]
+
+
+class RawBatch(msgspec.Struct, frozen=True):
+    """As ``BatchRequest``, where each beat is decoded on its own: one that does not fit spoils nothing."""
 
     beats: Annotated[list[msgspec.Raw], Meta(max_length=MAX_BATCH)]
 

@@ -3,7 +3,8 @@
 Balance and eligibility read the same counters and decide with the same function.
 """
 
-from collections.abc import Collection, Sequence
+import asyncio
+from collections.abc import Awaitable, Collection, Sequence
 from dataclasses import dataclass
 
 from app.auth.tokens import Principal, Role
@@ -32,7 +33,7 @@ from app.viewing.answers import (
     heartbeat_answer,
     why_answer,
 )
-from app.viewing.counting import REFUSED, Counting
+from app.viewing.counting import Counting
 from app.viewing.policies import KnownPolicy, PolicyCache
 from app.viewing.ports import Events, Randomness
 from app.viewing.schemas import (
@@ -100,14 +101,15 @@ class ViewingService:
             ProfileAccessDenied, TitleUnknown, SessionSuperseded, SessionEnded: as the contract says.
             CountersUnavailable, DatabaseUnavailable: nothing was counted; the next beat credits the gap.
         """
-        ready = self.ready(principal, request)
+        ready, is_new = self.ready(principal, request), False
         if ready is None:
-            known, is_educational = await self._find(request)
+            known, is_new = await self._meet(request.profile_id)
+            is_educational = await self._is_educational(request)
             _require_access(principal, known)
             if not known.policy.is_kids:
                 return self._adult(request, is_educational=is_educational)
             ready = self._made_ready(known, request, is_educational=is_educational)
-        return await self.conclude(ready, await self._counting.submit(ready.profile_id, ready.beat))
+        return await self.conclude(ready, await self._counting.submit(ready.profile_id, ready.beat), is_new=is_new)
 
     def ready(self, principal: Principal, request: HeartbeatRequest) -> Ready | None:
         """A child's beat whose policy and title are remembered; None for any other, for which ``beat`` is there."""
@@ -136,8 +138,10 @@ class ViewingService:
             return None
         return heartbeat_answer(known, terms, outcome, decision, is_educational=ready.is_educational)
 
-    async def conclude(self, ready: Ready, outcome: Outcome) -> HeartbeatAnswer:
+    async def conclude(self, ready: Ready, outcome: Outcome, *, is_new: bool = False) -> HeartbeatAnswer:
         """The answer to a beat whatever came of it, when what the counters ask for was supplied.
+
+        ``is_new`` as for ``Counting.settle``.
 
         Raises: as ``beat`` does.
         """
@@ -145,7 +149,7 @@ class ViewingService:
         if outcome.status == Status.OK:
             self._policies.confirm(known)
         else:
-            known, terms, outcome = await self._counting.settle(profile_id, known, ready.beat, outcome)
+            known, terms, outcome = await self._counting.settle(profile_id, known, ready.beat, outcome, is_new=is_new)
             if outcome.status != Status.OK:
                 raise _refusal(outcome)
         decision = self._decision_on(known, terms, outcome, is_educational=ready.is_educational)
@@ -156,33 +160,37 @@ class ViewingService:
     async def beats(
         self, principal: Principal, requests: Sequence[HeartbeatRequest]
     ) -> list[HeartbeatAnswer | HourglassError]:
-        """Count many heartbeats in one call; one answer or refusal each, in order. One bad beat spoils nothing.
+        """Count many heartbeats in few calls; one answer or refusal each, in order. One bad beat spoils nothing.
 
         Raises:
-            CountersUnavailable: nothing was counted.
+            CountersUnavailable: not all were counted; repeating later credits the time all the same.
         """
-        ready = [self.ready(principal, request) for request in requests]
-        batch = [
-            (request.profile_id, prepared.beat)
-            for request, prepared in zip(requests, ready, strict=True)
-            if prepared is not None
-        ]
-        outcomes = iter(await self._counting.count_at_once(batch) if batch else ())
+        most = self._counting.max_batch
+        chunks = [requests[first : first + most] for first in range(0, len(requests), most)]
+        found = await asyncio.gather(*(self._beats_of_a_call(principal, chunk) for chunk in chunks))
+        return [answer for answers in found for answer in answers]
+
+    async def _beats_of_a_call(
+        self, principal: Principal, requests: Sequence[HeartbeatRequest]
+    ) -> list[HeartbeatAnswer | HourglassError]:
+        prepared = [self.ready(principal, request) for request in requests]
+        beats = [(ready.profile_id, ready.beat) for ready in prepared if ready is not None]
+        outcomes = iter(await self._counting.count_at_once(beats))
         answers: list[HeartbeatAnswer | HourglassError | None] = []
-        for prepared in ready:
-            outcome = next(outcomes) if prepared is not None else None
-            if isinstance(outcome, HourglassError):
-                answers.append(outcome)
-            elif prepared is None or outcome is None or (outcome.status != Status.OK and outcome.status not in REFUSED):
-                answers.append(None)  # needs something first: it goes the way of a single beat
-            elif outcome.status in REFUSED:
-                answers.append(_refusal(outcome))
+        going_on: list[Awaitable[HeartbeatAnswer | HourglassError]] = []
+        for ready, request in zip(prepared, requests, strict=True):
+            answer: HeartbeatAnswer | HourglassError | None = None
+            if ready is None:
+                going_on.append(_answer_or_refusal(self.beat(principal, request)))
+            elif isinstance(outcome := next(outcomes), CountersUnavailable):
+                answer = outcome
             else:
-                answers.append(await self.conclude(prepared, outcome))
-        return [
-            answer if answer is not None else await self._beat_or_refusal(principal, request)
-            for answer, request in zip(answers, requests, strict=True)
-        ]
+                answer = self.answer_at_once(ready, outcome)
+                if answer is None:
+                    going_on.append(_answer_or_refusal(self.conclude(ready, outcome)))
+            answers.append(answer)
+        late = iter(await asyncio.gather(*going_on) if going_on else ())
+        return [next(late) if answer is None else answer for answer in answers]
 
     async def end(self, principal: Principal, session_id: str, watched_seconds: float | None) -> EndAnswer:
         """End a session; time since its last beat is credited first. Repeating it answers the same.
@@ -258,15 +266,17 @@ class ViewingService:
 
     # --- what a beat needs
 
-    async def _find(self, request: HeartbeatRequest) -> tuple[KnownPolicy, bool]:
-        """Policy and title, loaded where they are not remembered."""
-        known = await self._policies.get(request.profile_id)
+    async def _meet(self, profile_id: str) -> tuple[KnownPolicy, bool]:
+        known, is_new = await self._policies.meet(profile_id)
         if known is None:
             raise ProfileAccessDenied
+        return known, is_new
+
+    async def _is_educational(self, request: HeartbeatRequest) -> bool:
         is_educational = await self._titles.get(request.title_id)
         if is_educational is None and request.session_id is None:
             raise TitleUnknown
-        return known, bool(is_educational)
+        return bool(is_educational)
 
     def _made_ready(self, known: KnownPolicy, request: HeartbeatRequest, *, is_educational: bool) -> Ready:
         beat = self._beat_of(known, request, is_educational=is_educational)
@@ -290,14 +300,6 @@ class ViewingService:
             policy_version=policy.version,
             days=known.days,
         )
-
-    async def _beat_or_refusal(
-        self, principal: Principal, request: HeartbeatRequest
-    ) -> HeartbeatAnswer | HourglassError:
-        try:
-            return await self.beat(principal, request)
-        except HourglassError as error:
-            return error
 
     async def owned(self, principal: Principal, profile_id: str) -> KnownPolicy:
         """The policy of a profile of this account. Raises ProfileAccessDenied."""
@@ -365,6 +367,13 @@ class ViewingService:
             interval_ms=self._jittered_interval_ms(),
             longest_lease_ms=self._pace.lease_ms,
         )
+
+
+async def _answer_or_refusal(answering: Awaitable[HeartbeatAnswer]) -> HeartbeatAnswer | HourglassError:
+    try:
+        return await answering
+    except HourglassError as error:
+        return error
 
 
 def _is_news(outcome: Outcome, decision: Decision) -> bool:

@@ -87,6 +87,10 @@ class Gated(PolicyReader):
         return policies
 
 
+async def _nothing_to_restore(_: Sequence[Policy]) -> set[str]:
+    return set()
+
+
 async def _child(services: Services) -> tuple[str, str, str]:
     """Account, child and title."""
     rows = Rows(services.engine)
@@ -103,6 +107,7 @@ async def test_a_change_overtakes_a_running_load(database_url: str, valkey: Valk
         cache = PolicyCache(
             shared=services.shared_policies,
             source=gated,
+            restore=_nothing_to_restore,
             weekend_days=settings.weekend_days,
             ttl_ms=60_000,
             stale_ms=60_000,

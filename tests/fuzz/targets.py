@@ -10,8 +10,8 @@ from app.auth.tokens import ALGORITHM, TokenCache, Tokens
 from app.catalogue.schemas import titles_of
 from app.errors import HourglassError
 from app.requests import check_json
-from app.viewing.endpoint import decode_beat, decoded
-from app.viewing.schemas import BatchRequest
+from app.viewing.endpoint import decode_beat, decode_beats, decoded
+from app.viewing.schemas import RawBatch
 
 NOW_S = 1_772_452_800
 SECRET = b"s" * 32
@@ -24,7 +24,7 @@ CLAIMS = {
     "role": "parent",
     "exp": NOW_S + 60,
 }
-_decode_batch = msgspec.json.Decoder(BatchRequest).decode
+_split_batch = msgspec.json.Decoder(RawBatch).decode
 _TOKENS = Tokens(secret=SECRET, issuer="hourglass", audience="hourglass")
 _CACHE = TokenCache(_TOKENS, size=100, clock=lambda: NOW_S * 1000)
 _BEAT = {
@@ -65,12 +65,21 @@ def beat(data: bytes) -> None:
 
 
 def batch(data: bytes) -> None:
+    """Decoded in one go, or one by one: each beat comes out as it would alone."""
     try:
-        beats = decoded(_decode_batch, data).beats
+        beats = decode_beats(data)
     except HourglassError:
         return
-    for each in beats:
-        beat(bytes(each))
+    for found, raw in zip(beats, decoded(_split_batch, data).beats, strict=True):
+        beat(bytes(raw))
+        assert _alone(raw) == (found.problem() if isinstance(found, HourglassError) else found)
+
+
+def _alone(raw: msgspec.Raw) -> object:
+    try:
+        return decode_beat(raw)
+    except HourglassError as refusal:
+        return refusal.problem()
 
 
 def body(data: bytes) -> None:

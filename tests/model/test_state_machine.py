@@ -41,6 +41,7 @@ from app.redis_store.policies import SharedPolicies
 from app.redis_store.unflushed import RedisUnflushed
 from app.viewing.counting import Counting
 from app.viewing.policies import PolicyCache
+from app.viewing.recovery import Recovery
 from tests.fakes import fake_redis
 from tests.model.ledger import MemoryLedger, MemoryMarks
 from tests.model.watching import Sent, Watching, measure_ms
@@ -133,6 +134,7 @@ class Process:
         self.policies = PolicyCache(
             shared=self.shared,
             source=home.source,
+            restore=Recovery(usage=home.ledger, counters=self.counters).restore,
             weekend_days=WEEKEND,
             ttl_ms=60_000,
             stale_ms=0,
@@ -542,7 +544,7 @@ class Home(RuleBasedStateMachine):
 
     async def _count(self, process: Process, sent: Sent) -> tuple[Policy, int, Outcome]:
         process.counters.at_ms = process.shared._at_ms = self.at_ms
-        known = await process.policies.get(CHILD)
+        known, is_new = await process.policies.meet(CHILD)
         assert known is not None
         beat = Beat(
             session_id=sent.session_id or "",
@@ -559,7 +561,7 @@ class Home(RuleBasedStateMachine):
             policy_version=known.policy.version,
             days=known.days,
         )
-        known, terms, outcome = await process.counting.count(CHILD, known, beat)
+        known, terms, outcome = await process.counting.count(CHILD, known, beat, is_new=is_new)
         return known.policy, terms.allowance_ms, outcome
 
     def _used_ms(self) -> dict[int, int]:

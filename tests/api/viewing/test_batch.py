@@ -23,6 +23,7 @@ async def test_one_bad_beat_spoils_nothing(api: Api) -> None:
         beat(first, "unknown-title"),
         beat("00000000-0000-4000-8000-000000000000", title),
         17,
+        beat(second, "a\x07bell"),
     ]
     gateway = api.as_role("gateway", Role.SERVICE)
     answer = await api.http.post("/viewing-time/heartbeats", json={"beats": beats}, headers=gateway)
@@ -36,6 +37,7 @@ async def test_one_bad_beat_spoils_nothing(api: Api) -> None:
         "title_unknown",
         "profile_access_denied",
         "invalid_input",
+        "invalid_input",
     ]
     again = [beat(first, title, session_id=results[0]["session_id"])] * 3
     ndjson = "\n".join(json.dumps(line) for line in again).encode()
@@ -45,6 +47,20 @@ async def test_one_bad_beat_spoils_nothing(api: Api) -> None:
     used = [result["used_seconds"] for result in answer.json()["results"]]
     assert used == sorted(used)
     assert used[0] > 0
+
+
+async def test_more_beats_than_one_call_takes_are_answered_in_order(api: Api) -> None:
+    home, title = await api.household(), await api.add_title()
+    children = [await home.add_profile() for _ in range(3)]
+    opened = [(await home.beat(child, title)).json()["session_id"] for child in children]
+    most = api.services.viewing.service._counting.max_batch
+    beats = [beat(children[turn % 3], title, session_id=opened[turn % 3]) for turn in range(2 * most + 1)]
+    beats[most] = beat(children[most % 3], "unheard-of")
+    answer = await api.http.post("/viewing-time/heartbeats", json={"beats": beats}, headers=home.player)
+    results = answer.json()["results"]
+    assert results.pop(most)["code"] == "title_unknown"
+    del beats[most]
+    assert [result["session_id"] for result in results] == [sent["session_id"] for sent in beats]
 
 
 async def test_a_household_speaks_for_its_own_children_only(api: Api) -> None:

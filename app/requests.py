@@ -1,4 +1,4 @@
-"""What all request bodies share: how they are read, which JSON is accepted, how their models are built."""
+"""What all requests share: where they go, how bodies are read, which JSON is accepted, how models are built."""
 
 import asyncio
 import json
@@ -13,6 +13,8 @@ from app.errors import BodyTimeout, HourglassError, InvalidInput, Malformed, Too
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
+API_PREFIX = "/api/v1"
+"""What every address begins with, except health and metrics."""
 MAX_DEPTH = 32
 _MAX_DIGITS = 20
 _LONGEST_ZONE = 50

@@ -9,8 +9,9 @@ from app.auth.dependencies import ParentRights
 from app.reports import Reports
 from app.reports.schemas import HistoryAnswer, WeeklyAnswer
 from app.reports.spreadsheet import MEDIA_TYPE, as_csv
+from app.requests import API_PREFIX
 
-router = APIRouter(prefix="/parental-controls", tags=["reports"])
+router = APIRouter(prefix=f"{API_PREFIX}/parental-controls", tags=["reports"])
 
 _Day = Annotated[date | None, Query(ge=date(2000, 1, 1), le=date(2199, 12, 31))]
 _CSV: dict[int | str, dict[str, Any]] = {200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}}

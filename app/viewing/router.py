@@ -6,7 +6,7 @@ import msgspec
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from app.auth.dependencies import Household, ParentRights
-from app.requests import read_body
+from app.requests import API_PREFIX, read_body
 from app.viewing.endpoint import decoded
 from app.viewing.offline import OfflineSyncRequest
 from app.viewing.service import ViewingService
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from app.viewing.events import EventStreams
     from app.viewing.offline import OfflineSync
 
-router = APIRouter(prefix="/viewing-time", tags=["viewing"])
+router = APIRouter(prefix=f"{API_PREFIX}/viewing-time", tags=["viewing"])
 
 _Id = Annotated[str, Path(min_length=36, max_length=36, pattern="^[0-9a-f-]+$")]
 _decode_sync = msgspec.json.Decoder(OfflineSyncRequest).decode

@@ -1,9 +1,12 @@
-"""How adapters reach the database: a connection or a transaction, and one name for "it is away"."""
+"""How adapters reach the database: a question, a connection or a transaction, and one name for "it is away"."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from uuid import UUID
 
+from asyncpg import InterfaceError, PostgresError, Record
+from sqlalchemy import text
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -14,6 +17,41 @@ _AWAY = ("08", "53", "57", "40")
 """SQLSTATE classes: connection lost, resources exhausted, shutdown or timeout, conflict with another transaction."""
 _PASSING = ("08", "57P01", "40001", "40P01")
 _LOCK_TIMEOUT = "55P03"
+
+
+class Query:
+    """A statement that only reads, for those who are asked often: the driver is asked directly.
+
+    What SQLAlchemy does around a statement costs three times as much processor time as the statement. Its pool stays,
+    and its way to name values (``:name``); their types PostgreSQL infers from the statement.
+    """
+
+    def __init__(self, statement: str) -> None:
+        compiled = text(statement).compile(dialect=PGDialect_asyncpg())  # type: ignore[no-untyped-call]
+        self._statement = str(compiled)
+        self._names = compiled.positiontup or ()
+
+    async def rows(self, engine: AsyncEngine, **values: object) -> list[Record]:
+        """What the statement finds. Asked once more on another connection when the first turns out to be broken.
+
+        Raises:
+            DatabaseUnavailable: as for ``connection``.
+        """
+        arguments = [values[name] for name in self._names]
+        with unavailability_named():
+            try:
+                return await self._asked(engine, arguments)
+            except _Broken:
+                return await self._asked(engine, arguments)
+
+    async def _asked(self, engine: AsyncEngine, arguments: Sequence[object]) -> list[Record]:
+        opened = await engine.connect()
+        try:
+            driver = (await opened.get_raw_connection()).driver_connection
+            rows: list[Record] = await driver.fetch(self._statement, *arguments)
+        finally:
+            await opened.close()
+        return rows
 
 
 @asynccontextmanager

@@ -26,10 +26,11 @@ from app.domain.report import (
 )
 from app.domain.viewing_day import Calendar
 from app.errors import ProfileAccessDenied
-from app.instants import ms_of, utc
+from app.instants import utc
 from app.postgres_store.access import Query, is_uuid
 
-_AS_OF = "(SELECT MIN(flushed_at) FROM flush_state) AS as_of"
+# Instants come and go as milliseconds: the driver takes three times as long for a timestamp.
+_AS_OF = "(SELECT (EXTRACT(EPOCH FROM MIN(flushed_at)) * 1000)::bigint FROM flush_state) AS as_of_ms"
 
 _TOTALS = """b.profile_id IS NOT NULL AS is_kept, b.day AS kept_day, b.starts_ms, b.ends_ms, b.limit_ms,
        b.used_ms + b.offline_used_ms AS used_ms, b.educational_ms + b.offline_educational_ms AS educational_ms,
@@ -74,7 +75,8 @@ SELECT {_TOTALS}, {_SAVED_LATER}
 # Names are joined to the rows of the page only.
 _SESSIONS = Query("""
 SELECT s.id::text AS session_id, s.day, s.title_id, t.name AS title_name, s.device_id, s.device_type, s.is_educational,
-       s.started_at, s.last_beat_ms, s.has_ended, s.used_ms, s.educational_ms, s.overrun_ms
+       (EXTRACT(EPOCH FROM s.started_at) * 1000)::bigint AS started_ms, s.last_beat_ms, s.has_ended, s.used_ms,
+       s.educational_ms, s.overrun_ms
   FROM (SELECT *
           FROM viewing_sessions
          WHERE profile_id = :profile_id AND started_at >= :from_at AND started_at < :until_at
@@ -91,13 +93,14 @@ _REPORTED_DAYS = Query(f"""
 SELECT a.profile_id::text AS profile_id, a.day, {_TOTALS},
        b.profile_id IS NULL OR h.valid_from > TIMESTAMPTZ 'epoch' + b.version * INTERVAL '1 millisecond'
        AS is_saved_later, h.weekday_limit_minutes, h.weekend_limit_minutes, g.count, g.minutes, g.unlimited
-  FROM unnest(CAST(:profile_ids AS uuid[]), CAST(:days AS date[]), CAST(:ends AS timestamptz[]))
-       AS a(profile_id, day, ends_at)
+  FROM unnest(CAST(:profile_ids AS uuid[]), CAST(:days AS date[]), CAST(:ends AS bigint[]))
+       AS a(profile_id, day, ends_ms)
   LEFT JOIN viewing_time_balances b
          ON b.profile_id = a.profile_id AND b.day = a.day AND b.day BETWEEN :first AND :last
   LEFT JOIN LATERAL (SELECT valid_from, weekday_limit_minutes, weekend_limit_minutes
                        FROM viewing_time_config_history
-                      WHERE profile_id = a.profile_id AND valid_from < a.ends_at
+                      WHERE profile_id = a.profile_id
+                        AND valid_from < TIMESTAMPTZ 'epoch' + a.ends_ms * INTERVAL '1 millisecond'
                       ORDER BY version DESC LIMIT 1) h ON true
   LEFT JOIN LATERAL (SELECT COUNT(*) AS count, COALESCE(SUM(minutes), 0) AS minutes,
                             COUNT(*) - COUNT(minutes) AS unlimited
@@ -194,7 +197,7 @@ class PostgresReports:
             self._engine,
             profile_ids=[one.profile_id for one in asked],
             days=[one.day for one in asked],
-            ends=[utc(one.ends_ms) for one in asked],
+            ends=[one.ends_ms for one in asked],
             first=min(one.day for one in asked),
             last=max(one.day for one in asked),
         )
@@ -246,7 +249,7 @@ class PostgresReports:
 
 
 def _as_of(rows: Sequence[Record]) -> int | None:
-    return ms_of(rows[0]["as_of"]) if rows and rows[0]["as_of"] else None
+    return rows[0]["as_of_ms"] if rows else None
 
 
 def _viewer(row: Record) -> Viewer:
@@ -269,7 +272,7 @@ def _part(row: Record) -> SessionPart:
         device_id=row["device_id"],
         device_type=row["device_type"],
         is_educational=row["is_educational"],
-        started_ms=ms_of(row["started_at"]),
+        started_ms=row["started_ms"],
         last_beat_ms=row["last_beat_ms"],
         has_ended=row["has_ended"],
         counted_ms=row["used_ms"],

@@ -15,7 +15,8 @@ from app.errors import DatabaseUnavailable, RowsLocked
 
 _AWAY = ("08", "53", "57", "40")
 """SQLSTATE classes: connection lost, resources exhausted, shutdown or timeout, conflict with another transaction."""
-_PASSING = ("08", "57P01", "40001", "40P01")
+_CUT = ("08", "57P01")
+_CONFLICT = ("40001", "40P01")
 _LOCK_TIMEOUT = "55P03"
 _CLOSED = "connection is closed"
 """The driver's word for it, without a SQLSTATE."""
@@ -54,6 +55,10 @@ class Query:
                 driver: Connection[Record] | None = (await opened.get_raw_connection()).driver_connection
                 assert driver is not None  # noqa: S101  it has just been opened
                 return await driver.fetch(self.statement, *arguments)
+            except (PostgresError, InterfaceError, OSError) as error:
+                if _is_cut(error):
+                    await opened.invalidate(error)
+                raise
             finally:
                 await opened.close()
 
@@ -66,8 +71,11 @@ async def connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         DatabaseUnavailable: no connection in time, or it broke, or a statement or lock timed out.
     """
     with unavailability_named():
-        async with engine.connect() as opened:
+        opened = await engine.connect()
+        try:
             yield await opened.execution_options(isolation_level="AUTOCOMMIT")
+        finally:
+            await opened.close()  # leaving it to ``async with`` would make a task of it
 
 
 @asynccontextmanager
@@ -104,15 +112,16 @@ def _is_away(error: Exception) -> bool:
 
 def _is_cut(error: BaseException | None) -> bool:
     """Whether the connection is no more: as SQLAlchemy tells it, and as the driver does."""
-    if isinstance(error, DBAPIError):
-        return error.connection_invalidated
-    return isinstance(error, ConnectionError) or (isinstance(error, InterfaceError) and _CLOSED in str(error))
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    is_closed = isinstance(error, ConnectionError) or (isinstance(error, InterfaceError) and _CLOSED in str(error))
+    return is_closed or _state(error).startswith(_CUT)
 
 
 def is_passing(error: DatabaseUnavailable) -> bool:
     """Whether the whole transaction, tried again at once, may succeed: it met another, or its connection was cut."""
     cause = error.__cause__
-    return _is_cut(cause) or _state(cause).startswith(_PASSING)
+    return _is_cut(cause) or _state(cause).startswith(_CONFLICT)
 
 
 def _state(error: BaseException | None) -> str:

@@ -60,6 +60,7 @@ def create_engine(database_url: str, *, pool_size: int, timeout_seconds: float, 
         max_overflow=0,
         pool_timeout=timeout_seconds,
         pool_recycle=1800,
+        pool_use_lifo=True,  # the one used last need not be asked whether it lives
         connect_args=connect_args,
     )
     trust = _Trust()

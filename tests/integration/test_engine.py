@@ -69,6 +69,17 @@ async def test_only_a_connection_that_lay_idle_is_asked_whether_it_lives(
     await engine.dispose()
 
 
+async def test_a_question_that_nobody_waits_for_any_more_leaves_its_connection_sound(postgres: Databases) -> None:
+    engine = create_engine(postgres.fresh(), pool_size=1, timeout_seconds=5)
+    asking = asyncio.create_task(_SLOW.rows(engine, seconds=60))
+    await asyncio.sleep(0.1)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert [row["one"] for row in await _ONE.rows(engine, number=1)] == [1]
+    await engine.dispose()
+
+
 async def test_a_database_that_is_away_has_one_name(postgres: Databases) -> None:
     engine = create_engine(postgres.fresh(), pool_size=1, timeout_seconds=0.2)
     with pytest.raises(DatabaseUnavailable):

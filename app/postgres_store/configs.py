@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import msgspec
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.domain.config import Config
@@ -19,7 +19,8 @@ SELECT p.is_kids, row_to_json(c)::text AS config
   LEFT JOIN viewing_time_configs c ON c.profile_id = p.id
  WHERE p.id = :profile_id AND p.account_id = :account_id
 """)
-_CONFIG = select(*(viewing_time_configs.c[name] for name in Config.__struct_fields__))
+_CONFIG = text("SELECT row_to_json(c)::text FROM viewing_time_configs c WHERE profile_id = :profile_id")
+_decode = msgspec.json.Decoder(Config).decode
 
 
 class PostgresConfigs:
@@ -41,7 +42,7 @@ class PostgresConfigs:
             raise ProfileAccessDenied
         if not rows[0]["is_kids"]:
             raise NoConfig
-        return msgspec.json.decode(rows[0]["config"], type=Config)
+        return _decode(rows[0]["config"])
 
     async def change(
         self, *, account_id: str, profile_id: str, actor: str, at_ms: int, change: Callable[[Config], Config]
@@ -109,8 +110,8 @@ async def require_child(database: AsyncConnection, *, account_id: str, profile_i
 
 async def config_of(database: AsyncConnection, profile_id: str) -> Config:
     """The settings of a child."""
-    found = await database.execute(_CONFIG.where(viewing_time_configs.c.profile_id == profile_id))
-    return msgspec.convert(dict(found.mappings().one()), Config)
+    found = await database.execute(_CONFIG, {"profile_id": profile_id})
+    return _decode(found.scalar_one())
 
 
 async def touch_policy(database: AsyncConnection, profile_id: str, *, at_ms: int) -> None:

@@ -1,12 +1,13 @@
 """The OpenAPI document: FastAPI's own, completed by what FastAPI cannot see.
 
-The heartbeat routes are plain ASGI callables, the other players' routes speak msgspec types, and every refusal is a
-problem (RFC 9457). The committed copy is docs/openapi.json; `scripts/documents` writes it.
+The heartbeat routes are plain ASGI callables, the other players' routes and the reports speak msgspec types, and every
+refusal is a problem (RFC 9457). The committed copy is docs/openapi.json; `scripts/documents` writes it.
 """
 
 import re
 from base64 import b64encode
 from hashlib import sha256
+from inspect import cleandoc
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 
 from app.examples import EXAMPLES, REFUSAL, Example
+from app.reports.schemas import HistoryAnswer, WeeklyAnswer
 from app.viewing.offline import OfflineSyncAnswer, OfflineSyncRequest
 from app.viewing.schemas import (
     BalanceAnswer,
@@ -46,6 +48,8 @@ _BODIES: dict[tuple[str, str], tuple[type[msgspec.Struct] | None, type[msgspec.S
     ("/viewing-time/playback-eligible/{profile_id}", "get"): (None, EligibilityAnswer),
     ("/viewing-time/why/{profile_id}", "get"): (None, WhyAnswer),
     ("/viewing-time/offline-sync", "post"): (OfflineSyncRequest, OfflineSyncAnswer),
+    ("/parental-controls/profiles/{profile_id}/history", "get"): (None, HistoryAnswer),
+    ("/parental-controls/weekly-report", "get"): (None, WeeklyAnswer),
 }
 
 
@@ -99,9 +103,13 @@ def document(api: FastAPI, *, prefix: str) -> dict[str, Any]:
     types |= {model for pair in _BODIES.values() for model in pair if model is not None}
     ordered = sorted(types, key=lambda model: model.__name__)
     schemas |= msgspec.json.schema_components(ordered, ref_template=_REFERENCE)[1]
+    for schema in schemas.values():
+        if "description" in schema:
+            schema["description"] = cleandoc(schema["description"])
     for (path, method), (sent, answered) in _BODIES.items():
         operation = openapi["paths"][prefix + path][method]
-        operation["responses"]["200"] = _success(_ref(answered))
+        success = operation["responses"]["200"]
+        success["content"] = success["content"] | _success(_ref(answered))["content"]
         if sent is not None:
             operation["requestBody"] = {"content": {"application/json": {"schema": _ref(sent)}}}
     openapi["paths"] |= {

@@ -1,4 +1,4 @@
-"""What all request bodies share: how they are read, which JSON is accepted, how their models are built."""
+"""What all requests share: their prefix, how bodies are read and answers written, which JSON is accepted."""
 
 import asyncio
 import json
@@ -6,13 +6,17 @@ import re
 from collections.abc import Awaitable, Callable, Generator, Iterator, MutableMapping
 from typing import Annotated, Any, NoReturn
 
+import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from starlette.responses import Response
 
 from app.domain.viewing_day import TIMEZONES
 from app.errors import BodyTimeout, HourglassError, InvalidInput, Malformed, TooLarge
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
+API_PREFIX = "/api/v1"
+"""What every address begins with, except health and metrics."""
 MAX_DEPTH = 32
 _MAX_DIGITS = 20
 _LONGEST_ZONE = 50
@@ -46,6 +50,11 @@ Name = Annotated[str, Field(max_length=100, examples=["Ada"]), AfterValidator(_p
 
 Timezone = Annotated[str, AfterValidator(_known_zone)]
 """An IANA zone name, e.g. ``Europe/Oslo``."""
+
+
+def as_json(answer: msgspec.Struct) -> Response:
+    """An answer whose type needs no check by FastAPI; `app.openapi` documents it."""
+    return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
 async def read_body(receive: Receive, *, limit_bytes: int, timeout_seconds: float) -> bytes:

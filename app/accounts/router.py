@@ -8,8 +8,9 @@ from app.accounts.schemas import NewProfile, ProfileAnswer, ProfileChange
 from app.accounts.service import Members
 from app.auth.dependencies import Household, ParentRights
 from app.domain.profile import Profile
+from app.requests import API_PREFIX
 
-router = APIRouter(prefix="/profiles", tags=["profiles"])
+router = APIRouter(prefix=f"{API_PREFIX}/profiles", tags=["profiles"])
 
 
 async def _members(request: Request) -> Members:

@@ -8,8 +8,9 @@ from app.auth.dependencies import Household
 from app.auth.pins import UNLOCK_SECONDS, Pins
 from app.auth.schemas import GivenPin, NewPin, PinReset, PinStatusAnswer, Unlocked
 from app.instants import utc
+from app.requests import API_PREFIX
 
-router = APIRouter(prefix="/parental-controls/pin", tags=["PIN"])
+router = APIRouter(prefix=f"{API_PREFIX}/parental-controls/pin", tags=["PIN"])
 
 
 async def _pins(request: Request) -> Pins:

@@ -9,8 +9,9 @@ from app.auth.devices import Device, Devices
 from app.auth.schemas import DeviceAnswer, DeviceCreated, Login, NewDevice, Refresh, Registration, SignedIn
 from app.auth.service import Households, SignIn
 from app.instants import utc
+from app.requests import API_PREFIX
 
-router = APIRouter(prefix="/auth", tags=["signing in"])
+router = APIRouter(prefix=f"{API_PREFIX}/auth", tags=["signing in"])
 
 
 async def _households(request: Request) -> Households:

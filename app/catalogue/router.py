@@ -11,11 +11,11 @@ from app.catalogue.schemas import CatalogueTitle, TitlePage, UploadAnswer, title
 from app.catalogue.service import Catalogue
 from app.domain.title import UploadCounts
 from app.errors import InvalidInput, UnsupportedMediaType
-from app.requests import read_body
+from app.requests import API_PREFIX, read_body
 
 NDJSON = "application/x-ndjson"
 
-router = APIRouter(prefix="/catalog", tags=["catalogue"])
+router = APIRouter(prefix=f"{API_PREFIX}/catalog", tags=["catalogue"])
 
 
 async def _catalogue(request: Request) -> Catalogue:

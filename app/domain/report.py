@@ -2,11 +2,12 @@
 
 from collections.abc import Collection, Sequence
 from datetime import date, timedelta
+from functools import lru_cache
 
 import msgspec
 
 from app.domain.policy import MINUTE_MS
-from app.domain.viewing_day import Calendar, day_number_of, reset_ms
+from app.domain.viewing_day import Calendar, ViewingDay, day_number_of, reset_ms
 
 WEEK = 7
 TOP_TITLES = 3
@@ -173,7 +174,7 @@ def child_week(
 
 def last_finished_day(calendar: Calendar, at_ms: int) -> date:
     """The name of the viewing day before the one that runs."""
-    days = [calendar.anchor, *calendar.days_after(calendar.anchor, until_ms=at_ms)]
+    days = _days_to(calendar, at_ms)
     if len(days) > 1:
         return days[-2].date
     return calendar.day_at(calendar.day_at(at_ms).starts_ms - 1).date
@@ -181,10 +182,16 @@ def last_finished_day(calendar: Calendar, at_ms: int) -> date:
 
 def ends_of(calendar: Calendar, days: Sequence[date], *, at_ms: int) -> list[int]:
     """When viewing days ended. Those that the calendar no longer knows are taken to have followed its first rule."""
-    anchor, rule = calendar.anchor, calendar.rules[0]
-    known = {day.number: day.ends_ms for day in (anchor, *calendar.days_after(anchor, until_ms=at_ms))}
+    rule = calendar.rules[0]
+    known = {day.number: day.ends_ms for day in _days_to(calendar, at_ms)}
     numbers = [day_number_of(day) for day in days]
     return [known.get(number) or reset_ms(number + 1, rule.timezone, rule.reset_hour) for number in numbers]
+
+
+@lru_cache(maxsize=128)
+def _days_to(calendar: Calendar, at_ms: int) -> tuple[ViewingDay, ...]:
+    """The days that the calendar knows, up to the running one. A report asks for those of each child twice."""
+    return (calendar.anchor, *calendar.days_after(calendar.anchor, until_ms=at_ms))
 
 
 def limit_on(day: date, *, weekday: int | None, weekend: int | None, weekend_days: Collection[int]) -> int | None:

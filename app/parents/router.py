@@ -23,8 +23,9 @@ from app.parents.schemas import (
     ViewingTime,
     ViewingTimeChange,
 )
+from app.requests import API_PREFIX
 
-router = APIRouter(prefix="/parental-controls", tags=["parental controls"])
+router = APIRouter(prefix=f"{API_PREFIX}/parental-controls", tags=["parental controls"])
 
 
 async def _parents(request: Request) -> Parents:

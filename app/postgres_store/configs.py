@@ -1,31 +1,26 @@
 """Settings of children: read, and changed in one transaction."""
 
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
-from sqlalchemy import RowMapping, insert, select, update
+from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.domain.config import Config
-from app.domain.viewing_day import Calendar
 from app.errors import NoConfig, ProfileAccessDenied
 from app.instants import utc
-from app.postgres_store.access import connection, is_uuid, transaction
+from app.postgres_store.access import Query, is_uuid, transaction
 from app.postgres_store.audit import note
 from app.postgres_store.tables import profiles, viewing_time_config_history, viewing_time_configs
 
-_CONFIG = select(
-    viewing_time_configs.c.version,
-    viewing_time_configs.c.weekday_limit_minutes,
-    viewing_time_configs.c.weekend_limit_minutes,
-    viewing_time_configs.c.reset_hour,
-    viewing_time_configs.c.timezone,
-    viewing_time_configs.c.educational_exempt,
-    viewing_time_configs.c.warning_minutes,
-    viewing_time_configs.c.limits_reviewed,
-    viewing_time_configs.c.calendar,
-)
+_READ = Query("""
+SELECT p.is_kids, row_to_json(c)::text AS config
+  FROM profiles p
+  LEFT JOIN viewing_time_configs c ON c.profile_id = p.id
+ WHERE p.id = :profile_id AND p.account_id = :account_id
+""")
+_CONFIG = text("SELECT row_to_json(c)::text FROM viewing_time_configs c WHERE profile_id = :profile_id")
+_decode = msgspec.json.Decoder(Config).decode
 
 
 class PostgresConfigs:
@@ -40,9 +35,14 @@ class PostgresConfigs:
             NoConfig: it is an adult's.
             DatabaseUnavailable: PostgreSQL cannot be reached in time.
         """
-        async with connection(self._engine) as database:
-            await require_child(database, account_id=account_id, profile_id=profile_id)
-            return await config_of(database, profile_id)
+        if not (is_uuid(account_id) and is_uuid(profile_id)):
+            raise ProfileAccessDenied
+        rows = await _READ.rows(self._engine, profile_id=profile_id, account_id=account_id)
+        if not rows:
+            raise ProfileAccessDenied
+        if not rows[0]["is_kids"]:
+            raise NoConfig
+        return _decode(rows[0]["config"])
 
     async def change(
         self, *, account_id: str, profile_id: str, actor: str, at_ms: int, change: Callable[[Config], Config]
@@ -110,8 +110,8 @@ async def require_child(database: AsyncConnection, *, account_id: str, profile_i
 
 async def config_of(database: AsyncConnection, profile_id: str) -> Config:
     """The settings of a child."""
-    found = await database.execute(_CONFIG.where(viewing_time_configs.c.profile_id == profile_id))
-    return _config(found.mappings().one())
+    found = await database.execute(_CONFIG, {"profile_id": profile_id})
+    return _decode(found.scalar_one())
 
 
 async def touch_policy(database: AsyncConnection, profile_id: str, *, at_ms: int) -> None:
@@ -121,10 +121,3 @@ async def touch_policy(database: AsyncConnection, profile_id: str, *, at_ms: int
         .where(profiles.c.id == profile_id)
         .values(policy_version=profiles.c.policy_version + 1, policy_changed_at=utc(at_ms))
     )
-
-
-def _config(row: RowMapping) -> Config:
-    values: dict[str, Any] = dict(row)
-    values["warning_minutes"] = tuple(values["warning_minutes"])
-    values["calendar"] = msgspec.convert(values["calendar"], Calendar)
-    return Config(**values)

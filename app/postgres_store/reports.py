@@ -7,10 +7,9 @@ that only the partitions in question are touched.
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date
-from typing import Any
 
 import msgspec
-from sqlalchemy import RowMapping, text
+from asyncpg import Record
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain.policy import MINUTE_MS
@@ -27,10 +26,11 @@ from app.domain.report import (
 )
 from app.domain.viewing_day import Calendar
 from app.errors import ProfileAccessDenied
-from app.instants import ms_of, utc
-from app.postgres_store.access import connection, is_uuid
+from app.instants import utc
+from app.postgres_store.access import Query, is_uuid
 
-_AS_OF = "(SELECT MIN(flushed_at) FROM flush_state) AS as_of"
+# Instants come and go as milliseconds: the driver takes three times as long for a timestamp.
+_AS_OF = "(SELECT (EXTRACT(EPOCH FROM MIN(flushed_at)) * 1000)::bigint FROM flush_state) AS as_of_ms"
 
 _TOTALS = """b.profile_id IS NOT NULL AS is_kept, b.day AS kept_day, b.starts_ms, b.ends_ms, b.limit_ms,
        b.used_ms + b.offline_used_ms AS used_ms, b.educational_ms + b.offline_educational_ms AS educational_ms,
@@ -46,7 +46,7 @@ _LATER = """
                         AND valid_from < TIMESTAMPTZ 'epoch' + b.ends_ms * INTERVAL '1 millisecond'
                       ORDER BY version DESC LIMIT 1) h ON true"""
 
-_VIEWED = text(f"""
+_VIEWED = Query(f"""
 SELECT {_AS_OF}, p.account_id::text AS account_id, p.id::text AS profile_id, p.name, p.timezone, p.is_kids,
        c.calendar::text AS calendar, {_TOTALS}, {_SAVED_LATER}
   FROM profiles p
@@ -56,7 +56,7 @@ SELECT {_AS_OF}, p.account_id::text AS account_id, p.id::text AS profile_id, p.n
  ORDER BY b.day DESC
 """)  # noqa: S608  fixed text
 
-_CHILDREN = text(f"""
+_CHILDREN = Query(f"""
 SELECT {_AS_OF}, p.account_id::text AS account_id, p.id::text AS profile_id, p.name, p.timezone, p.is_kids,
        c.calendar::text AS calendar
   FROM profiles p
@@ -65,7 +65,7 @@ SELECT {_AS_OF}, p.account_id::text AS account_id, p.id::text AS profile_id, p.n
  ORDER BY p.created_at, p.id
 """)  # noqa: S608  fixed text
 
-_DAYS = text(f"""
+_DAYS = Query(f"""
 SELECT {_TOTALS}, {_SAVED_LATER}
   FROM viewing_time_balances b{_LATER}
  WHERE b.profile_id = :profile_id AND b.day BETWEEN :first AND :last
@@ -73,9 +73,10 @@ SELECT {_TOTALS}, {_SAVED_LATER}
 """)  # noqa: S608  fixed text
 
 # Names are joined to the rows of the page only.
-_SESSIONS = text("""
+_SESSIONS = Query("""
 SELECT s.id::text AS session_id, s.day, s.title_id, t.name AS title_name, s.device_id, s.device_type, s.is_educational,
-       s.started_at, s.last_beat_ms, s.has_ended, s.used_ms, s.educational_ms, s.overrun_ms
+       (EXTRACT(EPOCH FROM s.started_at) * 1000)::bigint AS started_ms, s.last_beat_ms, s.has_ended, s.used_ms,
+       s.educational_ms, s.overrun_ms
   FROM (SELECT *
           FROM viewing_sessions
          WHERE profile_id = :profile_id AND started_at >= :from_at AND started_at < :until_at
@@ -88,17 +89,18 @@ SELECT s.id::text AS session_id, s.day, s.title_id, t.name AS title_name, s.devi
 _LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 # A day without a balance had the limit that was in force when it ended.
-_REPORTED_DAYS = text(f"""
+_REPORTED_DAYS = Query(f"""
 SELECT a.profile_id::text AS profile_id, a.day, {_TOTALS},
        b.profile_id IS NULL OR h.valid_from > TIMESTAMPTZ 'epoch' + b.version * INTERVAL '1 millisecond'
        AS is_saved_later, h.weekday_limit_minutes, h.weekend_limit_minutes, g.count, g.minutes, g.unlimited
-  FROM unnest(CAST(:profile_ids AS uuid[]), CAST(:days AS date[]), CAST(:ends AS timestamptz[]))
-       AS a(profile_id, day, ends_at)
+  FROM unnest(CAST(:profile_ids AS uuid[]), CAST(:days AS date[]), CAST(:ends AS bigint[]))
+       AS a(profile_id, day, ends_ms)
   LEFT JOIN viewing_time_balances b
          ON b.profile_id = a.profile_id AND b.day = a.day AND b.day BETWEEN :first AND :last
   LEFT JOIN LATERAL (SELECT valid_from, weekday_limit_minutes, weekend_limit_minutes
                        FROM viewing_time_config_history
-                      WHERE profile_id = a.profile_id AND valid_from < a.ends_at
+                      WHERE profile_id = a.profile_id
+                        AND valid_from < TIMESTAMPTZ 'epoch' + a.ends_ms * INTERVAL '1 millisecond'
                       ORDER BY version DESC LIMIT 1) h ON true
   LEFT JOIN LATERAL (SELECT COUNT(*) AS count, COALESCE(SUM(minutes), 0) AS minutes,
                             COUNT(*) - COUNT(minutes) AS unlimited
@@ -107,7 +109,7 @@ SELECT a.profile_id::text AS profile_id, a.day, {_TOTALS},
 """)  # noqa: S608  fixed text
 
 # Offline playback is known by its intervals, which lie in no viewing day of their own: each child's week bounds them.
-_TOP_TITLES = text("""
+_TOP_TITLES = Query("""
 SELECT r.profile_id::text AS profile_id, r.title_id, t.name, r.total_ms
   FROM (SELECT profile_id, title_id, SUM(watched_ms)::bigint AS total_ms,
                ROW_NUMBER() OVER (PARTITION BY profile_id ORDER BY SUM(watched_ms) DESC, title_id) AS place
@@ -145,19 +147,19 @@ class PostgresReports:
         """
         if not (is_uuid(account_id) and is_uuid(profile_id)):
             raise ProfileAccessDenied
-        rows = await self._rows(_VIEWED, account_id=account_id, profile_id=profile_id, first=first, last=last)
+        rows = await _VIEWED.rows(self._engine, account_id=account_id, profile_id=profile_id, first=first, last=last)
         if not rows:
             raise ProfileAccessDenied
         return _as_of(rows), _viewer(rows[0]), [self._totals(row) for row in rows if row["is_kept"]]
 
     async def children(self, account_ids: Sequence[str]) -> tuple[int | None, list[Viewer]]:
         """Up to when everything is flushed (ms), and the children of the accounts, the eldest profile first."""
-        rows = await self._rows(_CHILDREN, account_ids=[known for known in account_ids if is_uuid(known)])
+        rows = await _CHILDREN.rows(self._engine, account_ids=[known for known in account_ids if is_uuid(known)])
         return _as_of(rows), [_viewer(row) for row in rows]
 
     async def days(self, profile_id: str, *, first: date, last: date) -> list[DayTotals]:
         """The days on which something was counted, newest first."""
-        rows = await self._rows(_DAYS, profile_id=profile_id, first=first, last=last)
+        rows = await _DAYS.rows(self._engine, profile_id=profile_id, first=first, last=last)
         return [self._totals(row) for row in rows]
 
     async def sessions(
@@ -173,8 +175,8 @@ class PostgresReports:
     ) -> list[SessionPart]:
         """Sessions of viewing days that began in ``from_ms`` ≤ instant < ``until_ms``, newest first."""
         before_ms, before_id = before or (until_ms, _LAST_ID)
-        rows = await self._rows(
-            _SESSIONS,
+        rows = await _SESSIONS.rows(
+            self._engine,
             profile_id=profile_id,
             first=first,
             last=last,
@@ -191,11 +193,11 @@ class PostgresReports:
         if not asked:
             return []
         grouped: dict[str, list[ReportedDay]] = {one.profile_id: [] for one in asked}
-        rows = await self._rows(
-            _REPORTED_DAYS,
+        rows = await _REPORTED_DAYS.rows(
+            self._engine,
             profile_ids=[one.profile_id for one in asked],
             days=[one.day for one in asked],
-            ends=[utc(one.ends_ms) for one in asked],
+            ends=[one.ends_ms for one in asked],
             first=min(one.day for one in asked),
             last=max(one.day for one in asked),
         )
@@ -213,8 +215,8 @@ class PostgresReports:
         if not weeks:
             return {}
         watched = [week for week in weeks.values() if week[1]]
-        rows = await self._rows(
-            _TOP_TITLES,
+        rows = await _TOP_TITLES.rows(
+            self._engine,
             profile_ids=list(weeks),
             first=first,
             last=last,
@@ -229,11 +231,7 @@ class PostgresReports:
             found[row["profile_id"]].append(TitleTime(row["title_id"], row["name"], row["total_ms"]))
         return dict(found)
 
-    async def _rows(self, statement: Any, **values: object) -> Sequence[RowMapping]:  # noqa: ANN401  SQLAlchemy's text
-        async with connection(self._engine) as database:
-            return (await database.execute(statement, values)).mappings().all()
-
-    def _totals(self, row: RowMapping) -> DayTotals:
+    def _totals(self, row: Record) -> DayTotals:
         kept_minutes = None if row["limit_ms"] is None else row["limit_ms"] // MINUTE_MS
         return DayTotals(
             day=row["kept_day"],
@@ -245,16 +243,16 @@ class PostgresReports:
             ends_ms=row["ends_ms"],
         )
 
-    def _saved(self, row: RowMapping, day: date) -> int | None:
+    def _saved(self, row: Record, day: date) -> int | None:
         weekday, weekend = row["weekday_limit_minutes"], row["weekend_limit_minutes"]
         return limit_on(day, weekday=weekday, weekend=weekend, weekend_days=self._weekend_days)
 
 
-def _as_of(rows: Sequence[RowMapping]) -> int | None:
-    return ms_of(rows[0]["as_of"]) if rows and rows[0]["as_of"] else None
+def _as_of(rows: Sequence[Record]) -> int | None:
+    return rows[0]["as_of_ms"] if rows else None
 
 
-def _viewer(row: RowMapping) -> Viewer:
+def _viewer(row: Record) -> Viewer:
     calendar = msgspec.json.decode(row["calendar"], type=Calendar) if row["is_kids"] else None
     return Viewer(
         account_id=row["account_id"],
@@ -265,7 +263,7 @@ def _viewer(row: RowMapping) -> Viewer:
     )
 
 
-def _part(row: RowMapping) -> SessionPart:
+def _part(row: Record) -> SessionPart:
     return SessionPart(
         session_id=row["session_id"],
         day=row["day"],
@@ -274,7 +272,7 @@ def _part(row: RowMapping) -> SessionPart:
         device_id=row["device_id"],
         device_type=row["device_type"],
         is_educational=row["is_educational"],
-        started_ms=ms_of(row["started_at"]),
+        started_ms=row["started_ms"],
         last_beat_ms=row["last_beat_ms"],
         has_ended=row["has_ended"],
         counted_ms=row["used_ms"],

@@ -8,8 +8,9 @@ from fastapi.responses import StreamingResponse
 from app.auth.dependencies import ParentRights
 from app.privacy import Privacy
 from app.privacy.schemas import AccountErasure, Receipt
+from app.requests import API_PREFIX
 
-router = APIRouter(tags=["privacy"])
+router = APIRouter(prefix=API_PREFIX, tags=["privacy"])
 
 _EXPORT: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {"schema": {"type": "object"}}}}}
 

@@ -1,5 +1,6 @@
 """One child's past, day by day and session by session."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import date, timedelta
 from zoneinfo import ZoneInfo
@@ -150,9 +151,11 @@ def _days(
     totals: Sequence[DayTotals], shown: Sequence[SessionPart], place: Place | None, following: Place | None
 ) -> tuple[HistoryDay, ...]:
     """The days of a page: from where the last page ended to its last session, or to the end when nothing follows."""
-    sessions = {day.day: tuple(part for part in shown if part.day == day.day) for day in totals}
+    sessions: defaultdict[date, list[SessionPart]] = defaultdict(list)
+    for part in shown:
+        sessions[part.day].append(part)
     return tuple(
-        HistoryDay(day, sessions[day.day])
+        HistoryDay(day, tuple(sessions[day.day]))
         for day in totals
         if sessions[day.day]
         or ((place is None or day.day < place.day) and (following is None or day.day > following.day))

@@ -9,8 +9,9 @@ from app.auth.dependencies import ParentRights
 from app.reports import Reports
 from app.reports.schemas import HistoryAnswer, WeeklyAnswer
 from app.reports.spreadsheet import MEDIA_TYPE, as_csv
+from app.requests import API_PREFIX, as_json
 
-router = APIRouter(prefix="/parental-controls", tags=["reports"])
+router = APIRouter(prefix=f"{API_PREFIX}/parental-controls", tags=["reports"])
 
 _Day = Annotated[date | None, Query(ge=date(2000, 1, 1), le=date(2199, 12, 31))]
 _CSV: dict[int | str, dict[str, Any]] = {200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}}
@@ -34,7 +35,7 @@ async def history(  # noqa: PLR0917  FastAPI passes these by name
     cursor: Annotated[str | None, Query(max_length=300)] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     empty_days: Annotated[bool, Query()] = False,
-) -> HistoryAnswer:
+) -> Response:
     """What was watched, by viewing day, newest first; the last 30 days unless named, 90 at most.
 
     ``limit`` counts sessions. ``next_cursor`` of one page is the ``cursor`` of the next; it knows the dates.
@@ -50,17 +51,17 @@ async def history(  # noqa: PLR0917  FastAPI passes these by name
         empty_days=empty_days,
         at_ms=reports.clock(),
     )
-    return HistoryAnswer.of(page, max_gap_ms=reports.max_gap_ms)
+    return as_json(HistoryAnswer.of(page, max_gap_ms=reports.max_gap_ms))
 
 
-@router.get("/weekly-report", response_model=WeeklyAnswer, responses=_CSV)
+@router.get("/weekly-report", responses=_CSV)
 async def weekly_report(
     request: Request,
     parent: ParentRights,
     reports: Service,
     week_ending: _Day = None,
     format: Annotated[Literal["json", "csv"] | None, Query()] = None,  # noqa: A002  the name in the contract
-) -> WeeklyAnswer | Response:
+) -> Response:
     """All children of the account: seven viewing days up to ``week_ending``, or up to the last finished one.
 
     CSV with ``format=csv`` or ``Accept: text/csv``.
@@ -68,7 +69,7 @@ async def weekly_report(
     found = await reports.weekly.report(account_id=parent.account_id, week_ending=week_ending, at_ms=reports.clock())
     answer = WeeklyAnswer.of(found)
     if (format or _format_accepted(request)) == "json":
-        return answer
+        return as_json(answer)
     name = f"weekly-report-{answer.week_end}.csv"
     return Response(
         as_csv(answer), media_type=MEDIA_TYPE, headers={"Content-Disposition": f'attachment; filename="{name}"'}

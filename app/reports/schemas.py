@@ -1,24 +1,27 @@
-"""What the report calls answer. Rounding happens here and nowhere else; ``*_seconds`` are exact to the millisecond."""
+"""What the report calls answer, encoded by msgspec. Percentages are rounded here and nowhere else."""
 
 from datetime import date, datetime
-from typing import Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel
+import msgspec
+from msgspec import Meta
 
 from app.domain.report import ChildWeek, DayTotals, SessionPart, TitleTime, WeeklyReport
 from app.instants import utc
 from app.reports.history import HistoryDay, HistoryPage
 
+Instant = Annotated[datetime, Meta(tz=True)]
 
-def seconds(duration_ms: float) -> float:
-    return round(duration_ms / 1000, 3)
+
+def seconds(duration_ms: int) -> float:
+    return duration_ms / 1000
 
 
 def percent(share: float | None) -> float | None:
     return None if share is None else round(share * 100, 2)
 
 
-class SessionAnswer(BaseModel):
+class SessionAnswer(msgspec.Struct, frozen=True):
     """The share of a session that lies in this day. ``title_name`` is null for a title that left the catalogue.
 
     ``ended_at`` is null while the session runs.
@@ -30,8 +33,8 @@ class SessionAnswer(BaseModel):
     device_id: str
     device_type: str
     is_educational: bool
-    started_at: datetime
-    ended_at: datetime | None
+    started_at: Instant
+    ended_at: Instant | None
     counted_seconds: float
     educational_seconds: float
     total_seconds: float
@@ -54,7 +57,7 @@ class SessionAnswer(BaseModel):
         )
 
 
-class DayAnswer(BaseModel):
+class DayAnswer(msgspec.Struct, frozen=True):
     """A viewing day. The sums are those of the whole day; ``limit_minutes`` null means unlimited."""
 
     date: date
@@ -65,7 +68,7 @@ class DayAnswer(BaseModel):
     limit_minutes: int | None
 
 
-class HistoryDayAnswer(DayAnswer):
+class HistoryDayAnswer(DayAnswer, frozen=True):
     sessions: list[SessionAnswer]
 
     @classmethod
@@ -75,10 +78,10 @@ class HistoryDayAnswer(DayAnswer):
             SessionAnswer.of(part, as_of_ms=as_of_ms, max_gap_ms=max_gap_ms, day_ends_ms=ends_ms)
             for part in day.sessions
         ]
-        return cls(**_day(day.totals).model_dump(), sessions=sessions)
+        return cls(**_sums(day.totals), sessions=sessions)
 
 
-class HistoryAnswer(BaseModel):
+class HistoryAnswer(msgspec.Struct, frozen=True):
     """Days, newest first, with everything that was flushed up to ``as_of``.
 
     A day whose sessions fill more than one page is on each of them, every time with the sums of the whole day.
@@ -86,7 +89,7 @@ class HistoryAnswer(BaseModel):
 
     days: list[HistoryDayAnswer]
     next_cursor: str | None
-    as_of: datetime
+    as_of: Instant
 
     @classmethod
     def of(cls, page: HistoryPage, *, max_gap_ms: int) -> Self:
@@ -94,7 +97,7 @@ class HistoryAnswer(BaseModel):
         return cls(days=days, next_cursor=page.next_cursor, as_of=utc(page.as_of_ms))
 
 
-class TitleAnswer(BaseModel):
+class TitleAnswer(msgspec.Struct, frozen=True):
     title_id: str
     title_name: str | None
     total_seconds: float
@@ -104,7 +107,7 @@ class TitleAnswer(BaseModel):
         return cls(title_id=title.title_id, title_name=title.name, total_seconds=seconds(title.total_ms))
 
 
-class ChildAnswer(BaseModel):
+class ChildAnswer(msgspec.Struct, frozen=True):
     """A child's week. ``grants`` counts the extra time given, ``granted_minutes`` sums up what had an end.
 
     ``limit_usage_percent`` is the counted time of the days that had a limit as a share of those limits, null if none
@@ -130,8 +133,8 @@ class ChildAnswer(BaseModel):
         return cls(
             profile_id=week.profile_id,
             profile_name=week.profile_name,
-            daily=[_day(day) for day in week.days],
-            average_daily_seconds=seconds(week.average_daily_ms),
+            daily=[DayAnswer(**_sums(day)) for day in week.days],
+            average_daily_seconds=seconds(round(week.average_daily_ms)),
             total_seconds=seconds(week.total_ms),
             counted_seconds=seconds(week.counted_ms),
             educational_seconds=seconds(week.educational_ms),
@@ -144,12 +147,12 @@ class ChildAnswer(BaseModel):
         )
 
 
-class WeeklyAnswer(BaseModel):
+class WeeklyAnswer(msgspec.Struct, frozen=True):
     """Seven whole viewing days of every child of the account."""
 
     week_start: date
     week_end: date
-    as_of: datetime
+    as_of: Instant
     profiles: list[ChildAnswer]
 
     @classmethod
@@ -160,12 +163,12 @@ class WeeklyAnswer(BaseModel):
         )
 
 
-def _day(totals: DayTotals) -> DayAnswer:
-    return DayAnswer(
-        date=totals.day,
-        counted_seconds=seconds(totals.counted_ms),
-        educational_seconds=seconds(totals.educational_ms),
-        overrun_seconds=seconds(totals.overrun_ms),
-        total_seconds=seconds(totals.total_ms),
-        limit_minutes=totals.limit_minutes,
-    )
+def _sums(totals: DayTotals) -> dict[str, Any]:
+    return {
+        "date": totals.day,
+        "counted_seconds": seconds(totals.counted_ms),
+        "educational_seconds": seconds(totals.educational_ms),
+        "overrun_seconds": seconds(totals.overrun_ms),
+        "total_seconds": seconds(totals.total_ms),
+        "limit_minutes": totals.limit_minutes,
+    }

@@ -6,7 +6,7 @@ import msgspec
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from app.auth.dependencies import Household, ParentRights
-from app.requests import read_body
+from app.requests import API_PREFIX, as_json, read_body
 from app.viewing.endpoint import decoded
 from app.viewing.offline import OfflineSyncRequest
 from app.viewing.service import ViewingService
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from app.viewing.events import EventStreams
     from app.viewing.offline import OfflineSync
 
-router = APIRouter(prefix="/viewing-time", tags=["viewing"])
+router = APIRouter(prefix=f"{API_PREFIX}/viewing-time", tags=["viewing"])
 
 _Id = Annotated[str, Path(min_length=36, max_length=36, pattern="^[0-9a-f-]+$")]
 _decode_sync = msgspec.json.Decoder(OfflineSyncRequest).decode
@@ -23,12 +23,12 @@ _decode_sync = msgspec.json.Decoder(OfflineSyncRequest).decode
 
 @router.get("/balance/{profile_id}", summary="The running day of a profile.")
 async def balance(request: Request, caller: Household, profile_id: _Id) -> Response:
-    return _json(await _service(request).balance(caller, profile_id))
+    return as_json(await _service(request).balance(caller, profile_id))
 
 
 @router.get("/why/{profile_id}", summary="The decision on the running day, spelled out; for parents and support.")
 async def why(request: Request, caller: ParentRights, profile_id: _Id) -> Response:
-    return _json(await _service(request).why(caller, profile_id))
+    return as_json(await _service(request).why(caller, profile_id))
 
 
 @router.get("/playback-eligible/{profile_id}", summary="Whether a title may be started now.")
@@ -38,7 +38,7 @@ async def playback_eligible(
     profile_id: _Id,
     title_id: Annotated[str | None, Query(min_length=1, max_length=64)] = None,
 ) -> Response:
-    return _json(await _service(request).eligibility(caller, profile_id, title_id))
+    return as_json(await _service(request).eligibility(caller, profile_id, title_id))
 
 
 @router.post("/offline-sync", summary="Credit what a device played without a connection; once per batch.")
@@ -50,7 +50,7 @@ async def offline_sync(request: Request, caller: Household) -> Response:
         limit_bytes=settings.bulk_body_limit_bytes,  # 500 intervals are more than the ordinary limit
         timeout_seconds=settings.body_timeout_seconds,
     )
-    return _json(await sync.sync(caller, decoded(_decode_sync, body)))
+    return as_json(await sync.sync(caller, decoded(_decode_sync, body)))
 
 
 @router.get("/events/{profile_id}", summary="What happens to a profile, as server-sent events.")
@@ -67,7 +67,3 @@ async def events(
 def _service(request: Request) -> ViewingService:
     service: ViewingService = request.app.state.services.viewing.service
     return service
-
-
-def _json(answer: msgspec.Struct) -> Response:
-    return Response(msgspec.json.encode(answer), media_type="application/json")

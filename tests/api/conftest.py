@@ -8,7 +8,8 @@ import pytest
 
 from app.auth.tokens import Role
 from app.embedded.valkey import Valkey
-from app.main import API_PREFIX, create_app
+from app.main import create_app
+from app.requests import API_PREFIX
 from app.settings import Settings
 from app.wiring import Services, open_services
 from tests.rows import Rows

@@ -18,10 +18,11 @@ from app.auth.tokens import Principal, Role
 from app.clock import now_ms
 from app.errors import ProfileAccessDenied
 from app.instants import rfc3339
-from app.main import API_PREFIX, create_app
+from app.main import create_app
 from app.postgres_store import tables
 from app.postgres_store.erasure import PostgresErasure
 from app.postgres_store.partitions import make_partitions
+from app.requests import API_PREFIX
 from app.wiring import Services, WorkerServices, open_services, open_worker
 from tests.api.conftest import Api, SetClock
 from tests.api.households import PASSWORD, Household, registered

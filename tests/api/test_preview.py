@@ -123,7 +123,7 @@ async def test_what_is_not_named_stays_and_nothing_is_saved(api: Api, family: Fa
     assert (settings["version"], settings["weekday_limit_minutes"], settings["limits_reviewed"]) == (1, 120, False)
 
 
-async def test_a_month_takes_four_statements(api: Api, family: Family) -> None:
+async def test_a_month_takes_three_statements(api: Api, family: Family) -> None:
     for age in range(28):
         day = SUNDAY - timedelta(days=age)
         await api.rows.balance(family.child, day, used_ms=HOUR)
@@ -131,7 +131,7 @@ async def test_a_month_takes_four_statements(api: Api, family: Family) -> None:
             await api.rows.session(family.child, day, started_ms=start_of(day, hour), used_ms=5 * MINUTE)
     with statements_of(api.services.engine) as sent:
         blocked = await family.blocked(weekday_limit_minutes=30, weekend_limit_minutes=30)
-    assert len(sent) == 4
+    assert len(sent) == 3
     assert len(blocked) == 28
     assert all(at is not None and at.endswith("T11:05:00Z") for _, at in blocked)
 

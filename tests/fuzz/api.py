@@ -25,9 +25,9 @@ import httpx
 from app.auth.tokens import Role
 from app.cli.address import base_url, is_ready, reserve
 from app.clock import now_ms
-from app.main import API_PREFIX
 from app.postgres_store.engine import create_engine
 from app.postgres_store.partitions import make_partitions
+from app.requests import API_PREFIX
 from app.settings import Settings
 from app.wiring import tokens_of
 from tests.builders import PASSWORD, settings_for

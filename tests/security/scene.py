@@ -9,7 +9,8 @@ from typing import Any
 from uuid import uuid4
 
 from app.auth.tokens import Role
-from app.main import API_PREFIX, create_app
+from app.main import create_app
+from app.requests import API_PREFIX
 from tests.api.conftest import Api
 from tests.api.households import PASSWORD, Household, registered
 from tests.builders import settings_for

@@ -7,7 +7,8 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from app.main import API_PREFIX, create_app
+from app.main import create_app
+from app.requests import API_PREFIX
 from app.settings import Settings
 from tests.api.conftest import Api
 from tests.builders import settings_for

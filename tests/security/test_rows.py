@@ -19,7 +19,7 @@ from jose import jws
 from app.auth.hashing import Place
 from app.auth.tokens import ALGORITHM
 from app.errors import Unauthenticated
-from app.main import API_PREFIX
+from app.requests import API_PREFIX
 from tests.api.conftest import Api
 from tests.api.households import PASSWORD
 from tests.security.scene import PIN, ROUTES, TITLE, Call, Scene

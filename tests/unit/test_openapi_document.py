@@ -8,7 +8,8 @@ import jsonschema_rs
 import pytest
 
 from app.examples import EXAMPLES
-from app.main import API_PREFIX, create_app
+from app.main import create_app
+from app.requests import API_PREFIX
 from tests.builders import settings_for
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "openapi.json"

@@ -17,9 +17,10 @@ from app.conformance.live import replay_live
 from app.conformance.model import SETTLED_MS
 from app.conformance.replay import Answer, Caller, add_child, fill_catalogue, replay
 from app.conformance.vectors import starts_ms
-from app.main import API_PREFIX, create_app
+from app.main import create_app
 from app.postgres_store.partitions import make_partitions
 from app.redis_store.counters import RedisCounters
+from app.requests import API_PREFIX
 from app.settings import Settings
 from app.wiring import open_services
 from tests.builders import Api, Household

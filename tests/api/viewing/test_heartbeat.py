@@ -1,33 +1,15 @@
 """The main job over HTTP: a child watches, the limit holds, nothing asks the database."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from app.clock import now_ms
 from app.settings import Settings
 from tests.api.viewing.conftest import running
 from tests.builders import Api
-
-
-@contextmanager
-def counted_statements(*apis: Api) -> Iterator[dict[str, int]]:
-    """How many SQL statements these processes send meanwhile."""
-    count = {"statements": 0}
-
-    def seen(*_: object) -> None:
-        count["statements"] += 1
-
-    engines = [api.services.engine.sync_engine for api in apis]
-    for engine in engines:
-        event.listen(engine, "before_cursor_execute", seen)
-    yield count
-    for engine in engines:
-        event.remove(engine, "before_cursor_execute", seen)
+from tests.statements import statements_of
 
 
 async def test_a_beat_opens_continues_and_ends(api: Api) -> None:
@@ -66,11 +48,11 @@ async def test_a_warm_beat_sends_no_statement(api: Api) -> None:
     home = await api.household()
     child, title = await home.add_profile(), await api.add_title()
     session_id = (await home.beat(child, title)).json()["session_id"]
-    with counted_statements(api) as count:
+    with statements_of(api.services.engine) as sent:
         for _ in range(20):
             answer = await home.beat(child, title, session_id=session_id)
             assert answer.status_code == 200
-        assert count["statements"] == 0
+    assert sent == []
 
 
 async def test_one_stream_per_child(api: Api, other_api: Api) -> None:

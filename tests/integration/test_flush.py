@@ -260,13 +260,13 @@ async def test_a_row_that_can_never_be_written_is_parked_and_the_rest_goes_on(
 async def test_what_another_table_refuses_is_no_fault_of_the_rows(home: Household) -> None:
     child, _ = await home.watching()
     async with home.engine.begin() as database:
-        await database.exec_driver_sql("ALTER TABLE flush_state ADD CONSTRAINT full CHECK (watermark = 0) NOT VALID")
+        await database.exec_driver_sql("ALTER TABLE flush_state ADD CONSTRAINT stuck CHECK (watermark = 0) NOT VALID")
     try:
         with pytest.raises(IntegrityError):
             await home.flusher().drain()
     finally:
         async with home.engine.begin() as database:
-            await database.exec_driver_sql("ALTER TABLE flush_state DROP CONSTRAINT full")
+            await database.exec_driver_sql("ALTER TABLE flush_state DROP CONSTRAINT stuck")
     assert await home.used_ms(child) == []
     assert not (await home.unflushed.backlog()).is_empty
     flushed = await home.flusher().drain()

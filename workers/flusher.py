@@ -9,6 +9,7 @@ import signal
 from collections.abc import Awaitable, Callable
 
 import structlog
+import uvloop
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from app import metrics
@@ -97,6 +98,9 @@ class Worker:
         except (CountersUnavailable, DatabaseUnavailable) as error:
             metrics.FLUSH_FAILURES.inc()
             log.warning("job_postponed", job=job.__name__, reason=error.code)
+        except Exception:  # a defect: told by the scheduler, and tried again in time
+            metrics.FLUSH_FAILURES.inc()
+            raise
 
 
 async def run(settings: Settings) -> None:
@@ -137,7 +141,7 @@ def main() -> None:
     settings = load_settings()
     configure_logs(settings.log_level)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(run(settings))
+        uvloop.run(run(settings))
 
 
 if __name__ == "__main__":

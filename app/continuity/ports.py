@@ -19,8 +19,8 @@ class Marks(Protocol):
 
     async def write(self, marks: Mapping[int, Mark]) -> None: ...
 
-    async def advance(self, bucket: int, known: Mark) -> Mark | None:
-        """Raise a watermark; None when the mark is not (or no longer) the one that is known."""
+    async def advance(self, known: Mapping[int, Mark]) -> Mapping[int, Mark] | None:
+        """Raise the watermarks of some buckets; None when a mark is not (or no longer) the one that is known."""
         ...
 
 

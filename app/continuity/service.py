@@ -6,7 +6,7 @@ counts a beat. The worker looks before each flush cycle and at each batch. Whoev
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 
@@ -48,13 +48,14 @@ class Continuity:
                 await self._compare()
                 self._checks += 1
 
-    async def advance(self, bucket: int) -> Mark:
-        """Raise a bucket's watermark, to be noted with the rows read before. Raises CountersUnavailable."""
-        known = Mark(self.watermarks[bucket], self.generations[bucket])
-        advanced = await self._marks.advance(bucket, known)
+    async def advance(self, buckets: Sequence[int]) -> Mapping[int, Mark]:
+        """Raise watermarks of buckets, to be noted with the rows read before. Raises CountersUnavailable."""
+        known = {bucket: Mark(self.watermarks[bucket], self.generations[bucket]) for bucket in buckets}
+        advanced = await self._marks.advance(known)
         if advanced is None:
             raise CountersUnavailable("Redis came back with an older state.", retry_after_seconds=1)
-        self.watermarks[bucket] = advanced.watermark
+        for bucket, mark in advanced.items():
+            self.watermarks[bucket] = mark.watermark
         return advanced
 
     async def look(self) -> None:

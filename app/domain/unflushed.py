@@ -9,7 +9,7 @@ class RowRefused(Exception):
     """At least one entry can never be written as it is."""
 
 
-class Unflushed(msgspec.Struct, frozen=True):
+class Unflushed(msgspec.Struct, frozen=True, gc=False):
     """Counters that PostgreSQL does not have yet.
 
     ``source`` names the finished session or day they belong to; it is empty for a running child's.

@@ -20,8 +20,11 @@ class UnflushedCounters(Protocol):
         """Which server has a bucket, as far as is known: buckets of one server are away together."""
         ...
 
-    async def peek(self, bucket: int, *, older_than_ms: int, limit: int) -> list[Unflushed]:
-        """Finished sessions and days, then the children dirty longest (at least so long); removes nothing."""
+    async def peek(self, buckets: Sequence[int], *, older_than_ms: int, limit: int) -> dict[int, list[Unflushed]]:
+        """By bucket, finished sessions and days, then the children dirty longest (at least so long); removes nothing.
+
+        At most ``limit`` of each bucket; where fewer are found, that is all.
+        """
         ...
 
     async def forget(self, bucket: int, entries: Sequence[Unflushed]) -> None:
@@ -57,8 +60,8 @@ class Continuity(Protocol):
         """Notice where Redis has come back with an older state. Raises DatabaseUnavailable, too."""
         ...
 
-    async def advance(self, bucket: int) -> Mark:
-        """Raise a bucket's watermark in Redis, to be noted with what was peeked before."""
+    async def advance(self, buckets: Sequence[int]) -> Mapping[int, Mark]:
+        """Raise the watermarks of buckets in Redis, to be noted with what was peeked before."""
         ...
 
 

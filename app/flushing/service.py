@@ -5,8 +5,9 @@ second flusher is harmless for the same reason; a lock keeps it idle.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -18,6 +19,7 @@ from app.flushing.ports import Continuity, Ledger, SoleFlusher, UnflushedCounter
 
 log = structlog.get_logger(__name__)
 _LANES = 2
+_BUCKETS_AT_ONCE = 8
 _UNKNOWN = "unknown"
 """A server by no name: some server is away."""
 
@@ -30,6 +32,16 @@ class Flushed:
     parked: int = 0
     postponed: int = 0
     was_ours: bool = True
+
+
+@dataclass
+class _Tally:
+    """What a cycle has done so far."""
+
+    entries: int = 0
+    parked: int = 0
+    complete: list[int] = field(default_factory=list)
+    postponed: set[int] = field(default_factory=set)
 
 
 class Flusher:
@@ -78,33 +90,27 @@ class Flusher:
             away[_UNKNOWN] = error
         began_ms = self._clock()
         age_ms = self._age_ms if age_ms is None else age_ms
-        flushed: dict[int, Flushed] = {}
-        waiting = iter(range(self._counters.buckets))
+        tally = _Tally()
+        waiting = self._groups()
 
         async def lane() -> None:
-            for bucket in waiting:
-                server = self._counters.server_of(bucket)
+            for server, buckets in waiting:
                 if server in away:
                     continue
                 try:
-                    flushed[bucket] = await self._flush_bucket(bucket, age_ms)
+                    await self._flush_buckets(buckets, age_ms, tally)
                 except CountersUnavailable as error:
                     away[server] = error
 
-        # While one bucket is written to PostgreSQL, the next is read from Redis. Their rows have nothing in common.
+        # While some buckets are written to PostgreSQL, the next are read from Redis. Their rows have nothing in common.
         ends = await asyncio.gather(*(lane() for _ in range(_LANES)), return_exceptions=True)
         for end in ends:
             if end is not None:
                 raise end
-        complete = [bucket for bucket, each in flushed.items() if not each.postponed]
-        await self._ledger.note_flush(complete, at_ms=began_ms)
+        await self._ledger.note_flush(tally.complete, at_ms=began_ms)
         for failure in away.values():
             raise failure
-        return Flushed(
-            entries=sum(each.entries for each in flushed.values()),
-            parked=sum(each.parked for each in flushed.values()),
-            postponed=sum(each.postponed for each in flushed.values()),
-        )
+        return Flushed(entries=tally.entries, parked=tally.parked, postponed=len(tally.postponed))
 
     async def drain(self) -> Flushed:
         """Write everything, however young."""
@@ -113,22 +119,46 @@ class Flusher:
     async def backlog(self) -> Backlog:
         return await self._counters.backlog()
 
-    async def _flush_bucket(self, bucket: int, age_ms: int) -> Flushed:
-        """Write what is due in a bucket, batch by batch; up to a batch in which a row is locked."""
-        entries = parked = 0
-        while True:
-            batch = await self._counters.peek(bucket, older_than_ms=age_ms, limit=self._batch)
-            if batch:
-                marks = {bucket: await self._continuity.advance(bucket)}
-                try:
-                    parked += await self._write(batch, marks)
-                except RowsLocked:
-                    log.warning("flush_postponed", bucket=bucket, entries=len(batch))
-                    return Flushed(entries=entries, parked=parked, postponed=1)
-                await self._counters.forget(bucket, batch)
-                entries += len(batch)
-            if len(batch) < self._batch:
-                return Flushed(entries=entries, parked=parked)
+    def _groups(self) -> Iterator[tuple[str, Sequence[int]]]:
+        """Buckets of one server, some at once: a transaction and a trip to Redis cost the same for few entries."""
+        by_server: dict[str, list[int]] = defaultdict(list)
+        for bucket in range(self._counters.buckets):
+            by_server[self._counters.server_of(bucket)].append(bucket)
+        for server, buckets in by_server.items():
+            for first in range(0, len(buckets), _BUCKETS_AT_ONCE):
+                yield server, buckets[first : first + _BUCKETS_AT_ONCE]
+
+    async def _flush_buckets(self, buckets: Sequence[int], age_ms: int, tally: _Tally) -> None:
+        """Write what is due in some buckets, batch by batch; in each up to a batch in which a row is locked."""
+        waiting = buckets
+        while waiting:
+            share = max(1, self._batch // len(waiting))
+            due = await self._counters.peek(waiting, older_than_ms=age_ms, limit=share)
+            due = {bucket: entries for bucket, entries in due.items() if entries}
+            if due:
+                await self._write_buckets(due, await self._continuity.advance(list(due)), tally)
+            waiting = [
+                bucket for bucket, entries in due.items() if len(entries) == share and bucket not in tally.postponed
+            ]
+        tally.complete += [bucket for bucket in buckets if bucket not in tally.postponed]
+
+    async def _write_buckets(
+        self, due: Mapping[int, Sequence[Unflushed]], marks: Mapping[int, Mark], tally: _Tally
+    ) -> None:
+        """Write and forget what is due, by bucket. Where a row is locked each bucket goes alone, and its own waits."""
+        try:
+            tally.parked += await self._write([entry for entries in due.values() for entry in entries], marks)
+        except RowsLocked:
+            if len(due) > 1:
+                for bucket, entries in due.items():
+                    await self._write_buckets({bucket: entries}, {bucket: marks[bucket]}, tally)
+                return
+            log.warning("flush_postponed", buckets=list(due), entries=sum(map(len, due.values())))
+            tally.postponed.update(due)
+            return
+        for bucket, entries in due.items():
+            await self._counters.forget(bucket, entries)
+            tally.entries += len(entries)
 
     async def _write(self, entries: Sequence[Unflushed], marks: Mapping[int, Mark]) -> int:
         """Write a batch; where a row in it can never be written, halve until only that row is left, and park it."""

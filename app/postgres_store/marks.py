@@ -17,7 +17,7 @@ UPDATE flush_state t SET watermark = n.watermark, generation = n.generation
 """
 _NOTE = """
 INSERT INTO flush_state AS t (bucket, watermark, generation)
-SELECT * FROM unnest($1::int[], $2::bigint[], $3::int[])
+SELECT * FROM unnest($1::int[], $2::bigint[], $3::int[]) ORDER BY 1
     ON CONFLICT (bucket) DO UPDATE
    SET watermark = GREATEST(t.watermark, excluded.watermark), generation = GREATEST(t.generation, excluded.generation)
 """

@@ -8,7 +8,8 @@ sorted array does not help, since the planner may hash it for the anti-join.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -45,9 +46,7 @@ INSERT INTO viewing_time_balances AS t
        (profile_id, day, starts_ms, ends_ms, limit_ms, allowance_ms, used_ms, educational_ms, overrun_ms, version)
 SELECT n.profile_id, DATE '1970-01-01' + n.day, n.starts_ms, n.ends_ms, NULLIF(n.limit_ms, -1),
        NULLIF(n.allowance_ms, -1), n.used_ms, n.educational_ms, n.overrun_ms, n.version
-  FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
-              $9::bigint[], $10::bigint[])
-       AS n(profile_id, day, starts_ms, ends_ms, limit_ms, allowance_ms, used_ms, educational_ms, overrun_ms, version)
+  FROM unnest($1::flushed_balance[]) AS n
  WHERE NOT EXISTS (SELECT FROM erasure_tombstones e WHERE e.subject_id = n.profile_id)
  ORDER BY n.profile_id, n.day
     ON CONFLICT (profile_id, day) DO UPDATE
@@ -65,12 +64,7 @@ INSERT INTO viewing_sessions AS t
 SELECT n.id, DATE '1970-01-01' + n.day, TIMESTAMPTZ 'epoch' + n.started_ms * INTERVAL '1 millisecond', n.profile_id,
        n.title_id, n.is_educational, n.device_id, n.device_type, n.session_started_ms, n.last_beat_ms, n.has_ended,
        n.paused_since_ms, n.watched_ms, n.used_ms, n.educational_ms, n.overrun_ms, n.earlier_ms, n.version
-  FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::uuid[], $5::text[], $6::bool[], $7::text[], $8::text[],
-              $9::bigint[], $10::bigint[], $11::bool[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[],
-              $16::bigint[], $17::bigint[], $18::bigint[])
-       AS n(id, day, started_ms, profile_id, title_id, is_educational, device_id, device_type, session_started_ms,
-            last_beat_ms, has_ended, paused_since_ms, watched_ms, used_ms, educational_ms, overrun_ms, earlier_ms,
-            version)
+  FROM unnest($1::flushed_session[]) AS n
  WHERE NOT EXISTS (SELECT FROM erasure_tombstones e WHERE e.subject_id = n.profile_id)
  ORDER BY n.id, n.day
     ON CONFLICT (id, day, started_at) DO UPDATE
@@ -160,18 +154,13 @@ class PostgresUsage:
     async def _upsert(
         self, balances: _Rows, sessions: _Rows, late: Sequence[tuple[str, int]], marks: Mapping[int, Mark]
     ) -> None:
-        try:
-            async with transaction(self._engine) as database:
-                await hold_off_erasures(database)
+        async with transaction(self._engine) as database:
+            await hold_off_erasures(database)
+            with _refusals_named():
                 await _insert(database, _BALANCES, balances)
                 await _insert(database, _SESSIONS, sessions)
-                await note_changes(database, late)
-                await note(database, marks)
-        except DBAPIError as error:
-            state = getattr(error.orig, "sqlstate", None)
-            if state is None or str(state).startswith(_DATA_ERRORS):
-                raise RowRefused(type(error.orig).__name__) from error
-            raise
+            await note_changes(database, late)
+            await note(database, marks)
 
     def _kept_balances(self, rows: _Rows) -> _Rows:
         oldest = day_number_of(self._keeping.balances_from(self._clock()))
@@ -220,10 +209,22 @@ class PostgresUsage:
             return [Share(*row) for row in rows]
 
 
-async def _insert(database: AsyncConnection, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
-    columns = tuple(map(list, zip(*rows, strict=True)))
-    if columns:
-        await database.exec_driver_sql(statement, columns)
+@contextmanager
+def _refusals_named() -> Iterator[None]:
+    """Around the statements of the rows alone: what another table refuses is no fault of theirs."""
+    try:
+        yield
+    except DBAPIError as error:
+        state = getattr(error.orig, "sqlstate", None)
+        is_refusal = state is None or str(state).startswith(_DATA_ERRORS)
+        if is_refusal and not error.connection_invalidated:
+            raise RowRefused(type(error.orig).__name__) from error
+        raise
+
+
+async def _insert(database: AsyncConnection, statement: str, rows: _Rows) -> None:
+    if rows:
+        await database.exec_driver_sql(statement, (list(rows),))
 
 
 def _counted(kind: str, rows: _Rows, kept: _Rows) -> _Rows:

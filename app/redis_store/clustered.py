@@ -57,6 +57,15 @@ class ClusteredMarks(RedisMarks):
 
         await by_bucket(list(marks.items()), written, bucket_of=lambda pair: pair[0])
 
+    async def advance(self, known: Mapping[int, Mark]) -> dict[int, Mark] | None:
+        async def advanced(some: Sequence[tuple[int, Mark]]) -> list[tuple[int, Mark] | None]:
+            raised = await RedisMarks.advance(self, dict(some))
+            return [None] * len(some) if raised is None else [*raised.items()]
+
+        found = await by_bucket(list(known.items()), advanced, bucket_of=lambda pair: pair[0])
+        raised = dict(pair for pair in found if pair is not None)
+        return raised if len(raised) == len(known) else None
+
 
 async def by_bucket(
     items: Sequence[Item],

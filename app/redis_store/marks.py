@@ -42,12 +42,15 @@ class RedisMarks:
             numbers = cast("list[int]", await self._marks(self._redis, self._keys_of(buckets), ()))
         return [Mark(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
 
-    async def advance(self, bucket: int, known: Mark) -> Mark | None:
-        """Raise a watermark; None when this server holds less than is known, or another generation."""
-        arguments = (known.watermark, known.generation, self._clock())
+    async def advance(self, known: Mapping[int, Mark]) -> dict[int, Mark] | None:
+        """Raise the watermarks of some buckets; None when it holds less than is known, or other generations."""
+        numbers = [number for mark in known.values() for number in (mark.watermark, mark.generation)]
         with unavailability_named():
-            watermark = await self._advance(self._redis, (self._keys.mark(bucket),), arguments)
-        return None if watermark is None else Mark(cast("int", watermark), known.generation)
+            raised = await self._advance(self._redis, self._keys_of(list(known)), (self._clock(), *numbers))
+        if raised is None:
+            return None
+        marks = zip(known.items(), cast("list[int]", raised), strict=True)
+        return {bucket: Mark(watermark, mark.generation) for (bucket, mark), watermark in marks}
 
     def _keys_of(self, buckets: Sequence[int]) -> list[str]:
         return [self._keys.mark(bucket) for bucket in buckets]

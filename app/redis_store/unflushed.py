@@ -1,6 +1,8 @@
 """What the flush finds in Redis: dirty children and finished sessions, bucket by bucket."""
 
-from collections.abc import Awaitable, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Mapping, Sequence
+from operator import itemgetter
 from typing import TypeVar, cast
 
 import msgspec
@@ -11,6 +13,7 @@ from app.domain.accounting import Live
 from app.domain.unflushed import Backlog, Unflushed
 from app.redis_store.client import unavailability_named
 from app.redis_store.cluster import as_cluster
+from app.redis_store.clustered import by_bucket
 from app.redis_store.keys import Keys
 from app.redis_store.scripts import Script
 
@@ -41,20 +44,30 @@ class RedisUnflushed:
         cluster = as_cluster(self._redis)
         return cluster.owner(self._keys.dirty(bucket)) if cluster else ""
 
-    async def peek(self, bucket: int, *, older_than_ms: int, limit: int) -> list[Unflushed]:
-        """Finished sessions and days, then the children dirty longest. Raises CountersUnavailable."""
-        found = await self._closed(bucket, limit)
-        room = limit - len(found)
-        if room > 0:
-            found += await self._dirty(bucket, self._clock() - older_than_ms, room)
-        return found[:limit]
+    async def peek(self, buckets: Sequence[int], *, older_than_ms: int, limit: int) -> dict[int, list[Unflushed]]:
+        """By bucket, finished sessions and days, then the children dirty longest. Raises CountersUnavailable."""
+        before_ms = self._clock() - older_than_ms
+        pipeline = self._redis.pipeline(transaction=False)
+        for bucket in buckets:
+            pipeline.hscan(self._keys.closed(bucket), 0, count=limit)
+            pipeline.zrangebyscore(self._keys.dirty(bucket), "-inf", before_ms, start=0, num=limit)
+        answers = await _answered(pipeline.execute())
+        found: dict[int, list[Unflushed]] = {}
+        dirty: list[tuple[int, str]] = []
+        for bucket, (cursor, closed), members in zip(buckets, answers[::2], answers[1::2], strict=True):
+            found[bucket] = await self._closed(bucket, cursor, closed, limit)
+            dirty += [(bucket, member.decode()) for member in members[: limit - len(found[bucket])]]
+        for (bucket, profile_id), raw in zip(dirty, await self._live(dirty), strict=True):
+            if raw is not None:
+                found[bucket].append(Unflushed(profile_id, _decode_live(raw)))
+        return found
 
     async def forget(self, bucket: int, entries: Sequence[Unflushed]) -> None:
         """Remove what PostgreSQL has; what changed since it was read stays. Raises CountersUnavailable."""
         running = [entry for entry in entries if not entry.source]
         closed = [(entry.source, entry.live.version) for entry in entries if entry.source]
         keys = [self._keys.dirty(bucket), self._keys.closed(bucket)]
-        keys += [self._keys.live(entry.profile_id) for entry in running]
+        keys += [self._keys.live_in(bucket, entry.profile_id) for entry in running]
         call = _encode(([entry.live.version for entry in running], closed))
         await _answered(self._forget(self._redis, keys, (self._live_ttl_seconds, self._clock(), call)))
 
@@ -74,37 +87,32 @@ class RedisUnflushed:
             at_ms=self._clock(),
         )
 
-    async def _closed(self, bucket: int, limit: int) -> list[Unflushed]:
-        key = self._keys.closed(bucket)
-        found: dict[str, Unflushed] = {}
-        cursor = 0
-        while True:
-            cursor, scanned = await _answered(self._redis.hscan(key, cursor, count=limit))
-            fields = cast("dict[bytes, bytes]", scanned)
-            for field, raw in fields.items():
-                source = field.decode()
-                found[source] = Unflushed(source.partition("|")[0], _decode_live(raw), source)
-            if cursor == 0 or len(found) >= limit:
-                return list(found.values())[:limit]
+    async def _closed(self, bucket: int, cursor: int, scanned: Mapping[bytes, bytes], limit: int) -> list[Unflushed]:
+        """Finished sessions and days: what a scan began with, and what it takes to reach the limit."""
+        found = dict(scanned)
+        while cursor != 0 and len(found) < limit:
+            cursor, more = await _answered(self._redis.hscan(self._keys.closed(bucket), cursor, count=limit))
+            found |= cast("dict[bytes, bytes]", more)
+        sources = [(field.decode(), raw) for field, raw in found.items()]
+        return [Unflushed(source.partition("|")[0], _decode_live(raw), source) for source, raw in sources[:limit]]
 
-    async def _dirty(self, bucket: int, before_ms: int, limit: int) -> list[Unflushed]:
-        key = self._keys.dirty(bucket)
-        members = cast(
-            "list[bytes]", await _answered(self._redis.zrangebyscore(key, "-inf", before_ms, start=0, num=limit))
-        )
-        if not members:
+    async def _live(self, children: Sequence[tuple[int, str]]) -> list[bytes | None]:
+        """Counters of children, given by bucket and profile id; None, and no longer dirty, where they were erased."""
+        is_clustered = as_cluster(self._redis) is not None
+        found = await (by_bucket(children, self._get, bucket_of=itemgetter(0)) if is_clustered else self._get(children))
+        gone: dict[int, list[str]] = defaultdict(list)
+        for (bucket, profile_id), raw in zip(children, found, strict=True):
+            if raw is None:
+                gone[bucket].append(profile_id)
+        for bucket, profile_ids in gone.items():
+            await _answered(self._redis.zrem(self._keys.dirty(bucket), *profile_ids))
+        return found
+
+    async def _get(self, children: Sequence[tuple[int, str]]) -> list[bytes | None]:
+        if not children:
             return []
-        ids = [member.decode() for member in members]
-        found = await _answered(self._redis.mget([self._keys.live(profile_id) for profile_id in ids]))
-        raws = cast("list[bytes | None]", found)
-        gone = [profile_id for profile_id, raw in zip(ids, raws, strict=True) if raw is None]
-        if gone:  # erased meanwhile
-            await _answered(self._redis.zrem(key, *gone))
-        return [
-            Unflushed(profile_id, _decode_live(raw))
-            for profile_id, raw in zip(ids, raws, strict=True)
-            if raw is not None
-        ]
+        found = await _answered(self._redis.mget([self._keys.live_in(*child) for child in children]))
+        return cast("list[bytes | None]", found)
 
 
 async def _answered(call: "Awaitable[_Answer]") -> _Answer:

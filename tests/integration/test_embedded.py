@@ -132,6 +132,7 @@ def test_valkey_keeps_data_through_stop_and_kill9(folder: Path) -> None:
         client = Redis.from_url(server.url)
         assert client.get("kept") == b"7"
         wanted = {"appendonly": "yes", "appendfsync": "everysec", "save": "", "maxmemory-policy": "noeviction"}
+        wanted |= {"auto-aof-rewrite-percentage": "300", "auto-aof-rewrite-min-size": str(256 * 1024 * 1024)}
         assert {name: client.config_get(name)[name] for name in wanted} == wanted
         server.stop()
         assert processes_of(folder) == []

@@ -2,13 +2,14 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import pytest_asyncio
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.checkup import Verdict, examine_postgres
@@ -75,10 +76,10 @@ class Household:
             [outcome] = await self.counters.record([(profile_id, beat)])
         assert outcome.status == Status.OK
 
-    async def watching(self, *, not_in: int | None = None) -> tuple[str, str]:
-        """A child in the middle of a session of one minute; not in a bucket, if one is given."""
+    async def watching(self, *, inside: Collection[int] = range(KEYS.buckets)) -> tuple[str, str]:
+        """A child of one of some buckets in the middle of a session of one minute."""
         profile_id, session_id = str(uuid4()), str(uuid4())
-        while KEYS.bucket(profile_id) == not_in:
+        while KEYS.bucket(profile_id) not in inside:
             profile_id = str(uuid4())
         seed = cold(terms=DAY, policy_version=1, at_ms=self.at_ms)
         await self.counters.seed([(profile_id, seed)])
@@ -86,6 +87,11 @@ class Household:
         await self.beat(profile_id, session_id)
         await self.beat(profile_id, session_id)
         return profile_id, session_id
+
+    async def peek(self, profile_id: str) -> list[Unflushed]:
+        """All that is unflushed in a child's bucket."""
+        bucket = KEYS.bucket(profile_id)
+        return (await self.unflushed.peek([bucket], older_than_ms=0, limit=100))[bucket]
 
     async def used_ms(self, profile_id: str) -> list[int]:
         async with self.engine.connect() as database:
@@ -186,7 +192,7 @@ async def test_a_flusher_that_dies_after_the_commit_doubles_nothing(home: Househ
 async def test_a_beat_between_peek_and_forget_stays_dirty(home: Household) -> None:
     child, session_id = await home.watching()
     bucket = KEYS.bucket(child)
-    peeked = await home.unflushed.peek(bucket, older_than_ms=0, limit=10)
+    peeked = await home.peek(child)
     await home.beat(child, session_id)
     await home.usage.upsert([(entry.profile_id, entry.live) for entry in peeked])
     await home.unflushed.forget(bucket, peeked)
@@ -208,7 +214,7 @@ async def test_a_finished_session_is_written_once_with_its_end(home: Household) 
 
 async def test_older_rows_never_win(home: Household) -> None:
     child, session_id = await home.watching()
-    old = await home.unflushed.peek(KEYS.bucket(child), older_than_ms=0, limit=10)
+    old = await home.peek(child)
     await home.beat(child, session_id)
     await home.flusher().drain()
     await home.usage.upsert([(entry.profile_id, entry.live) for entry in old])
@@ -217,11 +223,8 @@ async def test_older_rows_never_win(home: Household) -> None:
 
 async def test_two_writers_in_opposite_order_do_not_deadlock(home: Household) -> None:
     children = [await home.watching() for _ in range(40)]
-    entries = [
-        (entry.profile_id, entry.live)
-        for bucket in range(KEYS.buckets)
-        for entry in await home.unflushed.peek(bucket, older_than_ms=0, limit=100)
-    ]
+    found = await home.unflushed.peek(range(KEYS.buckets), older_than_ms=0, limit=100)
+    entries = [(entry.profile_id, entry.live) for some in found.values() for entry in some]
     await asyncio.gather(*(home.usage.upsert(entries[:: 1 if turn % 2 else -1]) for turn in range(20)))
     assert [await home.used_ms(child) for child, _ in children] == [[60_000]] * 40
 
@@ -254,6 +257,43 @@ async def test_a_row_that_can_never_be_written_is_parked_and_the_rest_goes_on(
     assert [finding.verdict for finding in findings if finding.subject == "parked rows"] == [Verdict.FAILURE]
 
 
+async def test_what_another_table_refuses_is_no_fault_of_the_rows(home: Household) -> None:
+    child, _ = await home.watching()
+    async with home.engine.begin() as database:
+        await database.exec_driver_sql("ALTER TABLE flush_state ADD CONSTRAINT stuck CHECK (watermark = 0) NOT VALID")
+    try:
+        with pytest.raises(IntegrityError):
+            await home.flusher().drain()
+    finally:
+        async with home.engine.begin() as database:
+            await database.exec_driver_sql("ALTER TABLE flush_state DROP CONSTRAINT stuck")
+    assert await home.used_ms(child) == []
+    assert not (await home.unflushed.backlog()).is_empty
+    flushed = await home.flusher().drain()
+    assert (flushed.entries, flushed.parked) == (1, 0)
+    assert await home.used_ms(child) == [60_000]
+
+
+async def test_buckets_with_little_are_written_together_and_one_with_much_goes_on_alone(home: Household) -> None:
+    class Counting(PostgresUsage):
+        async def upsert(self, entries: Sequence[tuple[str, Live]], marks: Mapping[int, Mark] = NO_MARKS) -> None:
+            written.append(dict.fromkeys(marks, 0))
+            for profile_id, _ in entries:
+                written[-1][KEYS.bucket(profile_id)] += 1
+            await super().upsert(entries, marks)
+
+    written: list[dict[int, int]] = []
+    for bucket in range(KEYS.buckets):
+        await home.watching(inside={bucket})
+    crowd = [await home.watching(inside={3}) for _ in range(9)]
+    flushed = await home.flusher(ledger=Counting(home.engine, lambda: home.at_ms)).drain()
+    share = 50 // KEYS.buckets
+    assert written == [{bucket: share if bucket == 3 else 1 for bucket in range(KEYS.buckets)}, {3: 10 - share}]
+    assert flushed.entries == KEYS.buckets + len(crowd)
+    assert [await home.used_ms(child) for child, _ in crowd] == [[60_000]] * len(crowd)
+    assert (await home.unflushed.backlog()).is_empty
+
+
 async def test_only_one_flusher_works_and_the_next_takes_over(home: Household) -> None:
     child, _ = await home.watching()
     other = AdvisoryLock(home.engine)
@@ -282,7 +322,7 @@ async def test_lost_counters_come_back_from_the_database(home: Household) -> Non
 
 async def test_a_locked_row_holds_up_its_bucket_only(home: Household) -> None:
     locked, session_id = await home.watching()
-    other, other_session_id = await home.watching(not_in=KEYS.bucket(locked))
+    other, other_session_id = await home.watching(inside={*range(KEYS.buckets)} - {KEYS.bucket(locked)})
     await home.flusher().drain()
     await home.beat(other, other_session_id)
     await home.beat(locked, session_id, after_ms=0)
@@ -303,7 +343,7 @@ async def test_a_transaction_whose_connection_is_cut_is_tried_again(home: Househ
     child, session_id = await home.watching()
     await home.flusher().drain()
     await home.beat(child, session_id)
-    entries = await home.unflushed.peek(KEYS.bucket(child), older_than_ms=0, limit=10)
+    entries = await home.peek(child)
     async with home.engine.connect() as database:
         await database.exec_driver_sql(
             "SELECT 1 FROM viewing_time_balances WHERE profile_id = $1::uuid FOR UPDATE", (child,)

@@ -98,8 +98,8 @@ async def test_rows_written_by_a_flush_that_was_overtaken_are_noticed(scene: Sce
     await child.beats(12)
     flusher, bucket = scene.worker.flusher, KEYS.bucket(child.id)
     await flusher._continuity.check()
-    peeked = await flusher._counters.peek(bucket, older_than_ms=0, limit=10)
-    marks = {bucket: await flusher._continuity.advance(bucket)}
+    peeked = (await flusher._counters.peek([bucket], older_than_ms=0, limit=10))[bucket]
+    marks = await flusher._continuity.advance([bucket])
     await _comes_back_old(scene)
     await flusher._ledger.upsert([(entry.profile_id, entry.live) for entry in peeked], marks)
     await scene.flush()

@@ -343,8 +343,8 @@ class Home(RuleBasedStateMachine):
     @rule()
     def a_flusher_reads(self) -> None:
         self.run(self.flushing.check())
-        entries = self.run(self._unflushed().peek(BUCKET, older_than_ms=0, limit=100))
-        mark = self.run(self.flushing.advance(BUCKET))
+        entries = self.run(self._unflushed().peek([BUCKET], older_than_ms=0, limit=100))[BUCKET]
+        mark = self.run(self.flushing.advance([BUCKET]))[BUCKET]
         self._processes_look()
         self.readings.append(Reading(entries, self.watching.copy(), self.turn, mark))
 

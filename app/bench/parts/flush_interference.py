@@ -6,6 +6,7 @@ from app.bench.stage import Stage
 
 PAIRS = 3
 QUICK_PAIRS = 1
+LEAST_CATCH_UP_SECONDS = 1.0
 
 
 def run(stage: Stage) -> Figures:
@@ -17,6 +18,8 @@ def run(stage: Stage) -> Figures:
     for pair in range(pairs):
         for flushes in (True, False) if pair % 2 else (False, True):
             if flushes:
+                with stage.view.doing("catching up"):  # with what the worker left while it was halted
+                    stage.load(crew, Order(seconds=_catch_up_seconds(stage), span=stage.plan.everybody))
                 measured = stage.measure(crew, "with the flusher", order)
                 with_flush.append(measured)
             else:
@@ -32,6 +35,11 @@ def run(stage: Stage) -> Figures:
         "p99_ms_without": max(measured.loaded.p99_ms for measured in without),
         "errors": sum(measured.loaded.errors for measured in (*with_flush, *without)),
     }
+
+
+def _catch_up_seconds(stage: Stage) -> float:
+    """Until what was left is flushed and the next is due: then as much is flushed as all the time."""
+    return max(LEAST_CATCH_UP_SECONDS, 1.5 * stage.settings.flush_age_seconds * stage.plan.flush_scale)
 
 
 def summary(figures: Figures) -> str:

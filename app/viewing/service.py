@@ -6,6 +6,8 @@ Balance and eligibility read the same counters and decide with the same function
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from app.auth.tokens import Principal, Role
 from app.cache import TimedCache
 from app.clock import Clock
@@ -57,8 +59,7 @@ class Pace:
     weekend_days: Collection[int]
 
 
-@dataclass(slots=True)
-class Ready:
+class Ready(msgspec.Struct, gc=False):
     """A beat with all that deciding on it needs."""
 
     profile_id: str
@@ -113,7 +114,12 @@ class ViewingService:
         """A child's beat whose policy and title are remembered; None for any other, for which ``beat`` is there."""
         known = self._policies.last_known(request.profile_id)
         is_educational = self._titles.peek(request.title_id)
-        if known is None or is_educational is None or not known.policy.is_kids or not _may_access(principal, known):
+        if (
+            known is None
+            or is_educational is None
+            or not known.standing.policy.is_kids
+            or not _may_access(principal, known)
+        ):
             return None
         return self._made_ready(known, request, is_educational=is_educational)
 
@@ -191,9 +197,7 @@ class ViewingService:
             ProfileAccessDenied: the session is not one of this account's, or never was.
         """
         profile_id = await self._owner_of(principal, session_id)
-        known = await self._policies.get(profile_id)
-        if known is None:
-            raise ProfileAccessDenied
+        known = await self.owned(principal, profile_id)
         if not known.policy.is_kids:
             return EndAnswer(session_id, 0.0, rfc3339(self._clock()))
         beat = Beat(
@@ -208,7 +212,7 @@ class ViewingService:
             watched_ms=_claim_ms(watched_seconds),
             device_id="",
             device_type="",
-            policy_version=known.policy.version,
+            policy_version=known.version,
             days=known.days,
         )
         _, _, outcome = await self._counting.count(profile_id, known, beat)
@@ -224,7 +228,7 @@ class ViewingService:
             return adult_balance_answer(profile_id)
         known, at_ms, live, terms = await self._counting.look(profile_id, known)
         decision = self._decide(known, terms, live.used_ms, at_ms, is_exempt=False)
-        return balance_answer(known, terms, live, decision)
+        return balance_answer(profile_id, known, terms, live, decision)
 
     async def day_left_ms(self, principal: Principal, profile_id: str) -> int:
         """How long a child's running day still lasts, by the clock of the counters."""
@@ -250,7 +254,7 @@ class ViewingService:
             raise NoConfig
         known, at_ms, live, terms = await self._counting.look(profile_id, known)
         decision = self._decide(known, terms, live.used_ms, at_ms, is_exempt=False)
-        return why_answer(known, terms, live, decision, at_ms=at_ms, weekend_days=self._pace.weekend_days)
+        return why_answer(profile_id, known, terms, live, decision, at_ms=at_ms, weekend_days=self._pace.weekend_days)
 
     async def drain(self) -> None:
         """Wait for what is in flight."""
@@ -273,7 +277,7 @@ class ViewingService:
         return Ready(request.profile_id, known, beat, is_educational)
 
     def _beat_of(self, known: KnownPolicy, request: HeartbeatRequest, *, is_educational: bool) -> Beat:
-        policy = known.policy
+        standing = known.standing
         session_id = request.session_id or _NO_SESSION
         return Beat(
             session_id=session_id,
@@ -281,14 +285,14 @@ class ViewingService:
             proof_ms=0,
             title_id=request.title_id,
             is_educational=1 if is_educational else 0,
-            is_exempt=1 if policy.educational_exempt else 0,
+            is_exempt=1 if standing.policy.educational_exempt else 0,
             is_paused=1 if request.is_paused else 0,
             is_end=0,
             watched_ms=_claim_ms(request.watched_seconds),
             device_id=request.device_id,
             device_type=request.device_type,
-            policy_version=policy.version,
-            days=known.days,
+            policy_version=known.version,
+            days=standing.days,
         )
 
     async def _beat_or_refusal(
@@ -320,7 +324,7 @@ class ViewingService:
     # --- what comes of it
 
     def _decision_on(self, known: KnownPolicy, terms: DayTerms, outcome: Outcome, *, is_educational: bool) -> Decision:
-        is_exempt = is_educational and known.policy.educational_exempt
+        is_exempt = is_educational and known.standing.policy.educational_exempt
         return self._decide(known, terms, outcome.used_ms, outcome.at_ms, is_exempt=is_exempt)
 
     async def _tell(self, profile_id: str, outcome: Outcome, decision: Decision) -> None:
@@ -360,8 +364,8 @@ class ViewingService:
             allowance_ms=terms.allowance_ms,
             is_exempt=is_exempt,
             day_ends_ms=terms.ends_ms,
-            next_allowance_ms=known.next_allowance_ms,
-            warning_minutes=known.policy.warning_minutes,
+            next_allowance_ms=known.standing.next_allowance_ms,
+            warning_minutes=known.standing.policy.warning_minutes,
             interval_ms=self._jittered_interval_ms(),
             longest_lease_ms=self._pace.lease_ms,
         )
@@ -378,7 +382,7 @@ def _has_just_blocked(outcome: Outcome, decision: Decision) -> bool:
 
 def _may_access(principal: Principal, known: KnownPolicy) -> bool:
     """A household's own profiles; a gateway speaks for all of them."""
-    return known.policy.account_id == principal.account_id or principal.role is Role.SERVICE
+    return known.account_id == principal.account_id or principal.role is Role.SERVICE
 
 
 def _require_access(principal: Principal, known: KnownPolicy) -> None:

@@ -9,8 +9,9 @@ import hmac
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable
 from enum import StrEnum
-from hashlib import blake2b
+from hashlib import sha256
 from typing import Annotated, Protocol
+from uuid import UUID
 
 import msgspec
 from jose import jws
@@ -75,6 +76,7 @@ class _Claims(msgspec.Struct, frozen=True):
 _decode_claims = msgspec.json.Decoder(_Claims).decode
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(Principal).decode
+_HOUSEHOLD_BYTES = len(_pack(Principal(str(UUID(int=0)), Role.HOUSEHOLD, 2**31)))
 
 
 class Outside(Protocol):
@@ -198,7 +200,7 @@ class TokenCache:
         self._is_revoked = is_revoked
         self._generation = 0
         self._looked_ms = 0
-        self._young, self._old = DigestTable(size), DigestTable(0)
+        self._young, self._old = self._empty(), self._empty()
 
     def principal_of(self, authorization: bytes) -> Principal:
         """Whom the value of an ``Authorization`` header speaks for.
@@ -209,7 +211,7 @@ class TokenCache:
         at_ms = self._clock()
         if not 0 <= at_ms - self._looked_ms < _LOOK_MS:
             self._look(at_ms)
-        digest = blake2b(authorization, digest_size=DIGEST_BYTES).digest()
+        digest = sha256(authorization).digest()[:DIGEST_BYTES]
         packed = self._young.get(digest)
         if packed is None:
             packed = self._old.get(digest) or _pack(self._verified(authorization, at_ms))
@@ -231,7 +233,10 @@ class TokenCache:
             self.clear()
 
     def clear(self) -> None:
-        self._young, self._old = DigestTable(self._size), DigestTable(0)
+        self._young, self._old = self._empty(), self._empty()
+
+    def _empty(self) -> DigestTable:
+        return DigestTable(self._size, usual_bytes=_HOUSEHOLD_BYTES)
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
@@ -244,5 +249,5 @@ class TokenCache:
 
     def _remember(self, digest: bytes, packed: bytes) -> None:
         if len(self._young) >= self._size:
-            self._young, self._old = DigestTable(self._size), self._young
+            self._young, self._old = self._empty(), self._young
         self._young.add(digest, packed)

@@ -121,12 +121,6 @@ def _slim(policy: Policy) -> Policy:
     )
 
 
-@lru_cache(maxsize=1024)
-def _in_ms(at_s: int) -> int:
-    """The same object for all lives that end in the same second."""
-    return at_s * 1000
-
-
 class _Moment:
     """Who was added a moment ago: for a second at least, for two at most."""
 
@@ -179,6 +173,7 @@ class PolicyCache:
         self._known: dict[str, KnownPolicy] = {}
         self._latest_of: dict[str, str] = {}
         self._floor: dict[str, int] = {}
+        self._lives_end_ms = 0
         self._just_read = _Moment()
 
     def peek(self, profile_id: str) -> KnownPolicy | None:
@@ -214,7 +209,10 @@ class PolicyCache:
 
     def confirm(self, known: KnownPolicy) -> None:
         """Redis has just said that this version is the newest it knows."""
-        known.fresh_until_ms = _in_ms((self._clock() + self._ttl_ms) // 1000)
+        ends_ms = self._clock() + self._ttl_ms
+        if not 0 <= ends_ms - self._lives_end_ms < _MOMENT_MS:
+            self._lives_end_ms = ends_ms
+        known.fresh_until_ms = self._lives_end_ms  # one object for all who are confirmed in the same moment
 
     def reach(self, known: KnownPolicy, pinned: ViewingDay | None, at_ms: int) -> None:
         """Compute the days from the running one (None: nothing is pinned) to an instant."""
@@ -304,7 +302,7 @@ class PolicyCache:
         now_ms = self._clock()
         ends_ms = now_ms + self._ttl_ms - int(self._jitter.random() * self._ttl_ms / 10)
         standing = self._standings.of(policy.without_owner(), None, now_ms)
-        known = KnownPolicy(policy.account_id, policy.version, standing, _in_ms(ends_ms // 1000))
+        known = KnownPolicy(policy.account_id, policy.version, standing, ends_ms)
         if policy.profile_id not in self._known:
             while len(self._known) >= self._size:
                 self.forget(next(iter(self._known)))

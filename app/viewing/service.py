@@ -35,7 +35,7 @@ from app.viewing.answers import (
     why_answer,
 )
 from app.viewing.counting import REFUSED, Counting
-from app.viewing.policies import KnownPolicy, PolicyCache
+from app.viewing.policies import KnownPolicy, PolicyCache, Standing
 from app.viewing.ports import Events, Randomness
 from app.viewing.schemas import (
     BalanceAnswer,
@@ -137,10 +137,11 @@ class ViewingService:
             return None
         known, terms = ready.known, ready.beat.days[-1]
         self._policies.confirm(known)
-        decision = self._decision_on(known, terms, outcome, is_educational=ready.is_educational)
+        standing = known.standing
+        decision = self._decision_on(standing, terms, outcome, is_educational=ready.is_educational)
         if _is_news(outcome, decision):
             return None
-        return heartbeat_answer(known, terms, outcome, decision, is_educational=ready.is_educational)
+        return heartbeat_answer(standing, terms, outcome, decision, is_educational=ready.is_educational)
 
     async def conclude(self, ready: Ready, outcome: Outcome) -> HeartbeatAnswer:
         """The answer to a beat whatever came of it, when what the counters ask for was supplied.
@@ -154,10 +155,11 @@ class ViewingService:
             known, terms, outcome = await self._counting.settle(profile_id, known, ready.beat, outcome)
             if outcome.status != Status.OK:
                 raise _refusal(outcome)
-        decision = self._decision_on(known, terms, outcome, is_educational=ready.is_educational)
+        standing = known.standing
+        decision = self._decision_on(standing, terms, outcome, is_educational=ready.is_educational)
         if _is_news(outcome, decision):
             await self._tell(profile_id, outcome, decision)
-        return heartbeat_answer(known, terms, outcome, decision, is_educational=ready.is_educational)
+        return heartbeat_answer(standing, terms, outcome, decision, is_educational=ready.is_educational)
 
     async def beats(
         self, principal: Principal, requests: Sequence[HeartbeatRequest]
@@ -227,8 +229,8 @@ class ViewingService:
         if not known.policy.is_kids:
             return adult_balance_answer(profile_id)
         known, at_ms, live, terms = await self._counting.look(profile_id, known)
-        decision = self._decide(known, terms, live.used_ms, at_ms, is_exempt=False)
-        return balance_answer(profile_id, known, terms, live, decision)
+        decision = self._decide(known.standing, terms, live.used_ms, at_ms, is_exempt=False)
+        return balance_answer(profile_id, known.standing, terms, live, decision)
 
     async def day_left_ms(self, principal: Principal, profile_id: str) -> int:
         """How long a child's running day still lasts, by the clock of the counters."""
@@ -244,7 +246,7 @@ class ViewingService:
         is_educational = bool(title_id and await self._titles.get(title_id))
         known, at_ms, live, terms = await self._counting.look(profile_id, known)
         is_exempt = is_educational and known.policy.educational_exempt
-        decision = self._decide(known, terms, live.used_ms, at_ms, is_exempt=is_exempt)
+        decision = self._decide(known.standing, terms, live.used_ms, at_ms, is_exempt=is_exempt)
         return eligibility_answer(profile_id, terms, decision, is_exempt=is_exempt)
 
     async def why(self, principal: Principal, profile_id: str) -> WhyAnswer:
@@ -253,8 +255,10 @@ class ViewingService:
         if not known.policy.is_kids:
             raise NoConfig
         known, at_ms, live, terms = await self._counting.look(profile_id, known)
-        decision = self._decide(known, terms, live.used_ms, at_ms, is_exempt=False)
-        return why_answer(profile_id, known, terms, live, decision, at_ms=at_ms, weekend_days=self._pace.weekend_days)
+        decision = self._decide(known.standing, terms, live.used_ms, at_ms, is_exempt=False)
+        return why_answer(
+            profile_id, known.standing, terms, live, decision, at_ms=at_ms, weekend_days=self._pace.weekend_days
+        )
 
     async def drain(self) -> None:
         """Wait for what is in flight."""
@@ -273,13 +277,9 @@ class ViewingService:
         return known, bool(is_educational)
 
     def _made_ready(self, known: KnownPolicy, request: HeartbeatRequest, *, is_educational: bool) -> Ready:
-        beat = self._beat_of(known, request, is_educational=is_educational)
-        return Ready(request.profile_id, known, beat, is_educational)
-
-    def _beat_of(self, known: KnownPolicy, request: HeartbeatRequest, *, is_educational: bool) -> Beat:
         standing = known.standing
         session_id = request.session_id or _NO_SESSION
-        return Beat(
+        beat = Beat(
             session_id=session_id,
             new_session_id=_NO_SESSION if session_id else self._counting.issue(request.profile_id, self._clock()),
             proof_ms=0,
@@ -294,6 +294,7 @@ class ViewingService:
             policy_version=known.version,
             days=standing.days,
         )
+        return Ready(request.profile_id, known, beat, is_educational)
 
     async def _beat_or_refusal(
         self, principal: Principal, request: HeartbeatRequest
@@ -323,9 +324,9 @@ class ViewingService:
 
     # --- what comes of it
 
-    def _decision_on(self, known: KnownPolicy, terms: DayTerms, outcome: Outcome, *, is_educational: bool) -> Decision:
-        is_exempt = is_educational and known.standing.policy.educational_exempt
-        return self._decide(known, terms, outcome.used_ms, outcome.at_ms, is_exempt=is_exempt)
+    def _decision_on(self, standing: Standing, terms: DayTerms, outcome: Outcome, *, is_educational: bool) -> Decision:
+        is_exempt = is_educational and standing.policy.educational_exempt
+        return self._decide(standing, terms, outcome.used_ms, outcome.at_ms, is_exempt=is_exempt)
 
     async def _tell(self, profile_id: str, outcome: Outcome, decision: Decision) -> None:
         """Tell the child's devices. An event that cannot be sent is no reason to refuse the beat."""
@@ -357,15 +358,15 @@ class ViewingService:
         """The beat interval ± 10 %, so that players do not beat in step."""
         return int(self._pace.interval_ms * (0.9 + 0.2 * self._randomness.random()))
 
-    def _decide(self, known: KnownPolicy, terms: DayTerms, used_ms: int, at_ms: int, *, is_exempt: bool) -> Decision:
+    def _decide(self, standing: Standing, terms: DayTerms, used_ms: int, at_ms: int, *, is_exempt: bool) -> Decision:
         return decide(
             at_ms=at_ms,
             used_ms=used_ms,
             allowance_ms=terms.allowance_ms,
             is_exempt=is_exempt,
             day_ends_ms=terms.ends_ms,
-            next_allowance_ms=known.standing.next_allowance_ms,
-            warning_minutes=known.standing.policy.warning_minutes,
+            next_allowance_ms=standing.next_allowance_ms,
+            warning_minutes=standing.policy.warning_minutes,
             interval_ms=self._jittered_interval_ms(),
             longest_lease_ms=self._pace.lease_ms,
         )

@@ -1,7 +1,7 @@
 """Short values by digest, for tables of so many entries that objects of their own would take too much memory."""
 
 DIGEST_BYTES = 16
-_RECORDS_IN_BUCKET = 6
+_RECORDS_IN_BUCKET = 4
 
 
 class DigestTable:

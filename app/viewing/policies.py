@@ -303,11 +303,15 @@ class PolicyCache:
         ends_ms = now_ms + self._ttl_ms - int(self._jitter.random() * self._ttl_ms / 10)
         standing = self._standings.of(policy.without_owner(), None, now_ms)
         known = KnownPolicy(policy.account_id, policy.version, standing, ends_ms)
-        if policy.profile_id not in self._known:
+        before = self._known.get(policy.profile_id)
+        if before is None:
             while len(self._known) >= self._size:
                 self.forget(next(iter(self._known)))
+        elif before.account_id == known.account_id:
+            known.account_id = before.account_id  # the text that is kept already
         self._known[policy.profile_id] = known
-        self._latest_of[policy.account_id] = policy.profile_id
+        if self._latest_of.get(known.account_id) != policy.profile_id:
+            self._latest_of[known.account_id] = policy.profile_id
         if policy.version >= self._floor.get(policy.profile_id, 0):
             self._floor.pop(policy.profile_id, None)
         return known

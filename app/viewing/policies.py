@@ -113,7 +113,7 @@ def _shared_thresholds(warning_minutes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _slim(policy: Policy) -> Policy:
-    """A policy that differs from others, and yet shares with them what is the same."""
+    """A policy that shares its parts with those that differ from it elsewhere."""
     return msgspec.structs.replace(
         policy,
         calendar=policy.calendar and _shared_calendar(policy.calendar),
@@ -172,7 +172,7 @@ class PolicyCache:
         self._jitter = jitter
         self._known: dict[str, KnownPolicy] = {}
         self._latest_of: dict[str, str] = {}
-        self._floor: dict[str, int] = {}
+        self._floor: dict[str, int] = {}  # of those whose newest version is not the one remembered
         self._lives_end_ms = 0
         self._just_read = _Moment()
 
@@ -299,7 +299,7 @@ class PolicyCache:
         return policies
 
     def _keep(self, policy: Policy) -> KnownPolicy:
-        now_ms = self._clock()
+        now_ms, floor = self._clock(), self._floor_of(policy.profile_id)
         ends_ms = now_ms + self._ttl_ms - int(self._jitter.random() * self._ttl_ms / 10)
         standing = self._standings.of(policy.without_owner(), None, now_ms)
         known = KnownPolicy(policy.account_id, policy.version, standing, ends_ms)
@@ -312,7 +312,9 @@ class PolicyCache:
         self._known[policy.profile_id] = known
         if self._latest_of.get(known.account_id) != policy.profile_id:
             self._latest_of[known.account_id] = policy.profile_id
-        if policy.version >= self._floor.get(policy.profile_id, 0):
+        if policy.version < floor:
+            self._raise_floor(policy.profile_id, floor)
+        else:
             self._floor.pop(policy.profile_id, None)
         return known
 

@@ -227,6 +227,17 @@ class TestFloor:
         home.now_ms += TTL_MS
         assert await home.cache.get(id_of(1)) is known
 
+    async def test_nor_when_the_database_once_answered_with_an_older_one(self, home: Home) -> None:
+        await home.known(policy(version=3))
+        home.source.policies[id_of(1)] = policy(version=2)
+        home.now_ms += 2000  # else the one that was just read is not read again
+        reread = await home.cache.reread(id_of(1))
+        assert reread is not None
+        assert reread.version == 2
+        home.now_ms += TTL_MS
+        with pytest.raises(DatabaseUnavailable):
+            await home.cache.get(id_of(1))
+
     async def test_nor_when_it_had_to_leave_in_between(self) -> None:
         home = Home(size=2)
         for number in (1, 2, 3):

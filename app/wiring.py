@@ -324,7 +324,6 @@ async def _open_viewing(
         usage=usage,
         policies=policies,
         session_ids=session_ids,
-        weekend_days=settings.weekend_days,
         randomness=randomness,
         max_batch=settings.max_batch,
         max_calls_in_flight=settings.max_calls_in_flight,

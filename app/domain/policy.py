@@ -55,6 +55,11 @@ class Policy(msgspec.Struct, frozen=True, array_like=True, gc=False):
     grants: tuple[Grant, ...] = ()
     offline: tuple[OfflineUse, ...] = ()
 
+    def without_owner(self) -> "Policy":
+        """What many profiles have in common: equal for all with the same settings, whose policies change alike."""
+        calendar = self.calendar and self.calendar.canonical()
+        return msgspec.structs.replace(self, profile_id="", account_id="", version=0, calendar=calendar)
+
     def granted_ms(self, day_number: int) -> int:
         """Extra time of a day, -1 when a grant lifts the limit."""
         granted_ms = 0

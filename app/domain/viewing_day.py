@@ -77,6 +77,14 @@ class Calendar(msgspec.Struct, frozen=True, array_like=True, gc=False):
         first = in_force.index(self._rule_at(anchor.starts_ms))
         return type(self)(anchor=anchor, rules=tuple(in_force[first:]))
 
+    def canonical(self) -> Self:
+        """The same days, whatever the instant on the anchor at which the first rule was made."""
+        first = self.rules[0]
+        if first.effective_ms <= self.anchor.starts_ms:
+            return self
+        first = DayRule(self.anchor.starts_ms, first.timezone, first.reset_hour)
+        return type(self)(anchor=self.anchor, rules=(first, *self.rules[1:]))
+
     def pending(self, at_ms: int) -> DayRule | None:
         """The rule that waits for the running day to end, if there is one."""
         return self.rules[-1] if self.rules[-1].effective_ms > at_ms and len(self.rules) > 1 else None

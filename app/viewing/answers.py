@@ -7,7 +7,7 @@ from app.domain.accounting import Live, Outcome
 from app.domain.enforcement import ALLOWED, Decision
 from app.domain.policy import MINUTE_MS, UNLIMITED, DayTerms
 from app.instants import rfc3339
-from app.viewing.policies import KnownPolicy
+from app.viewing.policies import Standing
 from app.viewing.schemas import (
     BalanceAnswer,
     EligibilityAnswer,
@@ -21,9 +21,9 @@ from app.viewing.schemas import (
 
 
 def heartbeat_answer(
-    known: KnownPolicy, terms: DayTerms, outcome: Outcome, decision: Decision, *, is_educational: bool
+    standing: Standing, terms: DayTerms, outcome: Outcome, decision: Decision, *, is_educational: bool
 ) -> HeartbeatAnswer:
-    used_ms = outcome.used_ms + known.offline.used_ms
+    used_ms = outcome.used_ms + standing.offline.used_ms
     remaining_ms = decision.remaining_ms
     return HeartbeatAnswer(
         session_id=outcome.session_id,
@@ -37,7 +37,7 @@ def heartbeat_answer(
         next_beat_in=decision.next_beat_ms / 1000,
         lease_seconds=decision.lease_ms / 1000,
         next_reset_at=_reset_text(terms.ends_ms),
-        config_version=known.policy.config_version,
+        config_version=standing.policy.config_version,
     )
 
 
@@ -66,15 +66,17 @@ def adult_heartbeat_answer(
     )
 
 
-def balance_answer(known: KnownPolicy, terms: DayTerms, live: Live, decision: Decision) -> BalanceAnswer:
-    policy, offline = known.policy, known.offline
+def balance_answer(
+    profile_id: str, standing: Standing, terms: DayTerms, live: Live, decision: Decision
+) -> BalanceAnswer:
+    policy, offline = standing.policy, standing.offline
     granted_ms = policy.granted_ms(terms.number)
     used_ms = live.used_ms + offline.used_ms
     educational_ms = live.educational_ms + offline.educational_ms
     remaining_ms = decision.remaining_ms
     threshold = decision.enforcement.removeprefix("warning_")
     return BalanceAnswer(
-        profile_id=policy.profile_id,
+        profile_id=profile_id,
         is_child_profile=True,
         has_limits=policy.weekday_limit_minutes is not None,
         used_seconds=seconds(used_ms),
@@ -117,17 +119,24 @@ def adult_balance_answer(profile_id: str) -> BalanceAnswer:
 
 
 def why_answer(
-    known: KnownPolicy, terms: DayTerms, live: Live, decision: Decision, *, at_ms: int, weekend_days: Collection[int]
+    profile_id: str,
+    standing: Standing,
+    terms: DayTerms,
+    live: Live,
+    decision: Decision,
+    *,
+    at_ms: int,
+    weekend_days: Collection[int],
 ) -> WhyAnswer:
-    policy, offline = known.policy, known.offline
+    policy, offline = standing.policy, standing.offline
     granted_ms = policy.granted_ms(terms.number)
     rule = policy.calendar.rule_of(terms.day) if policy.calendar else None
     is_weekend = terms.day.date.weekday() in weekend_days
     return WhyAnswer(
-        profile_id=policy.profile_id,
+        profile_id=profile_id,
         decided_at=rfc3339(at_ms),
         enforcement=decision.enforcement,
-        sentences=_sentences(known, terms, live, decision, is_weekend=is_weekend),
+        sentences=_sentences(standing, terms, live, decision, is_weekend=is_weekend),
         config_version=policy.config_version,
         limit_seconds=None if terms.limit_ms == UNLIMITED else seconds(terms.limit_ms),
         granted_seconds=0.0 if granted_ms == UNLIMITED else seconds(granted_ms),
@@ -165,8 +174,8 @@ def _why_session(live: Live) -> WhySession:
     )
 
 
-def _sentences(known: KnownPolicy, terms: DayTerms, live: Live, decision: Decision, *, is_weekend: bool) -> list[str]:
-    policy, offline = known.policy, known.offline
+def _sentences(standing: Standing, terms: DayTerms, live: Live, decision: Decision, *, is_weekend: bool) -> list[str]:
+    policy, offline = standing.policy, standing.offline
     granted_ms = policy.granted_ms(terms.number)
     kind = "weekend day" if is_weekend else "weekday"
     said = [f"The viewing day {terms.day.date.isoformat()} is a {kind}; it ends at {rfc3339(terms.ends_ms)}."]

@@ -1,7 +1,7 @@
 """Counting a beat until it is counted or refused, supplying on the way what the counters ask for."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -43,7 +43,6 @@ class Counting:
         usage: FlushedUsage,
         policies: PolicyCache,
         session_ids: SessionIds,
-        weekend_days: Collection[int],
         randomness: Randomness,
         max_batch: int,
         max_calls_in_flight: int,
@@ -53,7 +52,6 @@ class Counting:
         self._usage = usage
         self._policies = policies
         self._session_ids = session_ids
-        self._weekend_days = weekend_days
         self._randomness = randomness
         self._lane_of = lane_of
         self.max_batch = max_batch
@@ -104,7 +102,7 @@ class Counting:
         for _ in range(_ROUNDS):
             if outcome.status == Status.OK:
                 self._policies.confirm(known)
-                known.settle()
+                self._policies.settle(known)
                 return known, beat.days[-1] if beat.days else known.days[-1], outcome
             if outcome.status in REFUSED:
                 return known, known.days[-1], outcome
@@ -138,13 +136,13 @@ class Counting:
             known = _still_theirs(known, await self._policies.reread(profile_id))
             [recovered] = await self._usage.recover([profile_id])
             live = recovered or self._blank(known, at_ms)
-        if live.policy_version > known.policy.version:
+        if live.policy_version > known.version:
             latest = await self._policies.get(profile_id, at_least=live.policy_version)
             known = _still_theirs(known, latest)
-        known.reach(live.day, at_ms, self._weekend_days)
+        self._policies.reach(known, live.day, at_ms)
         terms = known.days[-1]
         if terms.number != live.day_number:
-            live = cold(terms=terms, policy_version=known.policy.version, at_ms=at_ms)
+            live = cold(terms=terms, policy_version=known.version, at_ms=at_ms)
         return known, at_ms, live, terms
 
     async def ending(self, profile_id: str, session_id: str, refusal: Outcome) -> tuple[int, int]:
@@ -188,18 +186,16 @@ class Counting:
             known = _still_theirs(known, await self._policies.reread(profile_id))
             began_ms = self._began_ms(profile_id, beat, outcome.at_ms)
             recovered = None if is_new else await self._recovered(profile_id)
-            seed = msgspec.structs.replace(
-                recovered or self._blank(known, began_ms), policy_version=known.policy.version
-            )
+            seed = msgspec.structs.replace(recovered or self._blank(known, began_ms), policy_version=known.version)
             await _submitted(self._seed, (profile_id, seed))
         elif outcome.status == Status.STALE:
             latest = await self._policies.get(profile_id, at_least=outcome.policy_version)
             known = _still_theirs(known, latest)
         elif outcome.status == Status.DAY:
-            known.reach(outcome.day, outcome.at_ms, self._weekend_days)
+            self._policies.reach(known, outcome.day, outcome.at_ms)
         return known, msgspec.structs.replace(
             beat,
-            policy_version=known.policy.version,
+            policy_version=known.version,
             is_exempt=1 if known.policy.educational_exempt else 0,
             days=known.days,
         )
@@ -241,13 +237,13 @@ class Counting:
         )
 
     def _blank(self, known: KnownPolicy, at_ms: int) -> Live:
-        known.reach(None, at_ms, self._weekend_days)
-        return cold(terms=known.days[-1], policy_version=known.policy.version, at_ms=at_ms)
+        self._policies.reach(known, None, at_ms)
+        return cold(terms=known.days[-1], policy_version=known.version, at_ms=at_ms)
 
 
 def _still_theirs(known: KnownPolicy, latest: KnownPolicy | None) -> KnownPolicy:
     """The policy read again; a profile that vanished meanwhile is no longer anybody's."""
-    if latest is None or latest.policy.account_id != known.policy.account_id:
+    if latest is None or latest.account_id != known.account_id:
         raise ProfileAccessDenied
     return latest
 

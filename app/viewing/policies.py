@@ -16,7 +16,7 @@ import msgspec
 from app import metrics
 from app.clock import Clock
 from app.coalesce import Coalescer, Overloaded
-from app.domain.policy import NO_OFFLINE_USE, DayTerms, Policy, terms_of
+from app.domain.policy import NO_OFFLINE_USE, DayTerms, OfflineUse, Policy, terms_of
 from app.domain.viewing_day import Calendar, ViewingDay
 from app.errors import CountersUnavailable, DatabaseUnavailable
 from app.viewing.ports import PolicyReader, SharedPolicies
@@ -25,43 +25,79 @@ _BATCH = 500
 _CALLS_IN_FLIGHT = 1  # more would share the same work between smaller calls, which cost more
 _ROUNDS = 3
 _MOMENT_MS = 1000
+_STANDINGS = 16_384
 _ABOVE_ALL = 2**53 - 1  # no policy reaches this version
 
 Answer = TypeVar("Answer")
 
 
-class KnownPolicy:
-    """A policy with what one viewing day makes of it.
+class Standing(msgspec.Struct, frozen=True, gc=False):
+    """A policy without its owner, and what one viewing day makes of it: one object for all for whom both are the same.
 
-    ``days`` are the terms to send with a beat, the last one the running day; ``offline`` belongs to the
-    running day, ``next_allowance_ms`` to the day after it. ``fresh_until_ms`` is by the clock of this process.
+    ``days`` are the terms to send with a beat, the last one the running day; ``offline`` belongs to the running day,
+    ``next_allowance_ms`` to the day after it. An adult has no days.
     """
 
-    __slots__ = ("days", "fresh_until_ms", "next_allowance_ms", "offline", "policy")
+    policy: Policy
+    days: tuple[DayTerms, ...] = ()
+    next_allowance_ms: int = 0
+    offline: OfflineUse = NO_OFFLINE_USE
 
-    def __init__(self, policy: Policy, fresh_until_ms: int) -> None:
-        self.policy = policy
-        self.fresh_until_ms = fresh_until_ms
-        self.days: tuple[DayTerms, ...] = ()
-        self.next_allowance_ms = 0
-        self.offline = NO_OFFLINE_USE
+    def holds(self, at_ms: int) -> bool:
+        return not self.days or self.days[-1].starts_ms <= at_ms < self.days[-1].ends_ms
 
-    def reach(self, pinned: ViewingDay | None, at_ms: int, weekend_days: Collection[int]) -> None:
-        """Compute the days from the running one (None: nothing is pinned) to an instant."""
-        calendar = self.policy.calendar
+
+class KnownPolicy(msgspec.Struct, gc=False):
+    """What is remembered of one profile. ``fresh_until_ms`` is by the clock of this process; 0: a newer one exists."""
+
+    account_id: str
+    version: int
+    standing: Standing
+    fresh_until_ms: int
+
+    @property
+    def policy(self) -> Policy:
+        """The policy without its owner."""
+        return self.standing.policy
+
+    @property
+    def days(self) -> tuple[DayTerms, ...]:
+        return self.standing.days
+
+
+class _Standings:
+    """Computes and keeps once what is the same for many children: most of a platform have the same settings."""
+
+    def __init__(self, weekend_days: Collection[int]) -> None:
+        self._weekend_days = weekend_days
+        self._kept: dict[tuple[Policy, ViewingDay | None], Standing] = {}
+
+    def of(self, policy: Policy, pinned: ViewingDay | None, at_ms: int) -> Standing:
+        """How an ownerless policy stands at an instant, with the days from the running one (None: none is pinned)."""
+        standing = self._kept.get((policy, pinned))
+        if standing is None or not standing.holds(at_ms):
+            standing = self._computed(_slim(policy), pinned, at_ms)
+            while len(self._kept) >= _STANDINGS:
+                del self._kept[next(iter(self._kept))]
+            self._kept[standing.policy, pinned] = standing
+        return standing
+
+    def _computed(self, policy: Policy, pinned: ViewingDay | None, at_ms: int) -> Standing:
+        calendar = policy.calendar
         if calendar is None:
-            return
+            return Standing(policy)
         first = pinned or calendar.day_at(at_ms)
         days = calendar.days_after(first, until_ms=at_ms) or [first]
-        self.offline = self.policy.offline_use(days[-1].number) if self.policy.offline else NO_OFFLINE_USE
         [following] = calendar.days_after(days[-1], until_ms=days[-1].ends_ms)
-        self.days = _shared_days(tuple(terms_of(self.policy, day, weekend_days=weekend_days) for day in days))
-        self.next_allowance_ms = terms_of(self.policy, following, weekend_days=weekend_days).allowance_ms
+        return Standing(
+            policy,
+            _shared_days(tuple(self._terms(policy, day) for day in days)),
+            self._terms(policy, following).allowance_ms,
+            policy.offline_use(days[-1].number),
+        )
 
-    def settle(self) -> None:
-        """The counters have reached the last day; those before it need no longer be sent."""
-        if len(self.days) > 1:
-            self.days = _shared_days(self.days[-1:])
+    def _terms(self, policy: Policy, day: ViewingDay) -> DayTerms:
+        return terms_of(policy, day, weekend_days=self._weekend_days)
 
 
 @lru_cache(maxsize=4096)
@@ -81,7 +117,7 @@ def _shared_thresholds(warning_minutes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _slim(policy: Policy) -> Policy:
-    """A policy that shares with others what is the same: most children of a platform have the same settings."""
+    """A policy that shares its parts with those that differ from it elsewhere."""
     return msgspec.structs.replace(
         policy,
         calendar=policy.calendar and _shared_calendar(policy.calendar),
@@ -140,7 +176,7 @@ class PolicyCache:
         self._restore = restore
         self._from_source = Coalescer(self._load_and_restore, max_batch=_BATCH, max_in_flight=_CALLS_IN_FLIGHT)
         self._again = Coalescer(self._load_and_share, max_batch=_BATCH, max_in_flight=_CALLS_IN_FLIGHT)
-        self._weekend_days = weekend_days
+        self._standings = _Standings(weekend_days)
         self._ttl_ms = ttl_ms
         self._stale_ms = stale_ms
         self._size = size
@@ -148,7 +184,8 @@ class PolicyCache:
         self._jitter = jitter
         self._known: dict[str, KnownPolicy] = {}
         self._latest_of: dict[str, str] = {}
-        self._floor: dict[str, int] = {}
+        self._floor: dict[str, int] = {}  # of those whose newest version is not the one remembered
+        self._lives_end_ms = 0
         self._just_read = _Moment()
 
     def peek(self, profile_id: str) -> KnownPolicy | None:
@@ -184,7 +221,20 @@ class PolicyCache:
 
     def confirm(self, known: KnownPolicy) -> None:
         """Redis has just said that this version is the newest it knows."""
-        known.fresh_until_ms = self._clock() + self._ttl_ms
+        ends_ms = self._clock() + self._ttl_ms
+        if not 0 <= ends_ms - self._lives_end_ms < _MOMENT_MS:
+            self._lives_end_ms = ends_ms
+        known.fresh_until_ms = self._lives_end_ms  # one object for all who are confirmed in the same moment
+
+    def reach(self, known: KnownPolicy, pinned: ViewingDay | None, at_ms: int) -> None:
+        """Compute the days from the running one (None: nothing is pinned) to an instant."""
+        known.standing = self._standings.of(known.standing.policy, pinned, at_ms)
+
+    def settle(self, known: KnownPolicy) -> None:
+        """The counters have reached the last day; those before it need no longer be sent."""
+        if len(known.days) > 1:
+            last = known.days[-1]
+            self.reach(known, last.day, last.starts_ms)
 
     async def get(self, profile_id: str, *, at_least: int = 0) -> KnownPolicy | None:
         """The policy, loaded when it is not fresh or older than ``at_least``.
@@ -198,14 +248,14 @@ class PolicyCache:
     async def meet(self, profile_id: str, *, at_least: int = 0) -> tuple[KnownPolicy | None, bool]:
         """As ``get``; and whether it was found meanwhile that nothing was ever flushed of the profile."""
         known = self.peek(profile_id)
-        if known is not None and known.policy.version >= at_least:
+        if known is not None and known.version >= at_least:
             return known, False
         self.require(profile_id, at_least)
         try:
             policy, is_new = await self._load(profile_id)
         except (DatabaseUnavailable, CountersUnavailable):
             stale = self._known.get(profile_id)
-            if stale is None or self._clock() >= stale.fresh_until_ms + self._stale_ms or self._is_below(stale.policy):
+            if stale is None or not self._may_serve_stale(profile_id, stale):
                 raise
             metrics.STALE_POLICIES.inc()
             return stale, False
@@ -232,9 +282,14 @@ class PolicyCache:
         self.forget(profile_id)
 
     def forget(self, profile_id: str) -> None:
+        """Nothing is remembered any more, except which version has been known."""
+        floor = self._floor_of(profile_id)
         known = self._known.pop(profile_id, None)
-        if known is not None and self._latest_of.get(known.policy.account_id) == profile_id:
-            del self._latest_of[known.policy.account_id]
+        if known is None:
+            return
+        self._raise_floor(profile_id, floor)
+        if self._latest_of.get(known.account_id) == profile_id:
+            del self._latest_of[known.account_id]
 
     async def _load(self, profile_id: str) -> tuple[Policy | None, bool]:
         """From the shared copy unless it is missing or too old; a message may raise the floor meanwhile."""
@@ -269,34 +324,54 @@ class PolicyCache:
         return policies
 
     def _keep(self, policy: Policy) -> KnownPolicy:
-        self.require(policy.profile_id, policy.version)
-        now_ms = self._clock()
-        known = KnownPolicy(_slim(policy), now_ms + self._ttl_ms - int(self._jitter.random() * self._ttl_ms / 10))
-        known.reach(None, now_ms, self._weekend_days)
-        self.forget(policy.profile_id)
-        while len(self._known) >= self._size:
-            self.forget(next(iter(self._known)))
+        now_ms, floor = self._clock(), self._floor_of(policy.profile_id)
+        ends_ms = now_ms + self._ttl_ms - int(self._jitter.random() * self._ttl_ms / 10)
+        standing = self._standings.of(policy.without_owner(), None, now_ms)
+        known = KnownPolicy(policy.account_id, policy.version, standing, ends_ms)
+        before = self._known.get(policy.profile_id)
+        if before is None:
+            while len(self._known) >= self._size:
+                self.forget(next(iter(self._known)))
+        elif before.account_id == known.account_id:
+            known.account_id = before.account_id  # the text that is kept already
         self._known[policy.profile_id] = known
-        self._latest_of[policy.account_id] = policy.profile_id
+        if self._latest_of.get(known.account_id) != policy.profile_id:
+            self._latest_of[known.account_id] = policy.profile_id
+        if policy.version < floor:
+            self._raise_floor(policy.profile_id, floor)
+        else:
+            self._floor.pop(policy.profile_id, None)
         return known
 
     def require(self, profile_id: str, version: int) -> None:
         """Nothing older than this version may serve any more."""
-        if version <= self._floor.get(profile_id, 0):
+        if version <= self._floor_of(profile_id):
             return
         self._from_shared.part(profile_id)
         self._from_source.part(profile_id)
         self._again.part(profile_id)
         known = self._known.get(profile_id)
-        if known is not None and known.policy.version < version:
+        if known is not None:
             known.fresh_until_ms = 0
+        self._raise_floor(profile_id, version)
+
+    def _raise_floor(self, profile_id: str, version: int) -> None:
         self._floor.pop(profile_id, None)
         while len(self._floor) >= self._size:
             del self._floor[next(iter(self._floor))]
         self._floor[profile_id] = version
 
+    def _floor_of(self, profile_id: str) -> int:
+        """The newest version known of: the remembered one, unless a message told of a newer."""
+        known = self._known.get(profile_id)
+        return max(self._floor.get(profile_id, 0), known.version if known is not None else 0)
+
+    def _may_serve_stale(self, profile_id: str, known: KnownPolicy) -> bool:
+        is_newest = known.version >= self._floor_of(profile_id)
+        return is_newest and self._clock() < known.fresh_until_ms + self._stale_ms
+
     def _is_below(self, policy: Policy) -> bool:
-        return policy.version < self._floor.get(policy.profile_id, 0)
+        return policy.version < self._floor_of(policy.profile_id)
 
 
 async def _joined(loading: Coalescer[str, Answer], profile_id: str) -> Answer:

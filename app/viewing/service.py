@@ -7,6 +7,8 @@ import asyncio
 from collections.abc import Awaitable, Collection, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from app.auth.tokens import Principal, Role
 from app.cache import TimedCache
 from app.clock import Clock
@@ -34,7 +36,7 @@ from app.viewing.answers import (
     why_answer,
 )
 from app.viewing.counting import Counting
-from app.viewing.policies import KnownPolicy, PolicyCache
+from app.viewing.policies import KnownPolicy, PolicyCache, Standing
 from app.viewing.ports import Events, Randomness
 from app.viewing.schemas import (
     BalanceAnswer,
@@ -58,8 +60,7 @@ class Pace:
     weekend_days: Collection[int]
 
 
-@dataclass(slots=True)
-class Ready:
+class Ready(msgspec.Struct, gc=False):
     """A beat with all that deciding on it needs."""
 
     profile_id: str
@@ -115,7 +116,12 @@ class ViewingService:
         """A child's beat whose policy and title are remembered; None for any other, for which ``beat`` is there."""
         known = self._policies.last_known(request.profile_id)
         is_educational = self._titles.peek(request.title_id)
-        if known is None or is_educational is None or not known.policy.is_kids or not _may_access(principal, known):
+        if (
+            known is None
+            or is_educational is None
+            or not known.standing.policy.is_kids
+            or not _may_access(principal, known)
+        ):
             return None
         return self._made_ready(known, request, is_educational=is_educational)
 
@@ -133,10 +139,11 @@ class ViewingService:
             return None
         known, terms = ready.known, ready.beat.days[-1]
         self._policies.confirm(known)
-        decision = self._decision_on(known, terms, outcome, is_educational=ready.is_educational)
+        standing = known.standing
+        decision = self._decision_on(standing, terms, outcome, is_educational=ready.is_educational)
         if _is_news(outcome, decision):
             return None
-        return heartbeat_answer(known, terms, outcome, decision, is_educational=ready.is_educational)
+        return heartbeat_answer(standing, terms, outcome, decision, is_educational=ready.is_educational)
 
     async def conclude(self, ready: Ready, outcome: Outcome, *, is_new: bool = False) -> HeartbeatAnswer:
         """The answer to a beat whatever came of it, when what the counters ask for was supplied.
@@ -152,10 +159,11 @@ class ViewingService:
             known, terms, outcome = await self._counting.settle(profile_id, known, ready.beat, outcome, is_new=is_new)
             if outcome.status != Status.OK:
                 raise _refusal(outcome)
-        decision = self._decision_on(known, terms, outcome, is_educational=ready.is_educational)
+        standing = known.standing
+        decision = self._decision_on(standing, terms, outcome, is_educational=ready.is_educational)
         if _is_news(outcome, decision):
             await self._tell(profile_id, outcome, decision)
-        return heartbeat_answer(known, terms, outcome, decision, is_educational=ready.is_educational)
+        return heartbeat_answer(standing, terms, outcome, decision, is_educational=ready.is_educational)
 
     async def beats(
         self, principal: Principal, requests: Sequence[HeartbeatRequest]
@@ -199,9 +207,7 @@ class ViewingService:
             ProfileAccessDenied: the session is not one of this account's, or never was.
         """
         profile_id = await self._owner_of(principal, session_id)
-        known = await self._policies.get(profile_id)
-        if known is None:
-            raise ProfileAccessDenied
+        known = await self.owned(principal, profile_id)
         if not known.policy.is_kids:
             return EndAnswer(session_id, 0.0, rfc3339(self._clock()))
         beat = Beat(
@@ -216,7 +222,7 @@ class ViewingService:
             watched_ms=_claim_ms(watched_seconds),
             device_id="",
             device_type="",
-            policy_version=known.policy.version,
+            policy_version=known.version,
             days=known.days,
         )
         _, _, outcome = await self._counting.count(profile_id, known, beat)
@@ -231,8 +237,8 @@ class ViewingService:
         if not known.policy.is_kids:
             return adult_balance_answer(profile_id)
         known, at_ms, live, terms = await self._counting.look(profile_id, known)
-        decision = self._decide(known, terms, live.used_ms, at_ms, is_exempt=False)
-        return balance_answer(known, terms, live, decision)
+        decision = self._decide(known.standing, terms, live.used_ms, at_ms, is_exempt=False)
+        return balance_answer(profile_id, known.standing, terms, live, decision)
 
     async def day_left_ms(self, principal: Principal, profile_id: str) -> int:
         """How long a child's running day still lasts, by the clock of the counters."""
@@ -248,7 +254,7 @@ class ViewingService:
         is_educational = bool(title_id and await self._titles.get(title_id))
         known, at_ms, live, terms = await self._counting.look(profile_id, known)
         is_exempt = is_educational and known.policy.educational_exempt
-        decision = self._decide(known, terms, live.used_ms, at_ms, is_exempt=is_exempt)
+        decision = self._decide(known.standing, terms, live.used_ms, at_ms, is_exempt=is_exempt)
         return eligibility_answer(profile_id, terms, decision, is_exempt=is_exempt)
 
     async def why(self, principal: Principal, profile_id: str) -> WhyAnswer:
@@ -257,8 +263,10 @@ class ViewingService:
         if not known.policy.is_kids:
             raise NoConfig
         known, at_ms, live, terms = await self._counting.look(profile_id, known)
-        decision = self._decide(known, terms, live.used_ms, at_ms, is_exempt=False)
-        return why_answer(known, terms, live, decision, at_ms=at_ms, weekend_days=self._pace.weekend_days)
+        decision = self._decide(known.standing, terms, live.used_ms, at_ms, is_exempt=False)
+        return why_answer(
+            profile_id, known.standing, terms, live, decision, at_ms=at_ms, weekend_days=self._pace.weekend_days
+        )
 
     async def drain(self) -> None:
         """Wait for what is in flight."""
@@ -279,27 +287,24 @@ class ViewingService:
         return bool(is_educational)
 
     def _made_ready(self, known: KnownPolicy, request: HeartbeatRequest, *, is_educational: bool) -> Ready:
-        beat = self._beat_of(known, request, is_educational=is_educational)
-        return Ready(request.profile_id, known, beat, is_educational)
-
-    def _beat_of(self, known: KnownPolicy, request: HeartbeatRequest, *, is_educational: bool) -> Beat:
-        policy = known.policy
+        standing = known.standing
         session_id = request.session_id or _NO_SESSION
-        return Beat(
+        beat = Beat(
             session_id=session_id,
             new_session_id=_NO_SESSION if session_id else self._counting.issue(request.profile_id, self._clock()),
             proof_ms=0,
             title_id=request.title_id,
             is_educational=1 if is_educational else 0,
-            is_exempt=1 if policy.educational_exempt else 0,
+            is_exempt=1 if standing.policy.educational_exempt else 0,
             is_paused=1 if request.is_paused else 0,
             is_end=0,
             watched_ms=_claim_ms(request.watched_seconds),
             device_id=request.device_id,
             device_type=request.device_type,
-            policy_version=policy.version,
-            days=known.days,
+            policy_version=known.version,
+            days=standing.days,
         )
+        return Ready(request.profile_id, known, beat, is_educational)
 
     async def owned(self, principal: Principal, profile_id: str) -> KnownPolicy:
         """The policy of a profile of this account. Raises ProfileAccessDenied."""
@@ -321,9 +326,9 @@ class ViewingService:
 
     # --- what comes of it
 
-    def _decision_on(self, known: KnownPolicy, terms: DayTerms, outcome: Outcome, *, is_educational: bool) -> Decision:
-        is_exempt = is_educational and known.policy.educational_exempt
-        return self._decide(known, terms, outcome.used_ms, outcome.at_ms, is_exempt=is_exempt)
+    def _decision_on(self, standing: Standing, terms: DayTerms, outcome: Outcome, *, is_educational: bool) -> Decision:
+        is_exempt = is_educational and standing.policy.educational_exempt
+        return self._decide(standing, terms, outcome.used_ms, outcome.at_ms, is_exempt=is_exempt)
 
     async def _tell(self, profile_id: str, outcome: Outcome, decision: Decision) -> None:
         """Tell the child's devices. An event that cannot be sent is no reason to refuse the beat."""
@@ -355,15 +360,15 @@ class ViewingService:
         """The beat interval ± 10 %, so that players do not beat in step."""
         return int(self._pace.interval_ms * (0.9 + 0.2 * self._randomness.random()))
 
-    def _decide(self, known: KnownPolicy, terms: DayTerms, used_ms: int, at_ms: int, *, is_exempt: bool) -> Decision:
+    def _decide(self, standing: Standing, terms: DayTerms, used_ms: int, at_ms: int, *, is_exempt: bool) -> Decision:
         return decide(
             at_ms=at_ms,
             used_ms=used_ms,
             allowance_ms=terms.allowance_ms,
             is_exempt=is_exempt,
             day_ends_ms=terms.ends_ms,
-            next_allowance_ms=known.next_allowance_ms,
-            warning_minutes=known.policy.warning_minutes,
+            next_allowance_ms=standing.next_allowance_ms,
+            warning_minutes=standing.policy.warning_minutes,
             interval_ms=self._jittered_interval_ms(),
             longest_lease_ms=self._pace.lease_ms,
         )
@@ -387,7 +392,7 @@ def _has_just_blocked(outcome: Outcome, decision: Decision) -> bool:
 
 def _may_access(principal: Principal, known: KnownPolicy) -> bool:
     """A household's own profiles; a gateway speaks for all of them."""
-    return known.policy.account_id == principal.account_id or principal.role is Role.SERVICE
+    return known.account_id == principal.account_id or principal.role is Role.SERVICE
 
 
 def _require_access(principal: Principal, known: KnownPolicy) -> None:

@@ -235,7 +235,7 @@ async def test_settings_reach_every_process_though_the_node_it_listens_to_dies(
         changed = await home.set_limits(child, weekday_limit_minutes=15, weekend_limit_minutes=15)
         assert changed.status_code == 200, changed.text
         policies = api.services.viewing.service._policies
-        await until(lambda: policies._floor[child] == changed.json()["version"])
+        await until(lambda: policies._floor_of(child) == changed.json()["version"])
 
 
 def is_heard_at(node: Member) -> bool:

@@ -132,10 +132,10 @@ async def test_a_change_overtakes_a_running_load(database_url: str, valkey: Valk
         gated.gate.set()
         loaded = await loading
         assert loaded is not None
-        assert loaded.policy.version == changed.version
+        assert loaded.version == changed.version
         remembered = cache.peek(child)
         assert remembered is not None
-        assert remembered.policy.version == changed.version
+        assert remembered.version == changed.version
 
 
 async def test_a_cold_herd(database_url: str, valkey: Valkey) -> None:

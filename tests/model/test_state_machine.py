@@ -147,7 +147,6 @@ class Process:
             usage=home.ledger,
             policies=self.policies,
             session_ids=IDS,
-            weekend_days=WEEKEND,
             randomness=random.Random(1),  # noqa: S311  no secret
             max_batch=10,
             max_calls_in_flight=2,
@@ -558,7 +557,7 @@ class Home(RuleBasedStateMachine):
             watched_ms=NO_CLAIM if sent.claim_ms is None else sent.claim_ms,
             device_id=sent.device,
             device_type="tv",
-            policy_version=known.policy.version,
+            policy_version=known.version,
             days=known.days,
         )
         known, terms, outcome = await process.counting.count(CHILD, known, beat, is_new=is_new)

@@ -409,6 +409,41 @@ def test_a_leap_over_a_long_absence_lands_where_walking_does(
     assert calendar.day_at(until_ms) == walked(calendar, calendar.anchor, until_ms=until_ms)[-1]
 
 
+@given(
+    starts_ms=st.integers(FIRST_MS, LAST_MS),
+    zone=ZONES,
+    hour=st.integers(0, 23),
+    changes=CHANGES,
+    pinned_ms=st.integers(-90 * DAY_MS, 90 * DAY_MS),
+    after_ms=st.integers(0, 200 * DAY_MS),
+)
+@settings(max_examples=120)
+def test_the_canonical_calendar_has_the_same_days(  # noqa: PLR0917  Hypothesis names them
+    starts_ms: int, zone: str, hour: int, changes: list[tuple[int, str, int]], pinned_ms: int, after_ms: int
+) -> None:
+    for at_ms, calendar in history_of(starts_ms, zone, hour, changes):
+        canonical = calendar.canonical()
+        pinned = calendar.day_at(at_ms + pinned_ms)
+        until_ms = pinned.ends_ms + after_ms
+        assert canonical.day_at(at_ms + pinned_ms) == pinned
+        assert canonical.days_after(pinned, until_ms=until_ms) == calendar.days_after(pinned, until_ms=until_ms)
+        assert canonical.day_at(until_ms) == calendar.day_at(until_ms)
+        assert canonical.pending(at_ms) == calendar.pending(at_ms)
+        rule, told = calendar.rule_of(pinned), canonical.rule_of(pinned)
+        assert (told.timezone, told.reset_hour) == (rule.timezone, rule.reset_hour)
+
+
+@given(starts_ms=st.integers(FIRST_MS, LAST_MS), zone=ZONES, hour=st.integers(0, 23), part=st.floats(0, 1))
+@settings(max_examples=120)
+def test_settings_made_on_the_same_day_have_the_same_canonical_calendar(
+    starts_ms: int, zone: str, hour: int, part: float
+) -> None:
+    day = Calendar.opened(starts_ms, timezone=zone, reset_hour=hour).anchor
+    also_ms = min(day.ends_ms - 1, day.starts_ms + int(part * (day.ends_ms - day.starts_ms)))
+    first, second = (Calendar.opened(at_ms, timezone=zone, reset_hour=hour) for at_ms in (starts_ms, also_ms))
+    assert first.canonical() == second.canonical()
+
+
 def test_no_zone_is_one_that_a_config_may_not_use() -> None:
     assert not TIMEZONES & {"", "posixrules", "localtime", "Factory", "../etc/passwd"}
     assert {"UTC", OSLO, "Asia/Kathmandu", "America/Argentina/Buenos_Aires"} <= TIMEZONES

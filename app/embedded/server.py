@@ -17,7 +17,7 @@ import stat
 import subprocess
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -41,6 +41,7 @@ class Server(ABC):
     title: ClassVar[str]
     start_seconds: ClassVar[float] = 120.0
     stop_signals: ClassVar[Sequence[signal.Signals]]
+    variables: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
@@ -106,7 +107,7 @@ class Server(ABC):
                     stdout=log,
                     stderr=log,
                     cwd="/",
-                    env=ENVIRONMENT,
+                    env={**ENVIRONMENT, **self.variables},
                     pass_fds=[lock],
                     start_new_session=True,  # Ctrl-C in a terminal is ours to answer, in order
                     user=self._account.user,

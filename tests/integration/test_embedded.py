@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from ctypes.util import find_library
 from pathlib import Path
 
 import asyncpg
@@ -136,6 +137,14 @@ def test_valkey_keeps_data_through_stop_and_kill9(folder: Path) -> None:
         assert {name: client.config_get(name)[name] for name in wanted} == wanted
         server.stop()
         assert processes_of(folder) == []
+
+
+@pytest.mark.skipif(find_library("jemalloc") is None, reason="jemalloc is not installed")
+def test_valkey_uses_jemalloc_where_it_is_installed(folder: Path) -> None:
+    server = Valkey(folder / "valkey")
+    with stopping(server):
+        server.start()
+        assert "libjemalloc" in Path(f"/proc/{server.pid}/maps").read_text(encoding="utf-8")
 
 
 def test_servers_of_a_killed_process_are_ended_before_new_ones_start(folder: Path) -> None:

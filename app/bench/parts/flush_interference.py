@@ -6,20 +6,19 @@ from app.bench.stage import Stage
 
 PAIRS = 2
 QUICK_PAIRS = 1
-LEAST_SECONDS = 1.0
 
 
 def run(stage: Stage) -> Figures:
     crew = stage.open_sessions()
     stage.warm(crew)
-    order = Order(seconds=max(stage.plan.sample_seconds, _age_seconds(stage)), span=stage.plan.everybody)
+    order = Order(seconds=max(stage.plan.sample_seconds, stage.flush_age_seconds), span=stage.plan.everybody)
     with_flush, without = [], []
     pairs = QUICK_PAIRS if stage.plan.quick else PAIRS
     for pair in range(pairs):
         for flushes in (True, False) if pair % 2 else (False, True):
             if flushes:
                 with stage.view.doing("catching up"):  # with what the worker left while it was halted
-                    stage.load(crew, Order(seconds=1.5 * _age_seconds(stage), span=stage.plan.everybody))
+                    stage.load(crew, Order(seconds=1.5 * stage.flush_age_seconds, span=stage.plan.everybody))
                 measured = stage.measure(crew, "with the flusher", order)
                 with_flush.append(measured)
             else:
@@ -35,11 +34,6 @@ def run(stage: Stage) -> Figures:
         "p99_ms_without": max(measured.loaded.p99_ms for measured in without),
         "errors": sum(measured.loaded.errors for measured in (*with_flush, *without)),
     }
-
-
-def _age_seconds(stage: Stage) -> float:
-    """After so long what is dirty is due; a shorter run would see more flushes than usual, or fewer."""
-    return max(LEAST_SECONDS, stage.settings.flush_age_seconds * stage.plan.flush_scale)
 
 
 def summary(figures: Figures) -> str:

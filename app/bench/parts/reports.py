@@ -67,6 +67,7 @@ def run(stage: Stage) -> Figures:
         # The rival takes no heartbeats: it is compared with a process of ours that takes none either.
         ours, rival = (ending.enter_context(stage.beside(who, database_url=made.url)) for who in (SERVICE, RIVAL))
         stage.warm(crew)
+        stage.load(crew, _beats(stage, seconds=1.5 * stage.flush_age_seconds))  # until as much is flushed as beats
         for name, target, kind in (
             ("history", crew, "history"),
             ("weekly", crew, "weekly"),
@@ -87,13 +88,16 @@ def _probed(stage: Stage, crew: Crew, target: Crew, requests: Sequence[bytes], w
     """Latency of reports while beats come at half the rate that the service is built for."""
     seconds = max(LEAST_SECONDS, stage.plan.sample_seconds)
     asyncio.run(_asked_once(target, requests))
-    order = Order(seconds=seconds + STARTING_SECONDS, span=stage.plan.everybody, per_second=TARGET_PER_SECOND / 2)
-    with stage.view.doing(what), stage.loading(crew, order) as load:
+    with stage.view.doing(what), stage.loading(crew, _beats(stage, seconds=seconds + STARTING_SECONDS)) as load:
         figures = openloop.probe_requests(
             target, stage.folder / "reports", requests, per_second=PER_SECOND, seconds=seconds, connections=CONNECTIONS
         )
         load.result()
     return figures
+
+
+def _beats(stage: Stage, *, seconds: float) -> Order:
+    return Order(seconds=seconds, span=stage.plan.everybody, per_second=TARGET_PER_SECOND / 2)
 
 
 async def _asked_once(target: Crew, requests: Sequence[bytes]) -> None:

@@ -35,6 +35,7 @@ from app.settings import environment
 from tests.servers import Databases, reachable_folder
 
 ROOT = Path(__file__).parents[2]
+MIB, GIB = 2**20, 2**30
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make and use another user")
 
 
@@ -109,7 +110,6 @@ def test_postgres_is_set_up_for_us(folder: Path) -> None:
         server.start()
         wanted = {
             "server_encoding": "UTF8",
-            "shared_buffers": "256MB",
             "synchronous_commit": "on",
             "max_wal_size": "4GB",
             "checkpoint_completion_target": "0.9",
@@ -118,6 +118,9 @@ def test_postgres_is_set_up_for_us(folder: Path) -> None:
             "data_checksums": "on",
         }
         assert {name: server.execute(f"SHOW {name}") for name in wanted} == wanted
+        buffers_bytes = int(server.execute("SELECT pg_size_bytes(current_setting('shared_buffers'))"))
+        sixteenth_bytes = psutil.virtual_memory().total // 16
+        assert abs(buffers_bytes - min(4 * GIB, max(GIB // 8, sixteenth_bytes))) <= MIB
         assert (server.home).stat().st_mode & 0o077 == 0
 
 

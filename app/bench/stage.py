@@ -37,6 +37,8 @@ SHORTEST_FLUSH_CYCLE_SECONDS = 0.5
 ENOUGH_VIEWERS = 20_000
 """With fewer each beats more often than anybody may, at the speed of this load."""
 LONGEST_REST_SECONDS = 180.0
+ROUNDS = 6
+"""A beat reaches any of the processes; after so many rounds each has met nearly all viewers."""
 GUEST_LAPS = 5
 GUESTS_PER_SECOND = 1_000
 GUEST_CONNECTIONS = 16
@@ -197,6 +199,12 @@ class Stage:
             with self.view.doing("warming up"):
                 self.load(crew, Order(seconds=self.plan.warm_seconds, span=self.plan.everybody))
             crew.is_warm = True
+
+    def acquaint(self, crew: Crew) -> None:
+        """Load that nobody measures, until nearly every process has met every viewer."""
+        with self.view.doing("letting every process meet every viewer"):
+            while crew.requests < ROUNDS * self.plan.viewers:
+                self.load(crew, Order(seconds=self.plan.sample_seconds, span=self.plan.everybody))
 
     def introduce(self, crew: Crew) -> None:
         """The first beats of the guests, once for each crew: not measured, and then every process knows them."""

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from app.bench.failures import BenchFailed
-from app.bench.load import Order
 from app.bench.parts.part import Figures, Part
 from app.bench.stage import Stage
 from app.bench.viewers import profile_id
@@ -13,8 +12,6 @@ from app.redis_store.keys import Keys
 if TYPE_CHECKING:
     import redis
 
-ROUNDS = 6
-"""A beat reaches any of the processes; after so many rounds each has seen nearly all viewers."""
 SAMPLES = 200
 
 
@@ -23,9 +20,7 @@ def run(stage: Stage) -> Figures:
     if stage.untouched is None:  # this service began with others' counters
         stage.begin("opening all sessions")
         crew = stage.service()
-    with stage.view.doing("letting every process see every viewer"):
-        while crew.requests < ROUNDS * stage.plan.viewers:
-            stage.load(crew, Order(seconds=stage.plan.sample_seconds, span=stage.plan.everybody))
+    stage.acquaint(crew)
     before = stage.untouched
     if before is None:
         raise BenchFailed("nobody has looked at the memory of this service before it was used")

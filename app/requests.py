@@ -20,6 +20,13 @@ API_PREFIX = "/api/v1"
 MAX_DEPTH = 32
 _MAX_DIGITS = 20
 _LONGEST_ZONE = 50
+_PLACE = re.compile(r" - at `\$(?P<path>[^`]*)`$")
+_STEP = re.compile(r"\[(\d+|\.\.\.)\]|\.(\w+)")
+_ECHOES = {
+    "Object contains unknown field": "Unknown fields are not accepted here.",
+    "Invalid enum value": "This value is not accepted.",
+}
+"""How messages of msgspec begin that repeat what was sent, and what is said instead."""
 _UNACCEPTABLE = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -149,6 +156,15 @@ def check_json(body: bytes) -> None:
 def unacceptable_text(pointer: str) -> HourglassError:
     detail = "must not hold NUL or unpaired surrogates"
     return InvalidInput(errors=[{"pointer": pointer, "detail": detail}])
+
+
+def misfit(error: msgspec.ValidationError) -> InvalidInput:
+    """The problem for a value that does not fit, with the place that the message ends with, and without the value."""
+    message = str(error)
+    place = _PLACE.search(message)
+    pointer = "".join(f"/{index or name}" for index, name in _STEP.findall(place["path"])) if place else ""
+    said = (instead for beginning, instead in _ECHOES.items() if message.startswith(beginning))
+    return InvalidInput(errors=[{"pointer": pointer, "detail": next(said, _PLACE.sub("", message))}])
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

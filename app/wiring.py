@@ -394,6 +394,7 @@ async def _open_viewing(
             announcer=shared_policies,
             remembered=policies,
             weekend_days=settings.weekend_days,
+            max_gap_ms=settings.max_gap_seconds * 1000,
         ),
         wakes=wakes,
         invalidations=invalidations,

@@ -1,6 +1,5 @@
 """What the catalogue takes and answers."""
 
-import re
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -9,7 +8,8 @@ from msgspec import Meta
 from pydantic import BaseModel
 
 from app.domain.title import Title
-from app.errors import HourglassError, InvalidInput, Malformed
+from app.errors import InvalidInput, Malformed
+from app.requests import misfit
 
 LARGEST_UPLOAD = 10_000
 LONGEST_DURATION_SECONDS = 7 * 86_400
@@ -48,8 +48,6 @@ class TitlePage(BaseModel):
 
 _decode_list = msgspec.json.Decoder(list[TitleItem]).decode
 _decode_lines = msgspec.json.Decoder(TitleItem).decode_lines
-_PLACE = re.compile(r" - at `\$(?P<path>[^`]*)`$")
-_STEP = re.compile(r"\[(\d+|\.\.\.)\]|\.(\w+)")
 
 
 def titles_of(body: bytes, *, is_ndjson: bool) -> list[Title]:
@@ -62,7 +60,7 @@ def titles_of(body: bytes, *, is_ndjson: bool) -> list[Title]:
     try:
         items = _decode_lines(body) if is_ndjson else _decode_list(body)
     except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from None
+        raise misfit(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Malformed from None
     if len(items) > LARGEST_UPLOAD:
@@ -77,11 +75,3 @@ def _refuse_repeated(items: Sequence[TitleItem]) -> None:
         if item.id in seen:
             raise InvalidInput(errors=[{"pointer": f"/{place}/id", "detail": "is given twice"}])
         seen.add(item.id)
-
-
-def _invalid(message: str) -> HourglassError:
-    """The message ends with the place; names of unknown fields in it are the client's and not repeated."""
-    place = _PLACE.search(message)
-    pointer = "".join(f"/{index or name}" for index, name in _STEP.findall(place["path"])) if place else ""
-    detail = "Unknown fields are not accepted here." if "unknown field" in message else _PLACE.sub("", message)
-    return InvalidInput(errors=[{"pointer": pointer, "detail": detail}])

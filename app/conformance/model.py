@@ -9,10 +9,10 @@ from collections.abc import Mapping
 import msgspec
 
 from app.conformance.document import Body, Call, Child, Expectation, Numbers
-from app.domain.accounting import NO_CLAIM, Beat, Live, Outcome, Recorded, Rules, Status, cold, record
+from app.domain.accounting import NO_CLAIM, Beat, Live, Outcome, Recorded, Rules, Status, cold, in_day, record
 from app.domain.config import Config, ConfigChange
 from app.domain.enforcement import ALLOWED, Decision, decide
-from app.domain.offline import DayUse, OfflineInterval, Stretch, settle
+from app.domain.offline import DayUse, OfflineInterval, Stretch, counted_until_ms, settle
 from app.domain.policy import MINUTE_MS, UNLIMITED, DayTerms, Grant, OfflineUse, Policy, terms_of
 from app.domain.viewing_day import DAY_MS, Calendar, ViewingDay
 
@@ -273,7 +273,7 @@ class Model:
         """The counters as they stand, those of a new day if one has begun, and the terms of that day."""
         live = self._live or self._cold(at_ms)
         terms = self._days(live.day, at_ms)[-1]
-        return (live if live.day_number == terms.number else self._cold(at_ms)), terms
+        return (live if live.day_number == terms.number else in_day(live, terms)), terms
 
     def _cold(self, at_ms: int) -> Live:
         terms = self._terms(self._child_config().calendar.day_at(at_ms))
@@ -291,6 +291,9 @@ class Model:
             for sent in send["intervals"]
         ]
         watched = [(session.issued_ms, session.last_beat_ms) for session in self._sessions.values()]
+        if live.session_id:
+            until_ms = counted_until_ms(live, at_ms=at_ms, max_gap_ms=self._rules.max_gap_ms)
+            watched.append((live.session_started_ms, until_ms))
 
         def use_of(day: ViewingDay) -> DayUse:
             is_running = day.number == terms.number

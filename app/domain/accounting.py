@@ -202,6 +202,13 @@ def cold(*, terms: DayTerms, policy_version: int, at_ms: int) -> Live:
     )
 
 
+def in_day(live: Live, terms: DayTerms) -> Live:
+    """Counters as they stand in a later day that no beat has opened yet: nothing used, the session goes on."""
+    now = msgspec.structs.replace(live)
+    _begin_day(now, terms)
+    return now
+
+
 def record(live: Live | None, beat: Beat, *, at_ms: int, rules: Rules, generation: int = 0) -> Recorded:
     """Count one beat at an instant. Anything but OK changes nothing.
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from app.domain.accounting import Live
 from app.domain.policy import UNLIMITED, OfflineUse
 from app.domain.viewing_day import ViewingDay
 
@@ -44,6 +45,12 @@ class Settlement(msgspec.Struct, frozen=True):
 
     credited_ms: tuple[int, ...]
     by_day: tuple[OfflineUse, ...]
+
+
+def counted_until_ms(live: Live, *, at_ms: int, max_gap_ms: int) -> int:
+    """Up to when the running or last session is counted; one that is not silent counts up to now with its next beat."""
+    is_over = bool(live.has_ended) or at_ms - live.last_beat_ms > max_gap_ms
+    return live.last_beat_ms if is_over else max(live.last_beat_ms, at_ms)
 
 
 def settle(

@@ -88,12 +88,17 @@ def balance_answer(
         granted_minutes=0 if granted_ms == UNLIMITED else granted_ms // MINUTE_MS,
         remaining_seconds=None if remaining_ms is None else seconds(remaining_ms),
         remaining_minutes=None if remaining_ms is None else minutes(remaining_ms),
-        is_unlimited_override=granted_ms == UNLIMITED and terms.limit_ms != UNLIMITED,
+        is_unlimited_override=_is_override(granted_ms, terms),
         enforcement=decision.enforcement,
         day=terms.day.date.isoformat(),
         next_reset_at=rfc3339(terms.ends_ms),
         warning_threshold_minutes=int(threshold) if threshold.isdecimal() else None,
     )
+
+
+def _is_override(granted_ms: int, terms: DayTerms) -> bool:
+    """Whether a grant lifts a limit: without one there is nothing to lift."""
+    return granted_ms == UNLIMITED and terms.limit_ms != UNLIMITED
 
 
 def adult_balance_answer(profile_id: str) -> BalanceAnswer:
@@ -140,7 +145,7 @@ def why_answer(
         config_version=policy.config_version,
         limit_seconds=None if terms.limit_ms == UNLIMITED else seconds(terms.limit_ms),
         granted_seconds=0.0 if granted_ms == UNLIMITED else seconds(granted_ms),
-        is_unlimited_override=granted_ms == UNLIMITED,
+        is_unlimited_override=_is_override(granted_ms, terms),
         offline_seconds=seconds(offline.used_ms),
         used_seconds=seconds(live.used_ms + offline.used_ms),
         educational_seconds=seconds(live.educational_ms + offline.educational_ms),

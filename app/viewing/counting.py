@@ -7,7 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from app.coalesce import Coalescer, Deliver, Overloaded
-from app.domain.accounting import LONGEST_UNKNOWN_MS, Beat, Live, Outcome, Status, cold
+from app.domain.accounting import LONGEST_UNKNOWN_MS, Beat, Live, Outcome, Status, cold, in_day
 from app.domain.ids import SessionIds
 from app.domain.policy import DayTerms
 from app.errors import CountersUnavailable, ProfileAccessDenied, TooManyRequests
@@ -142,7 +142,7 @@ class Counting:
         self._policies.reach(known, live.day, at_ms)
         terms = known.days[-1]
         if terms.number != live.day_number:
-            live = cold(terms=terms, policy_version=known.version, at_ms=at_ms)
+            live = in_day(live, terms)
         return known, at_ms, live, terms
 
     async def ending(self, profile_id: str, session_id: str, refusal: Outcome) -> tuple[int, int]:

@@ -12,7 +12,7 @@ import structlog
 from app.auth.tokens import Principal, Role
 from app.domain.accounting import Outcome
 from app.errors import Forbidden, HourglassError, InvalidInput, Malformed, MethodNotAllowed, Unauthenticated, Unexpected
-from app.requests import ClientGone, Receive, read_body, unacceptable_text
+from app.requests import ClientGone, Receive, misfit, read_body, unacceptable_text
 from app.viewing.schemas import MAX_BATCH, BatchRequest, EndRequest, HeartbeatRequest, RawBatch
 from app.viewing.service import Ready, ViewingService
 
@@ -186,7 +186,7 @@ class BatchEndpoint(HeartbeatEndpoint):
 
     async def _answers(self, principal: Principal, body: bytes, scope: MutableMapping[str, Any]) -> object:
         media_type = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
-        requests = _beats_of_lines(body) if media_type.startswith(_NDJSON) else decode_beats(body)
+        requests = _beats_of_lines(body) if media_type.lower().startswith(_NDJSON) else decode_beats(body)
         sound = [beat for beat in requests if isinstance(beat, HeartbeatRequest)]
         answers = iter(await self._service.beats(principal, sound))
         results = (next(answers) if isinstance(beat, HeartbeatRequest) else beat for beat in requests)
@@ -247,16 +247,9 @@ def decoded(decode: Callable[[bytes | msgspec.Raw], Decoded], body: bytes | msgs
     try:
         return decode(body)
     except msgspec.ValidationError as error:
-        raise invalid(error) from None
+        raise misfit(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Malformed from None
-
-
-def invalid(error: msgspec.ValidationError) -> InvalidInput:
-    """The problem for a value that does not fit; msgspec tells the place as `$.field`, and echoes no value."""
-    detail, _, place = str(error).partition(" - at `$")
-    pointer = place.rstrip("`").replace(".", "/").replace("[", "/").replace("]", "")
-    return InvalidInput(errors=[{"pointer": pointer, "detail": detail}])
 
 
 def _refusal_of(error: BaseException | None) -> HourglassError:

@@ -2,11 +2,13 @@
 
 The events lie in Redis, bounded in number; a message on the invalidation channel only wakes the streams of a profile,
 and each reads on from the last event it sent. So a lost message delays an event until the next keep-alive, a consumer
-that is slow is cut instead of buffered for, and a reconnecting one resumes by ``Last-Event-ID``.
+that is slow is cut instead of buffered for, and a reconnecting one resumes by ``Last-Event-ID``. A reset is nobody's
+act and not in Redis: each stream tells of it, also when it was missed. Its id is the instant at which the day began.
 """
 
 import asyncio
 import contextlib
+import math
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from typing import Any, Protocol
@@ -15,6 +17,7 @@ import msgspec
 from starlette.responses import Response
 
 from app.auth.tokens import Principal
+from app.domain.viewing_day import ViewingDay
 from app.errors import HourglassError, TooManyStreams
 from app.viewing.service import ViewingService
 
@@ -92,44 +95,55 @@ class EventStreams:
         """
         balance = await self._service.balance(principal, profile_id)
         cursor = last_event_id or await self._log.latest_id(profile_id)
-        return EventStreamResponse(self._chunks(principal, profile_id, cursor, has_day=balance.day is not None))
+        has_day, is_resumed = balance.day is not None, last_event_id is not None
+        return EventStreamResponse(self._chunks(principal, profile_id, cursor, has_day=has_day, is_resumed=is_resumed))
 
     async def _chunks(
-        self, principal: Principal, profile_id: str, cursor: str, *, has_day: bool
+        self, principal: Principal, profile_id: str, cursor: str, *, has_day: bool, is_resumed: bool
     ) -> AsyncIterator[bytes]:
         with self._wakes.waiting_for(profile_id) as bell:
             yield b": connected\n\n"
-            day_left_s = await self._day_left_s(principal, profile_id) if has_day else None
             loop = asyncio.get_running_loop()
-            day_ends_at = None if day_left_s is None else loop.time() + day_left_s
+            day, day_ends_at = await self._running_day(principal, profile_id) if has_day else (None, math.inf)
+            is_reset_news = day is not None and is_resumed and _precedes(cursor, day)
             while not self._wakes.closing.is_set():
                 bell.clear()
                 for event_id, kind, facts in await self._log.after(profile_id, cursor):
                     cursor = event_id
                     yield await self._event(principal, profile_id, event_id, kind, facts)
-                wait_s = KEEP_ALIVE_SECONDS
-                if day_ends_at is not None:
-                    wait_s = min(wait_s, max(0.0, day_ends_at - loop.time()))
+                if day is not None and is_reset_news:
+                    is_reset_news = False
+                    if _precedes(cursor, day):
+                        cursor = f"{day.starts_ms}-0"
+                    yield await self._event(principal, profile_id, cursor, DAY_RESET, b"{}")
+                wait_s = min(KEEP_ALIVE_SECONDS, max(0.0, day_ends_at - loop.time()))
                 try:
                     async with asyncio.timeout(wait_s):
                         await bell.wait()
                     await self._service.owned(principal, profile_id)  # an erased profile's stream ends here
                 except TimeoutError:
-                    if day_ends_at is not None and loop.time() >= day_ends_at:
-                        yield await self._event(principal, profile_id, cursor, DAY_RESET, b"{}")
-                        day_ends_at = loop.time() + await self._day_left_s(principal, profile_id)
+                    if loop.time() >= day_ends_at:
+                        ended = day
+                        day, day_ends_at = await self._running_day(principal, profile_id)
+                        is_reset_news = day != ended
                     else:
                         yield b": keep-alive\n\n"
 
-    async def _day_left_s(self, principal: Principal, profile_id: str) -> float:
-        """Seconds until the running day ends, by the clock of the counters; at least a moment."""
-        return max(0.05, await self._service.day_left_ms(principal, profile_id) / 1000)
+    async def _running_day(self, principal: Principal, profile_id: str) -> tuple[ViewingDay, float]:
+        """The running day, and when it ends by the event loop's clock: in a moment at the earliest."""
+        day, left_ms = await self._service.running_day(principal, profile_id)
+        return day, asyncio.get_running_loop().time() + max(0.05, left_ms / 1000)
 
     async def _event(self, principal: Principal, profile_id: str, event_id: str, kind: str, facts: bytes) -> bytes:
         """An event as text. What changes the balance carries the new one, by the same decision as a heartbeat."""
         if kind in {UPDATED, DAY_RESET}:
             facts = msgspec.json.encode(await self._service.balance(principal, profile_id))
         return b"id: %s\nevent: %s\ndata: %s\n\n" % (event_id.encode(), kind.encode(), facts)
+
+
+def _precedes(event_id: str, day: ViewingDay) -> bool:
+    """Whether an event was before a day began: ids begin with the instant in ms, by the clock of the counters."""
+    return int(event_id.partition("-")[0]) < day.starts_ms
 
 
 class EventStreamResponse(Response):

@@ -19,6 +19,7 @@ from app.domain.offline import (
     OfflineInterval,
     Settlement,
     Stretch,
+    counted_until_ms,
     settle,
     settle_tampered,
 )
@@ -99,6 +100,7 @@ class OfflineSync:
         announcer: PolicyAnnouncer,
         remembered: PolicyCache,
         weekend_days: Collection[int],
+        max_gap_ms: int,
     ) -> None:
         self._ledger = ledger
         self._viewing = viewing
@@ -108,6 +110,7 @@ class OfflineSync:
         self._announcer = announcer
         self._remembered = remembered
         self._weekend_days = weekend_days
+        self._max_gap_ms = max_gap_ms
 
     async def sync(self, principal: Principal, request: OfflineSyncRequest) -> OfflineSyncAnswer:
         """Credit a batch; repeating it answers the same credit.
@@ -142,6 +145,8 @@ class OfflineSync:
             at_ms=at_ms,
         )
 
+        until_ms = counted_until_ms(live, at_ms=at_ms, max_gap_ms=self._max_gap_ms) if live.session_id else 0
+
         def day_at(instant_ms: int) -> ViewingDay:
             return terms.day if terms.day.holds(instant_ms) else calendar.day_at(instant_ms)
 
@@ -154,11 +159,12 @@ class OfflineSync:
 
             if is_tampered:
                 offline = policy.offline_use(terms.number)
-                counted_ms = live.used_ms + live.educational_ms + live.overrun_ms + offline.total_ms
+                awaited_ms = max(0, until_ms - max(live.last_beat_ms, terms.starts_ms))
+                counted_ms = live.used_ms + live.educational_ms + live.overrun_ms + offline.total_ms + awaited_ms
                 return settle_tampered(
                     intervals, today=terms.day, use=use_of(terms.day), counted_today_ms=counted_ms, at_ms=at_ms
                 )
-            running = [(live.session_started_ms, live.last_beat_ms)] if live.session_id else []
+            running = [(live.session_started_ms, until_ms)] if live.session_id else []
             return settle(intervals, covered=[*covered, *closed, *running], day_at=day_at, use_of=use_of)
 
         days: dict[int, ViewingDay] = {terms.number: terms.day}

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from fastapi import APIRouter, Header, Path, Query, Request, Response
+from pydantic import AfterValidator
 
 from app.auth.dependencies import Household, ParentRights
 from app.requests import API_PREFIX, as_json, read_body
@@ -21,6 +22,12 @@ _Id = Annotated[str, Path(min_length=36, max_length=36, pattern="^[0-9a-f-]+$")]
 _decode_sync = msgspec.json.Decoder(OfflineSyncRequest).decode
 
 
+def _printable(text: str | None) -> str | None:
+    if text is not None and not text.isprintable():
+        raise ValueError("must not hold control characters")
+    return text
+
+
 @router.get("/balance/{profile_id}", summary="The running day of a profile.")
 async def balance(request: Request, caller: Household, profile_id: _Id) -> Response:
     return as_json(await _service(request).balance(caller, profile_id))
@@ -36,7 +43,7 @@ async def playback_eligible(
     request: Request,
     caller: Household,
     profile_id: _Id,
-    title_id: Annotated[str | None, Query(min_length=1, max_length=64)] = None,
+    title_id: Annotated[str | None, Query(min_length=1, max_length=64), AfterValidator(_printable)] = None,
 ) -> Response:
     return as_json(await _service(request).eligibility(caller, profile_id, title_id))
 
@@ -58,7 +65,7 @@ async def events(
     request: Request,
     caller: Household,
     profile_id: _Id,
-    last_event_id: Annotated[str | None, Header(pattern=r"^\d{1,20}-\d{1,20}$")] = None,
+    last_event_id: Annotated[str | None, Header(pattern=r"^\d{1,19}-\d{1,19}$")] = None,
 ) -> Response:
     streams: EventStreams = request.app.state.services.viewing.streams
     return await streams.open(caller, profile_id, last_event_id)

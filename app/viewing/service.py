@@ -17,6 +17,7 @@ from app.domain.accounting import NO_CLAIM, Beat, Outcome, Status
 from app.domain.enforcement import BLOCKED, Decision, decide
 from app.domain.ids import SessionIds
 from app.domain.policy import DayTerms
+from app.domain.viewing_day import ViewingDay
 from app.errors import (
     CountersUnavailable,
     HourglassError,
@@ -240,11 +241,11 @@ class ViewingService:
         decision = self._decide(known.standing, terms, live.used_ms, at_ms, is_exempt=False)
         return balance_answer(profile_id, known.standing, terms, live, decision)
 
-    async def day_left_ms(self, principal: Principal, profile_id: str) -> int:
-        """How long a child's running day still lasts, by the clock of the counters."""
+    async def running_day(self, principal: Principal, profile_id: str) -> tuple[ViewingDay, int]:
+        """A child's running day, and how long it still lasts by the clock of the counters, in ms."""
         known = await self.owned(principal, profile_id)
         _, at_ms, _, terms = await self._counting.look(profile_id, known)
-        return terms.ends_ms - at_ms
+        return terms.day, terms.ends_ms - at_ms
 
     async def eligibility(self, principal: Principal, profile_id: str, title_id: str | None) -> EligibilityAnswer:
         """Whether a title may be started now. A title longer than the remaining time may."""

@@ -42,7 +42,7 @@ async def test_one_bad_beat_spoils_nothing(api: Api) -> None:
     again = [beat(first, title, session_id=results[0]["session_id"])] * 3
     ndjson = "\n".join(json.dumps(line) for line in again).encode()
     answer = await api.http.post(
-        "/viewing-time/heartbeats", content=ndjson, headers=gateway | {"Content-Type": "application/x-ndjson"}
+        "/viewing-time/heartbeats", content=ndjson, headers=gateway | {"Content-Type": "Application/X-NDJSON"}
     )
     used = [result["used_seconds"] for result in answer.json()["results"]]
     assert used == sorted(used)

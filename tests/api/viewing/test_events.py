@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 import uvicorn
 
+from app.clock import now_ms
 from app.settings import Settings
 from tests.api.viewing.conftest import running
 from tests.builders import Api, Household
@@ -92,6 +93,26 @@ async def test_the_loser_of_a_take_over_hears_of_it(served: Served, api: Api) ->
         assert (kind, facts) == ("session_superseded", {"session_id": first, "by": {"device_type": "tablet"}})
 
 
+async def test_the_end_of_the_time_is_heard_once(served: Served, api: Api) -> None:
+    home = await api.household()
+    child, title = await home.add_profile(), await api.add_title()
+    await home.set_limits(child, weekday_limit_minutes=15, weekend_limit_minutes=15)
+    counters = api.services.counters
+    counters.at_ms = now_ms()
+    try:
+        session_id = (await home.beat(child, title)).json()["session_id"]
+        async with stream(served, home, child) as reader:
+            for _ in range(5):
+                counters.at_ms += 240_000
+                await home.beat(child, title, session_id=session_id)
+            await home.beat(child, title, device_id="pad", device_type="tablet")
+            _, kind, facts = await next_event(reader)
+            assert (kind, facts.keys()) == ("blocked", {"next_reset_at"})
+            assert (await next_event(reader))[1] == "session_superseded"
+    finally:
+        counters.at_ms = 0
+
+
 async def test_a_stream_resumes_after_the_last_event_it_sent(served: Served, api: Api) -> None:
     home = await api.household()
     child, title = await home.add_profile(), await api.add_title()
@@ -106,7 +127,7 @@ async def test_a_stream_resumes_after_the_last_event_it_sent(served: Served, api
     assert len({first["session_id"], *sessions}) == 3
 
 
-@pytest.mark.parametrize("last_event_id", ["x", "1", "1-2-3", "9" * 30 + "-0"])
+@pytest.mark.parametrize("last_event_id", ["x", "1", "1-2-3", "9" * 30 + "-0", "9" * 20 + "-0"])
 async def test_a_made_up_event_id_is_refused(api: Api, last_event_id: str) -> None:
     home = await api.household()
     child = await home.add_profile()

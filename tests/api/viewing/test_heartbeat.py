@@ -156,6 +156,32 @@ async def test_what_is_not_a_heartbeat_is_never_an_error_of_ours(api: Api, body:
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize(
+    ("call", "body", "pointer"),
+    [
+        ("heartbeat", {"device_type": "hal-9000"}, "/device_type"),
+        ("heartbeat", {"device_type": "hal-9000 - at `$.secret`"}, "/device_type"),
+        ("session/01a211cf-9450-83a1-a067-e315c7b60000/end", {"hal-9000": 1}, ""),
+        ("offline-sync", {"hal-9000": 1}, ""),
+    ],
+)
+async def test_a_refusal_does_not_repeat_what_was_sent(api: Api, call: str, body: dict[str, Any], pointer: str) -> None:
+    home = await api.household()
+    beat = {"profile_id": home.id, "title_id": "t", "device_id": "d"} if call == "heartbeat" else {}
+    answer = await api.http.post(f"/viewing-time/{call}", json=beat | body, headers=home.player)
+    assert answer.status_code == 422, answer.text
+    assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+    assert "hal-9000" not in answer.text
+
+
+async def test_a_title_that_no_catalogue_can_hold_is_refused(api: Api) -> None:
+    home = await api.household()
+    path = f"/viewing-time/playback-eligible/{await home.add_profile()}"
+    answer = await api.http.get(path, params={"title_id": "nul\0"}, headers=home.player)
+    assert (answer.status_code, answer.json()["errors"][0]["parameter"]) == (422, "title_id"), answer.text
+    assert (await api.http.get(path, params={"title_id": "unheard-of"}, headers=home.player)).status_code == 200
+
+
 async def test_another_family_cannot_beat_for_a_child(api: Api) -> None:
     home, others = await api.household(), await api.household()
     child, title = await home.add_profile(), await api.add_title()
@@ -177,6 +203,16 @@ async def test_why_spells_the_decision_out_for_parents_only(api: Api) -> None:
     assert why["enforcement"] == "allowed"
     assert any("limit of this day" in sentence for sentence in why["sentences"])
     assert (await api.http.get(f"/viewing-time/why/{child}", headers=home.player)).status_code == 403
+
+
+async def test_without_a_limit_no_grant_is_said_to_lift_it(api: Api) -> None:
+    home = await api.household()
+    child = await home.add_profile()
+    await home.set_limits(child, weekday_limit_minutes=None, weekend_limit_minutes=None)
+    path = f"/parental-controls/profiles/{child}/viewing-time/grant"
+    granted = await api.http.post(path, json={"minutes": None}, headers=home.parent)
+    answers = [await api.http.get(f"/viewing-time/{call}/{child}", headers=home.parent) for call in ("balance", "why")]
+    assert [answer.json()["is_unlimited_override"] for answer in (granted, *answers)] == [False] * 3
 
 
 async def test_a_flood_of_beats_is_slowed_down_and_adds_nothing(prepared: Settings) -> None:

@@ -1,21 +1,24 @@
 """Offline sync over HTTP: counted once, seen by everybody, at the child's expense when the clock was moved."""
 
 import asyncio
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import httpx
 
 from app.clock import now_ms
-from app.instants import rfc3339
+from app.instants import ms_of, rfc3339
 from tests.builders import Api, Household
 
 MINUTE_MS = 60_000
 
 
-def batch(child: str, title: str, *stretches: tuple[int, int], **fields: Any) -> dict[str, Any]:
-    """A batch of stretches given in minutes before now."""
-    at_ms = now_ms()
+def batch(
+    child: str, title: str, *stretches: tuple[int, int], at_ms: int | None = None, **fields: Any
+) -> dict[str, Any]:
+    """A batch of stretches given in minutes before now, or before another instant."""
+    at_ms = at_ms or now_ms()
     intervals = [
         {
             "title_id": title,
@@ -103,6 +106,47 @@ async def test_what_does_not_fit_is_refused(api: Api) -> None:
         answer = await sync(api, home, broken)
         assert answer.status_code == 422, answer.text
         assert answer.json()["errors"]
+
+
+async def test_what_the_next_beat_of_a_running_session_counts_is_not_counted_before(api: Api) -> None:
+    home = await api.household()
+    child, title = await home.add_profile(), await api.add_title()
+    counters = api.services.counters
+    counters.at_ms = now_ms() - 6 * MINUTE_MS
+    session_id = (await home.beat(child, title)).json()["session_id"]
+    counters.at_ms += 2 * MINUTE_MS
+    await home.beat(child, title, session_id=session_id)
+    counters.at_ms = 0
+    synced = (await sync(api, home, batch(child, title, (3, 0)))).json()
+    assert synced["credited_seconds"] == [0.0]
+    moved = batch(child, title, (600, 0), device_now=rfc3339(now_ms() - 3_600_000), last_server_time=rfc3339(0))
+    assert (await sync(api, home, moved)).json()["tampered"] is True
+    await home.beat(child, title, session_id=session_id)
+    balance = (await api.http.get(f"/viewing-time/balance/{child}", headers=home.player)).json()
+    day_began = datetime.fromisoformat(balance["next_reset_at"]) - timedelta(days=1)
+    assert balance["used_seconds"] + balance["overrun_seconds"] <= now_ms() / 1000 - day_began.timestamp()
+
+
+async def test_a_session_that_no_beat_has_brought_over_the_reset_yet_is_not_counted_again(api: Api) -> None:
+    home = await api.household()
+    child, title = await home.add_profile(), await api.add_title()
+    before = (await api.http.get(f"/viewing-time/balance/{child}", headers=home.player)).json()
+    reset_ms = ms_of(datetime.fromisoformat(before["next_reset_at"]))
+    counters = api.services.counters
+    try:
+        counters.at_ms = reset_ms - 5 * MINUTE_MS
+        session_id = (await home.beat(child, title)).json()["session_id"]
+        counters.at_ms = reset_ms - MINUTE_MS
+        await home.beat(child, title, session_id=session_id)
+        counters.at_ms = reset_ms + MINUTE_MS
+        why = (await api.http.get(f"/viewing-time/why/{child}", headers=home.parent)).json()
+        assert (why["used_seconds"], why["session"]["credited_seconds"]) == (0, 240)
+        synced = (await sync(api, home, batch(child, title, (5, 0), at_ms=counters.at_ms))).json()
+        assert (synced["tampered"], synced["credited_seconds"]) == (False, [0.0])
+        balance = (await home.beat(child, title, session_id=session_id)).json()
+        assert balance["used_seconds"] == 60
+    finally:
+        counters.at_ms = 0
 
 
 async def test_a_session_that_ended_just_now_is_not_counted_again(api: Api) -> None:

@@ -12,7 +12,7 @@ from app.conformance.document import Body, Call, Child, Expectation, Numbers
 from app.domain.accounting import NO_CLAIM, Beat, Live, Outcome, Recorded, Rules, Status, cold, in_day, record
 from app.domain.config import Config, ConfigChange
 from app.domain.enforcement import ALLOWED, Decision, decide
-from app.domain.offline import DayUse, OfflineInterval, Stretch, counted_until_ms, settle
+from app.domain.offline import DayUse, OfflineInterval, Stretch, counted_until_ms, settle, union
 from app.domain.policy import MINUTE_MS, UNLIMITED, DayTerms, Grant, OfflineUse, Policy, terms_of
 from app.domain.viewing_day import DAY_MS, Calendar, ViewingDay
 
@@ -60,6 +60,7 @@ class Model:
         self._batches: dict[str, tuple[int, ...]] = {}
         self._offline: dict[int, OfflineUse] = {}
         self._offline_stretches: list[Stretch] = []
+        self._credited_stretches: list[Stretch] = []
         self._live: Live | None = None
         self._policy_version = 0
         self._config: Config | None = None
@@ -255,6 +256,7 @@ class Model:
             device_type=send.get("device_type", "web"),
             policy_version=self._policy.version,
             days=days,
+            synced=self._policy.synced,
         )
         recorded = record(live, beat, at_ms=at_ms, rules=self._rules)
         self._remember(recorded, at_ms)
@@ -305,7 +307,11 @@ class Model:
             day_at=self._child_config().calendar.day_at,
             use_of=use_of,
         )
-        self._offline_stretches += [(interval.starts_ms, interval.ends_ms) for interval in intervals]
+        stretches = [(interval.starts_ms, interval.ends_ms) for interval in intervals]
+        self._offline_stretches += stretches
+        self._credited_stretches += [
+            stretch for stretch, credited_ms in zip(stretches, settlement.credited_ms, strict=True) if credited_ms
+        ]
         for use in settlement.by_day:
             known = self._offline.get(use.day_number, OfflineUse(use.day_number))
             self._offline[use.day_number] = OfflineUse(
@@ -340,6 +346,7 @@ class Model:
             calendar=config.calendar if config else None,
             grants=tuple(grant for name, grant in self._grants.items() if name not in self._revoked),
             offline=tuple(self._offline.values()),
+            synced=union(self._credited_stretches),
         )
 
     def _announce(self, at_ms: int) -> None:

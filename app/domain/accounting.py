@@ -112,7 +112,8 @@ class Beat(msgspec.Struct, array_like=True, frozen=True, gc=False, kw_only=True)
 
     Durations and instants in milliseconds. ``session_id`` is empty on an opening beat; ``new_session_id`` is the id to
     open with, when one may be needed. ``proof_ms`` is the instant at which ``session_id`` was issued, once verified, or
-    0. ``days`` ascend and follow on each other; the last is meant to hold the instant of the beat.
+    0. ``days`` ascend and follow on each other; the last is meant to hold the instant of the beat. ``synced`` are
+    stretches that offline syncs were credited for, apart from each other.
     """
 
     session_id: str
@@ -128,6 +129,7 @@ class Beat(msgspec.Struct, array_like=True, frozen=True, gc=False, kw_only=True)
     device_type: str
     policy_version: int
     days: Sequence[DayTerms]
+    synced: Sequence[tuple[int, int]] = ()
 
 
 class Rules(msgspec.Struct, array_like=True, frozen=True):
@@ -319,11 +321,14 @@ def _days_reach(live: Live, beat: Beat, *, at_ms: int, rules: Rules) -> bool:
 def _earned_ms(live: Live, beat: Beat, *, at_ms: int, rules: Rules) -> int:
     """How much counts: always the first part of the time since the last beat.
 
-    After silence it is what the player claims, up to the time that passed; in a pause it is what is left of the grace.
+    After silence it is what the player claims, up to the time that passed and was not synced; in a pause it is what is
+    left of the grace.
     """
     elapsed_ms = max(0, at_ms - live.last_beat_ms)
     if _is_silent(live, at_ms, rules):
-        return min(max(0, beat.watched_ms - live.watched_ms), elapsed_ms)
+        stretches = [min(at_ms, ends_ms) - max(live.last_beat_ms, starts_ms) for starts_ms, ends_ms in beat.synced]
+        unsynced_ms = elapsed_ms - sum(stretch_ms for stretch_ms in stretches if stretch_ms > 0)
+        return min(max(0, beat.watched_ms - live.watched_ms), unsynced_ms)
     if live.paused_since_ms:
         return max(0, min(at_ms, live.paused_since_ms + rules.pause_grace_ms) - live.last_beat_ms)
     return elapsed_ms

@@ -1,6 +1,6 @@
 """Playback without a connection, credited afterwards: the union of what was watched, each stretch counted once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -112,6 +112,17 @@ def uncovered(stretch: Stretch, covered: Sequence[Stretch]) -> list[Stretch]:
     if cursor_ms < ends_ms:
         free.append((cursor_ms, ends_ms))
     return free
+
+
+def union(stretches: Iterable[Stretch]) -> tuple[Stretch, ...]:
+    """The same time as stretches apart from each other, ascending."""
+    apart: list[Stretch] = []
+    for starts_ms, ends_ms in sorted(stretches):
+        if apart and starts_ms <= apart[-1][1]:
+            apart[-1] = apart[-1][0], max(apart[-1][1], ends_ms)
+        else:
+            apart.append((starts_ms, ends_ms))
+    return tuple(apart)
 
 
 class _Uses:

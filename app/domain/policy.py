@@ -39,7 +39,8 @@ class Policy(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Everything a decision needs about a profile apart from its usage. PostgreSQL owns it; copies carry ``version``.
 
     ``version`` grows with every change (settings, grants, profile); ``config_version`` only with the settings.
-    ``calendar`` is None for an adult.
+    ``calendar`` is None for an adult. ``synced`` are the stretches of the last days that offline syncs
+    were credited for, in ms, apart from each other.
     """
 
     profile_id: str
@@ -54,6 +55,7 @@ class Policy(msgspec.Struct, frozen=True, array_like=True, gc=False):
     calendar: Calendar | None
     grants: tuple[Grant, ...] = ()
     offline: tuple[OfflineUse, ...] = ()
+    synced: tuple[tuple[int, int], ...] = ()
 
     def without_owner(self) -> "Policy":
         """What many profiles have in common: equal for all with the same settings, whose policies change alike."""

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.clock import Clock
+from app.domain.offline import Stretch, union
 from app.domain.policy import Grant, OfflineUse, Policy
 from app.domain.viewing_day import Calendar
 from app.instants import utc
@@ -21,7 +22,12 @@ _GRANT_DAYS_KEPT = 3
 _SELECT = """
 SELECT p.id::text, p.account_id::text, p.policy_version, p.is_kids,
        c.version, c.weekday_limit_minutes, c.weekend_limit_minutes, c.educational_exempt, c.warning_minutes::text,
-       c.calendar::text, g.days, g.minutes, o.uses::text
+       c.calendar::text, g.days, g.minutes, o.uses::text,
+       CASE WHEN o.uses IS NOT NULL
+            THEN (SELECT jsonb_agg(jsonb_build_array(i.starts_ms, i.ends_ms))::text
+                    FROM offline_intervals i
+                   WHERE i.profile_id = p.id AND i.credited_ms > 0
+                     AND i.ends_ms >= (CAST(:oldest AS date) - DATE '1970-01-01') * 86400000::bigint) END
   FROM profiles p
   LEFT JOIN viewing_time_configs c ON c.profile_id = p.id
   LEFT JOIN LATERAL (
@@ -86,7 +92,7 @@ def _oldest_grant(at_ms: int) -> date:
 
 def _policy(row: Sequence[Any]) -> Policy:
     (profile_id, account_id, version, is_kids, config_version, weekday, weekend, exempt, warnings, calendar,
-     days, minutes, offline) = row  # fmt: skip
+     days, minutes, offline, synced) = row  # fmt: skip
     if not is_kids:
         return Policy(profile_id, account_id, version, False, 0, None, None, True, (), None)
     return Policy(
@@ -102,6 +108,7 @@ def _policy(row: Sequence[Any]) -> Policy:
         _calendar_of(calendar),
         tuple(Grant(*grant) for grant in zip(days, minutes, strict=True)) if days else (),
         msgspec.json.decode(offline, type=tuple[OfflineUse, ...]) if offline else (),
+        union(msgspec.json.decode(synced, type=list[Stretch])) if synced else (),
     )
 
 

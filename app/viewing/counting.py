@@ -198,6 +198,7 @@ class Counting:
             policy_version=known.version,
             is_exempt=1 if known.policy.educational_exempt else 0,
             days=known.days,
+            synced=known.policy.synced,
         )
 
     async def _recovered(self, profile_id: str) -> Live | None:

@@ -225,6 +225,7 @@ class ViewingService:
             device_type="",
             policy_version=known.version,
             days=known.days,
+            synced=known.policy.synced,
         )
         _, _, outcome = await self._counting.count(profile_id, known, beat)
         if outcome.status == Status.OK:
@@ -304,6 +305,7 @@ class ViewingService:
             device_type=request.device_type,
             policy_version=known.version,
             days=standing.days,
+            synced=standing.policy.synced,
         )
         return Ready(request.profile_id, known, beat, is_educational)
 

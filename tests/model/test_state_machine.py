@@ -26,6 +26,7 @@ from hypothesis.stateful import (
 from app.continuity.service import Continuity
 from app.domain.accounting import NO_CLAIM, Beat, Outcome, Rules, Status
 from app.domain.ids import SessionIds
+from app.domain.offline import union
 from app.domain.policy import UNLIMITED, Grant, Policy
 from app.domain.unflushed import Unflushed
 from app.domain.viewing_day import Calendar, ViewingDay
@@ -307,12 +308,17 @@ class Home(RuleBasedStateMachine):
 
     @rule(duration_ms=st.integers(1, 30 * MINUTE_MS), is_announced=st.booleans())
     def syncs_what_was_played_offline(self, duration_ms: int, *, is_announced: bool) -> None:
-        """Playback without a connection is credited: the day's allowance shrinks, no counter moves."""
+        """Playback without a connection up to now is credited: the day's allowance shrinks, no counter moves."""
         known, today = self.source.policy, self.today()
         use = known.offline_use(today.number)
         credited = msgspec.structs.replace(use, day_number=today.number, used_ms=use.used_ms + duration_ms)
         others = tuple(other for other in known.offline if other.day_number != today.number)
-        self.source.policy = msgspec.structs.replace(known, version=known.version + 1, offline=(*others[-3:], credited))
+        self.source.policy = msgspec.structs.replace(
+            known,
+            version=known.version + 1,
+            offline=(*others[-3:], credited),
+            synced=union([*known.synced, (self.at_ms - duration_ms, self.at_ms)]),
+        )
         self._tells_of_change(is_announced=is_announced)
 
     @rule()
@@ -529,9 +535,11 @@ class Home(RuleBasedStateMachine):
         assert is_accepted, f"a {expected} session was refused: {Status(outcome.status).name}"
         assert outcome.day == self.days[-1], "every instant in its viewing day"
         self.turn += 1
-        self.watching.beat(sent, session_id=outcome.session_id, is_exempt=policy.educational_exempt)
+        self.watching.beat(
+            sent, session_id=outcome.session_id, is_exempt=policy.educational_exempt, synced=policy.synced
+        )
         self.watching.day_number = outcome.day_number
-        self._is_nothing_lost(sent, outcome, is_exempt=policy.educational_exempt)
+        self._is_nothing_lost(sent, outcome, policy)
         if allowance_ms != UNLIMITED:
             used_before_ms = before_ms.get(outcome.day_number, 0)
             assert outcome.used_ms <= max(allowance_ms, used_before_ms), "used never passes the allowance"
@@ -559,6 +567,7 @@ class Home(RuleBasedStateMachine):
             device_type="tv",
             policy_version=known.version,
             days=known.days,
+            synced=known.policy.synced,
         )
         known, terms, outcome = await process.counting.count(CHILD, known, beat, is_new=is_new)
         return known.policy, terms.allowance_ms, outcome
@@ -609,7 +618,7 @@ class Home(RuleBasedStateMachine):
         if is_blank or is_forgotten:
             self.watching.session = None
 
-    def _is_nothing_lost(self, sent: Sent, outcome: Outcome, *, is_exempt: bool) -> None:
+    def _is_nothing_lost(self, sent: Sent, outcome: Outcome, policy: Policy) -> None:
         """The first beat after a loss brings everything back.
 
         It does so if it goes on with the session that ran when the ledger last heard, comes within five minutes of what
@@ -622,7 +631,9 @@ class Home(RuleBasedStateMachine):
         if sent.session_id != known.id or known.paused_ms is not None or self.at_ms - known.last_ms > 5 * MINUTE_MS:
             return
         if unbroken.means(sent) == "running":
-            unbroken.beat(sent, session_id=outcome.session_id, is_exempt=is_exempt)
+            unbroken.beat(
+                sent, session_id=outcome.session_id, is_exempt=policy.educational_exempt, synced=policy.synced
+            )
             bounds = self._bounds()
             totals = [{day: sum(both) for day, both in w.sums_ms(bounds).items()} for w in (unbroken, self.watching)]
             assert totals[0] == totals[1], "nothing is lost"

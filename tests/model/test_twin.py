@@ -23,6 +23,14 @@ GAPS_MS = st.sampled_from([*THRESHOLDS_MS, *BACKWARDS_MS, 61 * DAY_MS]) | st.int
 ALLOWANCES_MS = st.sampled_from([-1, 0, 1, 30_000, 900_000, 7_200_000])
 SESSIONS = ["", "s1", "s2", "s3"]
 
+SYNCED = [
+    (),
+    (),
+    (),
+    ((START_MS, START_MS + 400_000),),
+    ((START_MS + 60_000, START_MS + 90_000), (START_MS + DAY_MS, START_MS + 2 * DAY_MS)),
+]
+
 
 def terms(number: int, allowance_ms: int) -> DayTerms:
     starts_ms = START_MS + number * DAY_MS
@@ -46,6 +54,7 @@ def steps(draw: Any) -> tuple[int, Beat, int, int]:
         device_type="tv",
         policy_version=draw(st.sampled_from([1, 1, 1, 2])),
         days=[],
+        synced=draw(st.sampled_from(SYNCED)),
     )
     if not beat.session_id and not beat.new_session_id:
         beat = msgspec.structs.replace(beat, new_session_id="s1")

@@ -3,7 +3,7 @@
 A loss of Redis is, to it, the same as if the beats since the last flush had been lost on their way.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 
@@ -71,8 +71,8 @@ class Watching:
         is_silent = sent.at_ms - self._uncounted_since_ms(sent) > GAP_MS and sent.claim_ms is None
         return "over" if is_silent or sent.at_ms - sent.issued_ms > LONGEST_UNKNOWN_MS else "lost"
 
-    def beat(self, sent: Sent, *, session_id: str, is_exempt: bool) -> None:
-        """Count a beat that was accepted. ``session_id`` is what the answer said."""
+    def beat(self, sent: Sent, *, session_id: str, is_exempt: bool, synced: Sequence[tuple[int, int]]) -> None:
+        """Count a beat that was accepted. ``session_id`` is what the answer said, ``synced`` is credited elsewhere."""
         meant = self.means(sent)
         assert meant != "over"
         if meant == "new":
@@ -82,7 +82,7 @@ class Watching:
             self.session = Session(session_id, sent.title, sent.device, sent.issued_ms, since_ms)
         session = self.session
         assert session is not None
-        ends_ms = self._counts_until(sent, session)
+        ends_ms = self._counts_until(sent, session, synced)
         if ends_ms > session.last_ms:
             is_apart = is_exempt and session.title in self.educational
             self.stretches.append(Stretch(session.last_ms, ends_ms, is_apart))
@@ -126,9 +126,10 @@ class Watching:
         return max(sent.issued_ms, last_ms)
 
     @staticmethod
-    def _counts_until(sent: Sent, session: Session) -> int:
+    def _counts_until(sent: Sent, session: Session, synced: Sequence[tuple[int, int]]) -> int:
         elapsed_ms = sent.at_ms - session.last_ms
         if elapsed_ms > GAP_MS:
+            elapsed_ms -= measure_ms(synced, starts_ms=session.last_ms, ends_ms=sent.at_ms)
             return session.last_ms + min(max(0, (sent.claim_ms or 0) - session.watched_ms), elapsed_ms)
         if session.paused_ms is not None:
             return min(sent.at_ms, session.paused_ms + PAUSE_GRACE_MS)

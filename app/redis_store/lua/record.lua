@@ -143,7 +143,12 @@ end
 local function earned_since_last_beat(s, b, at_ms)
   local elapsed_ms = math.max(0, at_ms - s[L_LAST_BEAT_MS])
   if is_silent(s, at_ms) then
-    return math.min(math.max(0, b[B_WATCHED_MS] - s[L_WATCHED_MS]), elapsed_ms)
+    local unsynced_ms, synced = elapsed_ms, b[B_SYNCED]
+    for i = 1, #synced do
+      local starts_ms, ends_ms = unpack(synced[i])
+      unsynced_ms = unsynced_ms - math.max(0, math.min(at_ms, ends_ms) - math.max(s[L_LAST_BEAT_MS], starts_ms))
+    end
+    return math.min(math.max(0, b[B_WATCHED_MS] - s[L_WATCHED_MS]), unsynced_ms)
   end
   if s[L_PAUSED_SINCE_MS] ~= 0 then
     return math.max(0, math.min(at_ms, s[L_PAUSED_SINCE_MS] + pause_grace_ms) - s[L_LAST_BEAT_MS])

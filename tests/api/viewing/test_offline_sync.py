@@ -127,6 +127,23 @@ async def test_what_the_next_beat_of_a_running_session_counts_is_not_counted_bef
     assert balance["used_seconds"] + balance["overrun_seconds"] <= now_ms() / 1000 - day_began.timestamp()
 
 
+async def test_what_was_synced_is_not_claimed_again_by_a_session_that_was_silent_meanwhile(api: Api) -> None:
+    home = await api.household()
+    child, title = await home.add_profile(), await api.add_title()
+    began_ms = now_ms() - 40 * MINUTE_MS
+    counters = api.services.counters
+    try:
+        counters.at_ms = began_ms
+        session_id = (await home.beat(child, title)).json()["session_id"]
+        counters.at_ms = began_ms + 40 * MINUTE_MS
+        synced = (await sync(api, home, batch(child, title, (35, 10), at_ms=counters.at_ms))).json()
+        assert synced["credited_seconds"] == [1500.0]
+        answer = (await home.beat(child, title, session_id=session_id, watched_seconds=2400)).json()
+        assert answer["used_seconds"] == 2400
+    finally:
+        counters.at_ms = 0
+
+
 async def test_a_session_that_no_beat_has_brought_over_the_reset_yet_is_not_counted_again(api: Api) -> None:
     home = await api.household()
     child, title = await home.add_profile(), await api.add_title()

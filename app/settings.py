@@ -105,7 +105,6 @@ class Settings(BaseSettings):
     max_gap_seconds: int = Field(300, ge=30, le=3600, description="longest silence that still counts as watching")
     pause_grace_seconds: int = Field(300, ge=0, le=3600, description="part of each pause that counts")
     beat_interval_seconds: int = Field(30, ge=5, le=120, description="interval between heartbeats")
-    track_adults: bool = Field(default=False, description="keep adults' sessions for the concurrency view")
     max_beats_per_second: int = Field(10, ge=0, le=1000, description="heartbeats of one child per second; 0: no limit")
     lease_seconds: int = Field(300, ge=30, le=3600, description="how long a player may go on without an answer")
 

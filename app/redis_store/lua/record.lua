@@ -264,8 +264,6 @@ if at_ms == 0 then
   at_ms = t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
-local function profile_of(key) return string.sub(key, -36) end
-
 local raws = redis.call('MGET', unpack(KEYS, 1, #beats))
 local live_of, changed, outcomes = {}, {}, {}
 for i = 1, #beats do
@@ -281,13 +279,14 @@ for i = 1, #beats do
     local result, closed = record(s, beats[i], at_ms, generations[i])
     outcomes[i] = result
     if closed then
+      local profile_id = string.sub(key, -36)
       if s[L_DIRTY_SINCE_MS] == 0 then
         s[L_DIRTY_SINCE_MS] = at_ms
-        redis.call('ZADD', KEYS[places[i]], at_ms, profile_of(key))
+        redis.call('ZADD', KEYS[places[i]], at_ms, profile_id)
       end
       for j = 1, #closed do
         local t = closed[j]
-        local field = profile_of(key) .. '|' .. t[L_SESSION_ID] .. '|' .. t[L_DAY_NUMBER]
+        local field = profile_id .. '|' .. t[L_SESSION_ID] .. '|' .. t[L_DAY_NUMBER]
         redis.call('HSET', KEYS[places[i] + 1], field, cmsgpack.pack(t))
       end
       changed[#changed + 1] = key

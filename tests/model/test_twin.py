@@ -111,12 +111,35 @@ async def test_script_and_rule_book_agree(
         assert stored == (model.live if counters_seen else None)
         if expected.status != Status.OK:
             assert model.live == before
-    stored_closed = await redis_client.hgetall(KEYS.closed(KEYS.bucket(PROFILE)))
+    await assert_stored(redis_client, model)
+
+
+@given(sent=st.lists(steps(), min_size=2, max_size=6))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_beats_of_one_child_in_one_call_count_one_after_the_other(
+    redis_client: Any, sent: list[tuple[int, Beat, int, int]]
+) -> None:
+    await redis_client.flushall()
+    counters = RedisCounters(redis_client, KEYS, RULES, live_ttl_seconds=3600, at_ms=START_MS + 60_000)
+    model = Model(live=cold(terms=terms(0, 7_200_000), policy_version=1, at_ms=START_MS), at_ms=counters.at_ms)
+    await counters.seed([(PROFILE, cold(terms=terms(0, 7_200_000), policy_version=1, at_ms=START_MS))])
+    beats = [with_days(bare, model.at_ms, 0, 7_200_000) for _, bare, _, _ in sent]
+    expected = [model.step(beat, 0) for beat in beats]
+    assert await counters.record([(PROFILE, beat) for beat in beats]) == expected
+    assert await counters.read([PROFILE]) == [(model.at_ms, model.live)]
+    await assert_stored(redis_client, model)
+
+
+async def assert_stored(redis_client: Any, model: Model) -> None:
+    """What waits for the flush is what the rule book set aside, and counters that wait have no end of life."""
+    bucket = KEYS.bucket(PROFILE)
+    stored_closed = await redis_client.hgetall(KEYS.closed(bucket))
     assert {
         name.decode(): msgspec.msgpack.decode(raw, type=Live) for name, raw in stored_closed.items()
     } == model.closed
-    dirty = await redis_client.zrange(KEYS.dirty(KEYS.bucket(PROFILE)), 0, -1, withscores=True)
+    dirty = await redis_client.zrange(KEYS.dirty(bucket), 0, -1, withscores=True)
     if model.live is not None and model.live.dirty_since_ms:
         assert dirty == [(PROFILE.encode(), float(model.live.dirty_since_ms))]
+        assert await redis_client.ttl(KEYS.live(PROFILE)) == -1
     else:
         assert dirty == []

@@ -269,14 +269,18 @@ if at_ms == 0 then
   at_ms = t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
-local outcomes = {}
+local raws = redis.call('MGET', unpack(KEYS, 1, #beats))
+local live_of, changed, outcomes = {}, {}, {}
 for i = 1, #beats do
   local key = KEYS[i]
-  local raw = redis.call('GET', key)
-  if not raw then
+  local s = live_of[key] -- a child's second beat in this call goes on from its first
+  if not s and raws[i] then
+    s = cmsgpack.unpack(raws[i])
+    live_of[key] = s
+  end
+  if not s then
     outcomes[i] = {STATUS_COLD, at_ms}
   else
-    local s = cmsgpack.unpack(raw)
     local result, closed = record(s, beats[i], at_ms, generations[i])
     outcomes[i] = result
     if closed then
@@ -290,8 +294,10 @@ for i = 1, #beats do
         local field = profile_id .. '|' .. t[L_SESSION_ID] .. '|' .. t[L_DAY_NUMBER]
         redis.call('HSET', KEYS[places[i] + 1], field, cmsgpack.pack(t))
       end
-      redis.call('SET', key, cmsgpack.pack(s))
+      changed[#changed + 1] = key
+      changed[#changed + 1] = cmsgpack.pack(s)
     end
   end
 end
+if #changed > 0 then redis.call('MSET', unpack(changed)) end
 return cmsgpack.pack(outcomes)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import msgspec
+from asyncpg import Record
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -297,7 +298,7 @@ def _session_rows(entries: Sequence[tuple[str, Live]]) -> list[tuple[Any, ...]]:
     ]
 
 
-def _recovered(row: Sequence[Any]) -> Live:
+def _recovered(row: Record) -> Live:
     live = Live(
         version=row[1],
         generation=0,

@@ -1,6 +1,6 @@
 """Policies, read from their owner: what the caches are filled from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 from functools import lru_cache
 from typing import Any
@@ -14,7 +14,7 @@ from app.domain.offline import Stretch, union
 from app.domain.policy import Grant, OfflineUse, Policy
 from app.domain.viewing_day import Calendar
 from app.instants import utc
-from app.postgres_store.access import connection, is_uuid
+from app.postgres_store.access import Query, connection, is_uuid
 
 _GRANT_DAYS_KEPT = 3
 """A day that began 37 hours ago, twelve zones west of UTC, bears a name three days old; no older grant can matter."""
@@ -43,7 +43,8 @@ SELECT p.id::text, p.account_id::text, p.policy_version, p.is_kids,
           AND (b.offline_used_ms > 0 OR b.offline_educational_ms > 0 OR b.offline_overrun_ms > 0)) o ON true
  WHERE NOT EXISTS (SELECT FROM erasure_tombstones e WHERE e.subject_id IN (p.id, p.account_id))
 """
-_BY_ID = text(_SELECT + " AND p.id = ANY(CAST(:ids AS uuid[]))")
+_BY_ID = _SELECT + " AND p.id = ANY(CAST(:ids AS uuid[]))"
+_LOAD, _LOAD_IN_TRANSACTION = Query(_BY_ID), text(_BY_ID)
 _CHANGED = text(_SELECT + " AND p.policy_changed_at >= :since")
 
 
@@ -60,10 +61,11 @@ class PostgresPolicies:
         Raises:
             DatabaseUnavailable: PostgreSQL cannot be reached in time.
         """
-        if not any(map(is_uuid, profile_ids)):
+        ids = _ids(profile_ids)
+        if not ids:
             return [None] * len(profile_ids)
-        async with connection(self._engine) as database:
-            return await policies_of(database, profile_ids, at_ms=self._clock())
+        rows = await _LOAD.rows(self._engine, ids=ids, oldest=_oldest_grant(self._clock()))
+        return _in_order(profile_ids, rows)
 
     async def changed_since(self, at_ms: int) -> list[Policy]:
         """Every policy that changed at or after an instant.
@@ -80,8 +82,15 @@ class PostgresPolicies:
 
 async def policies_of(database: AsyncConnection, profile_ids: Sequence[str], *, at_ms: int) -> list[Policy | None]:
     """The policies as they stand in this transaction, with the grants that can matter at an instant."""
-    ids = sorted({profile_id for profile_id in profile_ids if is_uuid(profile_id)})
-    rows = await database.execute(_BY_ID, {"ids": ids, "oldest": _oldest_grant(at_ms)})
+    values = {"ids": _ids(profile_ids), "oldest": _oldest_grant(at_ms)}
+    return _in_order(profile_ids, await database.execute(_LOAD_IN_TRANSACTION, values))
+
+
+def _ids(profile_ids: Sequence[str]) -> list[str]:
+    return sorted({profile_id for profile_id in profile_ids if is_uuid(profile_id)})
+
+
+def _in_order(profile_ids: Sequence[str], rows: Iterable[Any]) -> list[Policy | None]:
     found = {policy.profile_id: policy for policy in map(_policy, rows)}
     return [found.get(profile_id) for profile_id in profile_ids]
 

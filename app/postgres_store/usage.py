@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import msgspec
+from asyncpg import Record
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -27,7 +28,7 @@ from app.domain.viewing_day import DAY_MS, day_number_of
 from app.domain.watermark import NO_MARKS, Mark
 from app.errors import DatabaseUnavailable
 from app.instants import utc
-from app.postgres_store.access import connection, is_passing, is_uuid, transaction
+from app.postgres_store.access import Query, connection, is_passing, is_uuid, transaction
 from app.postgres_store.lock import hold_off_erasures
 from app.postgres_store.marks import note
 from app.postgres_store.weekly_reports import note_changes
@@ -77,20 +78,20 @@ SELECT n.id, DATE '1970-01-01' + n.day, TIMESTAMPTZ 'epoch' + n.started_ms * INT
  WHERE excluded.version > t.version
 """
 
-_RECOVER = """
+_RECOVER = Query("""
 SELECT a.id::text, GREATEST(b.version, COALESCE(s.version, 0)), b.day - DATE '1970-01-01', b.starts_ms, b.ends_ms,
        b.limit_ms, b.allowance_ms, b.used_ms, b.educational_ms, b.overrun_ms, s.id::text, s.day = b.day, s.title_id,
        s.is_educational, s.device_id, s.device_type, s.session_started_ms, s.last_beat_ms, s.paused_since_ms,
        s.watched_ms, s.used_ms, s.educational_ms, s.overrun_ms, s.earlier_ms, s.has_ended
-  FROM unnest($1::uuid[]) AS a(id)
+  FROM unnest(CAST(:ids AS uuid[])) AS a(id)
   JOIN LATERAL (SELECT * FROM viewing_time_balances t
-                 WHERE t.profile_id = a.id AND t.day >= DATE '1970-01-01' + $2::int
+                 WHERE t.profile_id = a.id AND t.day >= DATE '1970-01-01' + CAST(:since_day AS int)
                  ORDER BY t.day DESC LIMIT 1) b ON true
   LEFT JOIN LATERAL (SELECT * FROM viewing_sessions t
                       WHERE t.profile_id = a.id
-                        AND t.started_at >= TIMESTAMPTZ 'epoch' + $3::bigint * INTERVAL '1 millisecond'
+                        AND t.started_at >= TIMESTAMPTZ 'epoch' + CAST(:since_ms AS bigint) * INTERVAL '1 millisecond'
                       ORDER BY t.started_at DESC LIMIT 1) s ON true
-"""
+""")
 
 _PARK = text("""
 INSERT INTO parked_rows (profile_id, source, counters, error, parked_at)
@@ -195,10 +196,9 @@ class PostgresUsage:
             DatabaseUnavailable: PostgreSQL cannot be reached in time.
         """
         since_ms = self._clock() - _RECOVERED_MS
-        arguments = ([i for i in profile_ids if is_uuid(i)], since_ms // 86_400_000, since_ms)
-        async with connection(self._engine) as database:
-            rows = await database.exec_driver_sql(_RECOVER, arguments)
-            found = {row[0]: _recovered(row) for row in rows}
+        ids = [profile_id for profile_id in profile_ids if is_uuid(profile_id)]
+        rows = await _RECOVER.rows(self._engine, ids=ids, since_day=since_ms // DAY_MS, since_ms=since_ms)
+        found = {row[0]: _recovered(row) for row in rows}
         return [found.get(profile_id) for profile_id in profile_ids]
 
     async def shares(self, profile_id: str, session_id: str) -> list[Share]:
@@ -298,7 +298,7 @@ def _session_rows(entries: Sequence[tuple[str, Live]]) -> list[tuple[Any, ...]]:
     ]
 
 
-def _recovered(row: Sequence[Any]) -> Live:
+def _recovered(row: Record) -> Live:
     live = Live(
         version=row[1],
         generation=0,

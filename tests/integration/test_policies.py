@@ -10,13 +10,17 @@ from sqlalchemy import delete
 from app.domain.policy import Grant, Policy
 from app.domain.viewing_day import Calendar, day_number_of
 from app.postgres_store import tables
+from app.postgres_store.access import Query
 from app.postgres_store.engine import create_engine
 from app.postgres_store.policies import PostgresPolicies
+from app.postgres_store.usage import PostgresUsage
 from tests.rows import Rows
+from tests.servers import Databases
 
 HOUR = 3_600_000
 NOW = 1_772_452_800_000  # 2026-03-02 12:00 UTC
 TODAY = date(2026, 3, 2)
+_PROCESS_ID = Query("SELECT pg_backend_pid()")
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +82,16 @@ async def test_changed_since_counts_from_the_instant_itself(rows: Rows, policies
     assert await policies.changed_since(NOW + HOUR + 1) == []
     async with rows.engine.begin() as database:
         await database.execute(delete(tables.profiles).where(tables.profiles.c.id == child))
+
+
+async def test_who_meets_a_child_asks_again_when_the_connection_was_cut(rows: Rows, postgres: Databases) -> None:
+    child = await rows.child(await rows.account(), at_ms=NOW)
+    engine = create_engine(rows.engine.url.render_as_string(hide_password=False), pool_size=1, timeout_seconds=5)
+    for read, found in (
+        (PostgresPolicies(engine, lambda: NOW).load, 1),
+        (PostgresUsage(engine, lambda: NOW).recover, 0),
+    ):
+        [[process_id]] = await _PROCESS_ID.rows(engine)
+        postgres.execute(f"SELECT pg_terminate_backend({process_id})")  # the event loop has stood still since
+        assert len([answer for answer in await read([child]) if answer is not None]) == found
+    await engine.dispose()

@@ -105,6 +105,7 @@ class Place:
 
 
 def _give_way() -> None:
-    """Lower this thread's priority, where a thread has one of its own."""
+    """Lower this thread's priority below that of the process, where a thread has one of its own."""
     with contextlib.suppress(AttributeError, OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        inherited = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), inherited + _NICENESS)  # the kernel ends at 19

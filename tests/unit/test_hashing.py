@@ -1,6 +1,7 @@
 """The pool that hashes passwords and PINs."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Iterator
 
@@ -108,3 +109,27 @@ async def test_a_place_that_was_not_needed_is_given_back(hasher: Hasher) -> None
         with hasher.place():
             pass
     assert await _matches(hasher, "x", await hasher.hash("x"))
+
+
+def test_hashing_gives_way_to_a_process_that_gives_way_itself() -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    async def of_hashing() -> int:
+        pool = Hasher(pepper=PEPPER, cost=4, workers=1, queue=2)
+        try:
+            with pool.place() as place:
+                return await place.run(niceness)
+        finally:
+            pool.close()
+
+    def measured() -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(14, niceness() + 7))
+        found.append((niceness(), asyncio.run(of_hashing())))
+
+    found: list[tuple[int, int]] = []
+    thread = threading.Thread(target=measured)
+    thread.start()
+    thread.join()
+    [(ours, of_its_threads)] = found
+    assert of_its_threads == ours + 5

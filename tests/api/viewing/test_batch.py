@@ -63,29 +63,6 @@ async def test_more_beats_than_one_call_takes_are_answered_in_order(api: Api) ->
     assert [result["session_id"] for result in results] == [sent["session_id"] for sent in beats]
 
 
-async def test_the_next_call_leaves_before_the_one_before_is_answered(api: Api, monkeypatch: Any) -> None:
-    home, title = await api.household(), await api.add_title()
-    child = await home.add_profile()
-    session_id = (await home.beat(child, title)).json()["session_id"]
-    service = api.services.viewing.service
-    counting = service._counting
-    record, answer_at_once, steps = counting._counters.record, service.answer_at_once, []
-
-    async def recorded(beats: Any) -> Any:
-        steps.append("call")
-        return await record(beats)
-
-    def answered(*args: Any) -> Any:
-        steps.append("answer")
-        return answer_at_once(*args)
-
-    monkeypatch.setattr(counting._counters, "record", recorded)
-    monkeypatch.setattr(service, "answer_at_once", answered)
-    beats = [beat(child, title, session_id=session_id)] * (counting.max_batch + 1)
-    await api.http.post("/viewing-time/heartbeats", json={"beats": beats}, headers=home.player)
-    assert steps[:3] == ["call", "call", "answer"]
-
-
 async def test_a_household_speaks_for_its_own_children_only(api: Api) -> None:
     home, others = await api.household(), await api.household()
     title = await api.add_title()

@@ -326,8 +326,9 @@ def _earned_ms(live: Live, beat: Beat, *, at_ms: int, rules: Rules) -> int:
     """
     elapsed_ms = max(0, at_ms - live.last_beat_ms)
     if _is_silent(live, at_ms, rules):
-        stretches = [min(at_ms, ends_ms) - max(live.last_beat_ms, starts_ms) for starts_ms, ends_ms in beat.synced]
-        unsynced_ms = elapsed_ms - sum(stretch_ms for stretch_ms in stretches if stretch_ms > 0)
+        unsynced_ms = elapsed_ms
+        for starts_ms, ends_ms in beat.synced:
+            unsynced_ms -= max(0, min(at_ms, ends_ms) - max(live.last_beat_ms, starts_ms))
         return min(max(0, beat.watched_ms - live.watched_ms), unsynced_ms)
     if live.paused_since_ms:
         return max(0, min(at_ms, live.paused_since_ms + rules.pause_grace_ms) - live.last_beat_ms)

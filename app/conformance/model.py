@@ -12,7 +12,7 @@ from app.conformance.document import Body, Call, Child, Expectation, Numbers
 from app.domain.accounting import NO_CLAIM, Beat, Live, Outcome, Recorded, Rules, Status, cold, in_day, record
 from app.domain.config import Config, ConfigChange
 from app.domain.enforcement import ALLOWED, Decision, decide
-from app.domain.offline import DayUse, OfflineInterval, Stretch, counted_until_ms, settle, union
+from app.domain.offline import DayUse, OfflineInterval, Part, counted_until_ms, settle, union
 from app.domain.policy import MINUTE_MS, UNLIMITED, DayTerms, Grant, OfflineUse, Policy, terms_of
 from app.domain.viewing_day import DAY_MS, Calendar, ViewingDay
 
@@ -59,8 +59,7 @@ class Model:
         self._revoked: set[str] = set()
         self._batches: dict[str, tuple[int, ...]] = {}
         self._offline: dict[int, OfflineUse] = {}
-        self._offline_stretches: list[Stretch] = []
-        self._credited_stretches: list[Stretch] = []
+        self._parts: list[Part] = []
         self._live: Live | None = None
         self._policy_version = 0
         self._config: Config | None = None
@@ -303,15 +302,11 @@ class Model:
 
         settlement = settle(
             intervals,
-            covered=[*self._offline_stretches, *watched],
+            covered=[*((part.starts_ms, part.ends_ms) for part in self._parts), *watched],
             day_at=self._child_config().calendar.day_at,
             use_of=use_of,
         )
-        stretches = [(interval.starts_ms, interval.ends_ms) for interval in intervals]
-        self._offline_stretches += stretches
-        self._credited_stretches += [
-            stretch for stretch, credited_ms in zip(stretches, settlement.credited_ms, strict=True) if credited_ms
-        ]
+        self._parts += settlement.parts
         for use in settlement.by_day:
             known = self._offline.get(use.day_number, OfflineUse(use.day_number))
             self._offline[use.day_number] = OfflineUse(
@@ -346,7 +341,7 @@ class Model:
             calendar=config.calendar if config else None,
             grants=tuple(grant for name, grant in self._grants.items() if name not in self._revoked),
             offline=tuple(self._offline.values()),
-            synced=union(self._credited_stretches),
+            synced=union((part.starts_ms, part.ends_ms) for part in self._parts if part.credited_ms),
         )
 
     def _announce(self, at_ms: int) -> None:

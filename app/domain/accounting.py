@@ -113,7 +113,7 @@ class Beat(msgspec.Struct, array_like=True, frozen=True, gc=False, kw_only=True)
     Durations and instants in milliseconds. ``session_id`` is empty on an opening beat; ``new_session_id`` is the id to
     open with, when one may be needed. ``proof_ms`` is the instant at which ``session_id`` was issued, once verified, or
     0. ``days`` ascend and follow on each other; the last is meant to hold the instant of the beat. ``synced`` are
-    stretches that offline syncs were credited for, apart from each other.
+    stretches that offline syncs were credited for, ascending and apart from each other: no beat counts them again.
     """
 
     session_id: str
@@ -249,8 +249,9 @@ def record(live: Live | None, beat: Beat, *, at_ms: int, rules: Rules, generatio
         # What is already counted up to the last known beat is not counted again.
         now.last_beat_ms = max(issued_ms, min(live.last_beat_ms, at_ms))
 
-    earned_ms = 0 if meant is Meant.NEW else _earned_ms(now, beat, at_ms=at_ms, rules=rules)
-    _credit_by_day(now, beat, closed, earned_ms=earned_ms, is_unflushed=is_unflushed, at_ms=at_ms)
+    until_ms = now.last_beat_ms if meant is Meant.NEW else _counts_until_ms(now, beat, at_ms=at_ms, rules=rules)
+    earned_ms = _unsynced_ms(now.last_beat_ms, until_ms, beat.synced)
+    _credit_by_day(now, beat, closed, until_ms=until_ms, is_unflushed=is_unflushed, at_ms=at_ms)
 
     now.watched_ms = _watched_ms(now, beat, earned_ms=earned_ms)
     clock_fell = now.last_beat_ms - at_ms > rules.max_gap_ms
@@ -318,21 +319,28 @@ def _days_reach(live: Live, beat: Beat, *, at_ms: int, rules: Rules) -> bool:
     return follows and last.starts_ms <= at_ms < last.ends_ms
 
 
-def _earned_ms(live: Live, beat: Beat, *, at_ms: int, rules: Rules) -> int:
-    """How much counts: always the first part of the time since the last beat.
+def _counts_until_ms(live: Live, beat: Beat, *, at_ms: int, rules: Rules) -> int:
+    """Up to when the time since the last beat counts, but for what was synced.
 
-    After silence it is what the player claims, up to the time that passed and was not synced; in a pause it is what is
-    left of the grace.
+    After silence that is as far as the player's claim reaches; in a pause it is the end of the grace.
     """
-    elapsed_ms = max(0, at_ms - live.last_beat_ms)
     if _is_silent(live, at_ms, rules):
-        unsynced_ms = elapsed_ms
+        reach_ms = live.last_beat_ms + max(0, beat.watched_ms - live.watched_ms)
         for starts_ms, ends_ms in beat.synced:
-            unsynced_ms -= max(0, min(at_ms, ends_ms) - max(live.last_beat_ms, starts_ms))
-        return min(max(0, beat.watched_ms - live.watched_ms), unsynced_ms)
+            if starts_ms < reach_ms:
+                reach_ms += max(0, ends_ms - max(live.last_beat_ms, starts_ms))
+        return min(at_ms, reach_ms)
     if live.paused_since_ms:
-        return max(0, min(at_ms, live.paused_since_ms + rules.pause_grace_ms) - live.last_beat_ms)
-    return elapsed_ms
+        return min(at_ms, live.paused_since_ms + rules.pause_grace_ms)
+    return at_ms
+
+
+def _unsynced_ms(from_ms: int, until_ms: int, synced: Sequence[tuple[int, int]]) -> int:
+    """How much of a stretch no offline sync was credited for."""
+    unsynced_ms = max(0, until_ms - from_ms)
+    for starts_ms, ends_ms in synced:
+        unsynced_ms -= max(0, min(until_ms, ends_ms) - max(from_ms, starts_ms))
+    return unsynced_ms
 
 
 def _watched_ms(live: Live, beat: Beat, *, earned_ms: int) -> int:
@@ -343,30 +351,30 @@ def _watched_ms(live: Live, beat: Beat, *, earned_ms: int) -> int:
 
 
 def _credit_by_day(
-    live: Live, beat: Beat, closed: list[Live], *, earned_ms: int, is_unflushed: bool, at_ms: int
+    live: Live, beat: Beat, closed: list[Live], *, until_ms: int, is_unflushed: bool, at_ms: int
 ) -> None:
-    """Credit what was earned since the last beat, split at every reset on the way to the instant."""
+    """Credit what counts of the time since the last beat, split at every reset on the way to the instant."""
+    cursor_ms = live.last_beat_ms
     if at_ms < live.day_ends_ms:
         live.limit_ms, live.allowance_ms = beat.days[-1].limit_ms, beat.days[-1].allowance_ms
-        _credit(live, earned_ms, is_exempt=beat.is_exempt)
+        _credit(live, _unsynced_ms(cursor_ms, until_ms, beat.synced), is_exempt=beat.is_exempt)
         return
-    cursor_ms = live.last_beat_ms
-    part_ms = max(0, min(earned_ms, live.day_ends_ms - cursor_ms))
+    part_ms = _unsynced_ms(cursor_ms, min(until_ms, live.day_ends_ms), beat.synced)
     _credit(live, part_ms, is_exempt=beat.is_exempt)
     is_unflushed = is_unflushed or part_ms > 0
     counted_ms = 0
     for terms in beat.days:
         if terms.starts_ms < live.day_ends_ms:
             continue
-        counted_to_ms, counted_ms = cursor_ms + part_ms, counted_ms + part_ms
-        earned_ms, cursor_ms = earned_ms - part_ms, max(counted_to_ms, terms.starts_ms)
+        cursor_ms, counted_ms = max(cursor_ms, min(until_ms, live.day_ends_ms)), counted_ms + part_ms
         if is_unflushed:
             _set_aside(live, closed, has_ended=live.has_ended)
             # Whoever has this day and not the next goes on from where it is counted to.
-            closed[-1].last_beat_ms = counted_to_ms
+            closed[-1].last_beat_ms = cursor_ms
             closed[-1].watched_ms += 0 if live.paused_since_ms else counted_ms
         _begin_day(live, terms)
-        part_ms = max(0, min(earned_ms, min(terms.ends_ms, at_ms) - cursor_ms))
+        cursor_ms = max(cursor_ms, terms.starts_ms)
+        part_ms = _unsynced_ms(cursor_ms, min(until_ms, terms.ends_ms), beat.synced)
         _credit(live, part_ms, is_exempt=beat.is_exempt)
         is_unflushed = part_ms > 0
 

@@ -22,14 +22,14 @@ class OfflineInterval(msgspec.Struct, frozen=True):
 
 
 class OfflineBatch(msgspec.Struct, frozen=True):
-    """A batch as it is kept: stretches by the server's clock."""
+    """A batch as it is kept. ``around`` is the time that what is credited can lie in, by the server's clock."""
 
     profile_id: str
     device_id: str
     batch_id: str
     is_tampered: bool
     titles: tuple[str, ...]
-    stretches: tuple[Stretch, ...]
+    around: Stretch
     at_ms: int
 
 
@@ -40,10 +40,23 @@ class DayUse(msgspec.Struct, frozen=True):
     used_ms: int
 
 
+class Part(msgspec.Struct, frozen=True):
+    """What an interval was credited in one stretch in which nothing was counted before.
+
+    ``place`` is that of the interval in its batch. The stretch is taken, also where less of it was watched.
+    """
+
+    place: int
+    starts_ms: int
+    ends_ms: int
+    credited_ms: int
+
+
 class Settlement(msgspec.Struct, frozen=True):
-    """What comes of a batch: the credit of each interval in order, and what each day is credited."""
+    """What comes of a batch: the credit of each interval in order, where it lies, and what each day is credited."""
 
     credited_ms: tuple[int, ...]
+    parts: tuple[Part, ...]
     by_day: tuple[OfflineUse, ...]
 
 
@@ -69,32 +82,41 @@ def settle(
         use_of: what a day may still take.
     """
     counted: list[Stretch] = list(covered)
-    ledger = _Uses(day_at, use_of)
-    credited: list[int] = []
+    settling = _Settling(day_at, use_of)
     for interval in intervals:
+        stretch = interval.starts_ms, interval.ends_ms
         left_ms = interval.watched_ms
-        for starts_ms, ends_ms in uncovered((interval.starts_ms, interval.ends_ms), counted):
+        settling.begin()
+        for starts_ms, ends_ms in uncovered(stretch, counted):
             part_ms = min(left_ms, ends_ms - starts_ms)
-            ledger.credit(starts_ms, part_ms, is_exempt=interval.is_exempt)
+            settling.credit((starts_ms, ends_ms), part_ms, is_exempt=interval.is_exempt)
             left_ms -= part_ms
-        credited.append(interval.watched_ms - left_ms)
-        counted.append((interval.starts_ms, interval.ends_ms))
-    return Settlement(tuple(credited), tuple(ledger.by_day.values()))
+        counted.append(stretch)
+    return settling.settlement()
 
 
 def settle_tampered(
-    intervals: Sequence[OfflineInterval], *, today: ViewingDay, use: DayUse, counted_today_ms: int, at_ms: int
+    intervals: Sequence[OfflineInterval],
+    *,
+    covered: Sequence[Stretch],
+    today: ViewingDay,
+    use: DayUse,
+    at_ms: int,
 ) -> Settlement:
-    """Credit all to today, to the child's disadvantage, but never more than the time that today has had."""
-    room_ms = max(0, at_ms - today.starts_ms - counted_today_ms)
-    ledger = _Uses(lambda _: today, lambda _: use)
-    credited: list[int] = []
+    """Credit all to today, to the child's disadvantage, in the first time that nothing was counted in."""
+    settling = _Settling(lambda _: today, lambda _: use)
+    free = uncovered((today.starts_ms, at_ms), covered)
     for interval in intervals:
-        part_ms = min(interval.watched_ms, room_ms)
-        ledger.credit(today.starts_ms, part_ms, is_exempt=False)
-        room_ms -= part_ms
-        credited.append(part_ms)
-    return Settlement(tuple(credited), tuple(ledger.by_day.values()))
+        left_ms = interval.watched_ms
+        settling.begin()
+        while left_ms and free:
+            starts_ms, ends_ms = free.pop(0)
+            part_ms = min(left_ms, ends_ms - starts_ms)
+            settling.credit((starts_ms, starts_ms + part_ms), part_ms, is_exempt=False)
+            left_ms -= part_ms
+            if starts_ms + part_ms < ends_ms:
+                free.insert(0, (starts_ms + part_ms, ends_ms))
+    return settling.settlement()
 
 
 def uncovered(stretch: Stretch, covered: Sequence[Stretch]) -> list[Stretch]:
@@ -125,30 +147,42 @@ def union(stretches: Iterable[Stretch]) -> tuple[Stretch, ...]:
     return tuple(apart)
 
 
-class _Uses:
-    """What days are credited, growing."""
+class _Settling:
+    """What intervals and days are credited, growing."""
 
     def __init__(self, day_at: Callable[[int], ViewingDay], use_of: Callable[[ViewingDay], DayUse]) -> None:
         self._day_at = day_at
         self._use_of = use_of
-        self.by_day: dict[int, OfflineUse] = {}
+        self._credited_ms: list[int] = []
+        self._parts: list[Part] = []
+        self._by_day: dict[int, OfflineUse] = {}
 
-    def credit(self, starts_ms: int, part_ms: int, *, is_exempt: bool) -> None:
-        """Credit a stretch from its beginning on, split where a day ends."""
+    def begin(self) -> None:
+        """The next interval's credit follows."""
+        self._credited_ms.append(0)
+
+    def credit(self, stretch: Stretch, part_ms: int, *, is_exempt: bool) -> None:
+        """Take a stretch for the interval and credit it from its beginning on, split where a day ends."""
+        starts_ms, ends_ms = stretch
+        self._parts.append(Part(len(self._credited_ms) - 1, starts_ms, ends_ms, part_ms))
+        self._credited_ms[-1] += part_ms
         while part_ms > 0:
             day = self._day_at(starts_ms)
             share_ms = min(part_ms, day.ends_ms - starts_ms)
             self._credit_day(day, share_ms, is_exempt=is_exempt)
             starts_ms, part_ms = starts_ms + share_ms, part_ms - share_ms
 
+    def settlement(self) -> Settlement:
+        return Settlement(tuple(self._credited_ms), tuple(self._parts), tuple(self._by_day.values()))
+
     def _credit_day(self, day: ViewingDay, share_ms: int, *, is_exempt: bool) -> None:
-        known = self.by_day.get(day.number, OfflineUse(day.number))
+        known = self._by_day.get(day.number, OfflineUse(day.number))
         educational_ms = share_ms if is_exempt else 0
         counted_ms = share_ms - educational_ms
         use = self._use_of(day)
         if use.allowance_ms != UNLIMITED:
             counted_ms = min(counted_ms, max(0, use.allowance_ms - use.used_ms - known.used_ms))
-        self.by_day[day.number] = OfflineUse(
+        self._by_day[day.number] = OfflineUse(
             day.number,
             known.used_ms + counted_ms,
             known.educational_ms + educational_ms,

@@ -104,8 +104,7 @@ async def _stored(database: AsyncConnection, profile_id: str, batch_id: str) -> 
 
 async def _known(database: AsyncConnection, batch: OfflineBatch) -> tuple[list[Stretch], dict[int, DayUse]]:
     """What is counted around the batch, and what its days used by beats and by earlier syncs."""
-    from_ms = min((starts_ms for starts_ms, _ in batch.stretches), default=batch.at_ms)
-    to_ms = max((ends_ms for _, ends_ms in batch.stretches), default=batch.at_ms)
+    from_ms, to_ms = batch.around
     around: dict[str, Any] = {
         "profile_id": batch.profile_id,
         "from_ms": from_ms,
@@ -137,10 +136,10 @@ async def _write(
     await database.execute(_ADD_BATCH, batch_row)
     columns = (
         batch.profile_id,
-        list(batch.titles),
-        [starts_ms for starts_ms, _ in batch.stretches],
-        [ends_ms for _, ends_ms in batch.stretches],
-        list(settlement.credited_ms),
+        [batch.titles[part.place] for part in settlement.parts],
+        [part.starts_ms for part in settlement.parts],
+        [part.ends_ms for part in settlement.parts],
+        [part.credited_ms for part in settlement.parts],
     )
     await database.exec_driver_sql(_ADD_INTERVALS, columns)
     for use in sorted(settlement.by_day, key=lambda use: use.day_number):

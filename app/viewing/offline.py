@@ -24,7 +24,7 @@ from app.domain.offline import (
     settle_tampered,
 )
 from app.domain.policy import DayTerms, OfflineUse, Policy, terms_of
-from app.domain.viewing_day import DAY_MS, ViewingDay
+from app.domain.viewing_day import DAY_MS, LONG_ABSENCE_MS, ViewingDay
 from app.errors import CountersUnavailable, InvalidInput
 from app.instants import ms_of
 from app.viewing.counting import Counting
@@ -35,7 +35,8 @@ from app.viewing.schemas import BalanceAnswer, Id, Text64, Text100, seconds
 from app.viewing.service import ViewingService
 
 _LARGEST_CLOCK_ERROR_MS = 300_000
-_OLDEST_MS = 31 * DAY_MS
+_OLDEST_MS = LONG_ABSENCE_MS
+"""Viewing days are certain so far back, whatever changes of zone and reset hour came since."""
 MAX_INTERVALS = 500
 
 Instant = Annotated[datetime, Meta(tz=True)]
@@ -47,7 +48,7 @@ class IntervalRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     title_id: Text64
     started_at: Instant
     ended_at: Instant
-    watched_seconds: Annotated[float, Meta(ge=0, le=31 * 86_400)]
+    watched_seconds: Annotated[float, Meta(ge=0, le=_OLDEST_MS // 1000)]
 
 
 class OfflineSyncRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -135,22 +136,25 @@ class OfflineSync:
         policy = known.policy
         is_tampered = _is_tampered(request, at_ms)
         intervals = await self._by_our_clock(request, policy, at_ms)
+        earliest_ms = min((interval.starts_ms for interval in intervals), default=at_ms)
         batch = OfflineBatch(
             profile_id=request.profile_id,
             device_id=request.device_id,
             batch_id=request.batch_id,
             is_tampered=is_tampered,
             titles=tuple(interval.title_id for interval in request.intervals),
-            stretches=tuple((interval.starts_ms, interval.ends_ms) for interval in intervals),
+            around=(min(earliest_ms, terms.starts_ms), at_ms),
             at_ms=at_ms,
         )
-
-        until_ms = counted_until_ms(live, at_ms=at_ms, max_gap_ms=self._max_gap_ms) if live.session_id else 0
+        until_ms = counted_until_ms(live, at_ms=at_ms, max_gap_ms=self._max_gap_ms)
+        running = [(live.session_started_ms, until_ms)] if live.session_id else []
 
         def day_at(instant_ms: int) -> ViewingDay:
             return terms.day if terms.day.holds(instant_ms) else calendar.day_at(instant_ms)
 
-        def decide(covered: Sequence[Stretch], used: dict[int, DayUse]) -> Settlement:
+        def decide(flushed: Sequence[Stretch], used: dict[int, DayUse]) -> Settlement:
+            covered = [*flushed, *closed, *running]
+
             def use_of(day: ViewingDay) -> DayUse:
                 # The running day's counters are fresher than what was flushed; its terms leave out earlier syncs.
                 if day.number == terms.number:
@@ -158,14 +162,10 @@ class OfflineSync:
                 return used.get(day.number) or DayUse(self._terms(policy, day).allowance_ms, 0)
 
             if is_tampered:
-                offline = policy.offline_use(terms.number)
-                awaited_ms = max(0, until_ms - max(live.last_beat_ms, terms.starts_ms))
-                counted_ms = live.used_ms + live.educational_ms + live.overrun_ms + offline.total_ms + awaited_ms
                 return settle_tampered(
-                    intervals, today=terms.day, use=use_of(terms.day), counted_today_ms=counted_ms, at_ms=at_ms
+                    intervals, covered=covered, today=terms.day, use=use_of(terms.day), at_ms=at_ms
                 )
-            running = [(live.session_started_ms, until_ms)] if live.session_id else []
-            return settle(intervals, covered=[*covered, *closed, *running], day_at=day_at, use_of=use_of)
+            return settle(intervals, covered=covered, day_at=day_at, use_of=use_of)
 
         days: dict[int, ViewingDay] = {terms.number: terms.day}
         days |= {day.number: day for day in map(day_at, _instants(intervals))}

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import delete, select, text
 
 from app.domain.accounting import Live, cold
-from app.domain.offline import OfflineBatch, Settlement
+from app.domain.offline import OfflineBatch, Part, Settlement
 from app.domain.policy import DayTerms, OfflineUse
 from app.domain.viewing_day import day_number_of
 from app.postgres_store import tables
@@ -193,8 +193,8 @@ async def test_offline_playback_that_is_synced_later_renews_it_too(rows: Rows, w
     await weekly.prepare(at_ms=NOON)
     friday = _friday()
     stretch = (friday.day_starts_ms, friday.day_starts_ms + HOUR)
-    batch = OfflineBatch(child, "tablet-1", "batch-1", False, ("film",), (stretch,), NOON)
-    credited = Settlement((HOUR,), (OfflineUse(friday.day_number, HOUR),))
+    batch = OfflineBatch(child, "tablet-1", "batch-1", False, ("film",), stretch, NOON)
+    credited = Settlement((HOUR,), (Part(0, *stretch, HOUR),), (OfflineUse(friday.day_number, HOUR),))
     terms = DayTerms(friday.day_number, friday.day_starts_ms, friday.day_ends_ms, 2 * HOUR, 2 * HOUR)
     for _ in range(2):  # the second one is a repeat
         await PostgresOffline(rows.engine).apply(batch, settle=lambda *_: credited, terms_of=lambda _: terms)

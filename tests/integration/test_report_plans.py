@@ -17,7 +17,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain.config import ConfigChange
-from app.domain.offline import OfflineBatch, Settlement
+from app.domain.offline import OfflineBatch, Part, Settlement
 from app.domain.policy import DayTerms, OfflineUse
 from app.domain.viewing_day import day_number_of
 from app.parents.service import ChildSettings
@@ -241,11 +241,10 @@ async def test_recovery_of_counters(plans: Plans, family: Family) -> None:
 
 async def test_offline_sync(plans: Plans, family: Family) -> None:
     starts_ms = start_of(TODAY, 7)
-    batch = OfflineBatch(
-        family.children[0], "tablet-1", str(uuid4()), False, ("film",), ((starts_ms, starts_ms + MINUTE),), NOON
-    )
+    stretch = starts_ms, starts_ms + MINUTE
+    batch = OfflineBatch(family.children[0], "tablet-1", str(uuid4()), False, ("film",), stretch, NOON)
     number = day_number_of(TODAY)
     terms = DayTerms(number, start_of(TODAY, 5), start_of(TODAY, 5) + DAY_MS, -1, -1)
-    settlement = Settlement((MINUTE,), (OfflineUse(number, MINUTE),))
+    settlement = Settlement((MINUTE,), (Part(0, *stretch, MINUTE),), (OfflineUse(number, MINUTE),))
     with _read(plans, first=TODAY - timedelta(days=2), last=TODAY + timedelta(days=1), least=4):
         await PostgresOffline(plans.engine).apply(batch, settle=lambda *_: settlement, terms_of=lambda _: terms)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.offline import DayUse, OfflineInterval, settle, settle_tampered, uncovered
+from app.domain.offline import DayUse, OfflineInterval, Part, settle, settle_tampered, uncovered
 from app.domain.policy import UNLIMITED
 from app.domain.viewing_day import ViewingDay
 
@@ -78,14 +78,40 @@ def test_what_is_beyond_the_allowance_is_overrun_and_educational_time_is_apart()
     assert (use.used_ms, use.educational_ms, use.overrun_ms) == (400, 500, 600)
 
 
-def test_a_tampered_batch_counts_today_but_never_more_than_today_had() -> None:
-    today = ViewingDay(7, 7 * DAY_MS, 8 * DAY_MS)
+@given(
+    st.lists(st.integers(0, DAY_MS), max_size=5),
+    st.lists(stretches, max_size=6),
+    st.integers(1, DAY_MS),
+)
+def test_a_tampered_batch_counts_today_in_the_time_that_today_has_left(
+    watched_ms: list[int], covered: list[tuple[int, int]], passed_ms: int
+) -> None:
+    today = day_at(2 * DAY_MS)
+    at_ms = today.starts_ms + passed_ms
     settlement = settle_tampered(
-        [interval(0, 5000), interval(0, 5000)],
+        [interval(0, DAY_MS, watched_ms=part_ms) for part_ms in watched_ms],
+        covered=covered,
         today=today,
         use=DayUse(UNLIMITED, 0),
-        counted_today_ms=1000,
-        at_ms=today.starts_ms + 8000,
+        at_ms=at_ms,
     )
-    assert settlement.credited_ms == (5000, 2000)
-    assert [(use.day_number, use.used_ms) for use in settlement.by_day] == [(7, 7000)]
+    free_ms = sum(ends_ms - starts_ms for starts_ms, ends_ms in uncovered((today.starts_ms, at_ms), covered))
+    assert sum(settlement.credited_ms) == min(sum(watched_ms), free_ms)
+    assert all(credit_ms <= part_ms for credit_ms, part_ms in zip(settlement.credited_ms, watched_ms, strict=True))
+    assert sum(use.used_ms for use in settlement.by_day if use.day_number == today.number) == sum(
+        settlement.credited_ms
+    )
+    placed = [(part.starts_ms, part.ends_ms) for part in settlement.parts]
+    assert length_of_union(placed) == sum(settlement.credited_ms)
+    assert length_of_union([*placed, *covered]) == length_of_union(placed) + length_of_union(covered)
+
+
+def test_parts_take_the_time_around_what_was_counted_whether_or_not_all_of_it_was_watched() -> None:
+    settlement = settle(
+        [interval(0, 100, watched_ms=50), interval(90, 120)],
+        covered=[(20, 60)],
+        day_at=day_at,
+        use_of=lambda _: DayUse(UNLIMITED, 0),
+    )
+    assert settlement.credited_ms == (50, 20)
+    assert settlement.parts == (Part(0, 0, 20, 20), Part(0, 60, 100, 30), Part(1, 100, 120, 20))

@@ -139,21 +139,30 @@ local function days_reach(s, days, at_ms)
   return follows and last[D_STARTS_MS] <= at_ms and at_ms < last[D_ENDS_MS]
 end
 
--- How much counts: always the first part of the time since the last beat.
-local function earned_since_last_beat(s, b, at_ms)
-  local elapsed_ms = math.max(0, at_ms - s[L_LAST_BEAT_MS])
+-- Up to when the time since the last beat counts, but for what was synced.
+local function counts_until(s, b, at_ms)
   if is_silent(s, at_ms) then
-    local unsynced_ms, synced = elapsed_ms, b[B_SYNCED]
+    local reach_ms, synced = s[L_LAST_BEAT_MS] + math.max(0, b[B_WATCHED_MS] - s[L_WATCHED_MS]), b[B_SYNCED]
     for i = 1, #synced do
       local starts_ms, ends_ms = unpack(synced[i])
-      unsynced_ms = unsynced_ms - math.max(0, math.min(at_ms, ends_ms) - math.max(s[L_LAST_BEAT_MS], starts_ms))
+      if starts_ms < reach_ms then
+        reach_ms = reach_ms + math.max(0, ends_ms - math.max(s[L_LAST_BEAT_MS], starts_ms))
+      end
     end
-    return math.min(math.max(0, b[B_WATCHED_MS] - s[L_WATCHED_MS]), unsynced_ms)
+    return math.min(at_ms, reach_ms)
   end
-  if s[L_PAUSED_SINCE_MS] ~= 0 then
-    return math.max(0, math.min(at_ms, s[L_PAUSED_SINCE_MS] + pause_grace_ms) - s[L_LAST_BEAT_MS])
+  if s[L_PAUSED_SINCE_MS] ~= 0 then return math.min(at_ms, s[L_PAUSED_SINCE_MS] + pause_grace_ms) end
+  return at_ms
+end
+
+-- How much of a stretch no offline sync was credited for.
+local function unsynced(from_ms, until_ms, synced)
+  local unsynced_ms = math.max(0, until_ms - from_ms)
+  for i = 1, #synced do
+    local starts_ms, ends_ms = unpack(synced[i])
+    unsynced_ms = unsynced_ms - math.max(0, math.min(until_ms, ends_ms) - math.max(from_ms, starts_ms))
   end
-  return elapsed_ms
+  return unsynced_ms
 end
 
 -- The player's count of the session after a beat. A claim made under another session's id says nothing of it.
@@ -164,35 +173,35 @@ local function watched_after(s, b, earned_ms)
   return s[L_PAUSED_SINCE_MS] ~= 0 and s[L_WATCHED_MS] or s[L_WATCHED_MS] + earned_ms
 end
 
--- Credit what was earned since the last beat, split at every reset on the way to the instant.
-local function credit_by_day(s, b, closed, earned_ms, is_unflushed, at_ms)
-  local days, is_exempt = b[B_DAYS], b[B_IS_EXEMPT]
+-- Credit what counts of the time since the last beat, split at every reset on the way to the instant.
+local function credit_by_day(s, b, closed, until_ms, is_unflushed, at_ms)
+  local days, is_exempt, synced = b[B_DAYS], b[B_IS_EXEMPT], b[B_SYNCED]
+  local cursor_ms = s[L_LAST_BEAT_MS]
   if at_ms < s[L_DAY_ENDS_MS] then
     local last = days[#days]
     s[L_LIMIT_MS], s[L_ALLOWANCE_MS] = last[D_LIMIT_MS], last[D_ALLOWANCE_MS]
-    credit(s, earned_ms, is_exempt)
+    credit(s, unsynced(cursor_ms, until_ms, synced), is_exempt)
     return
   end
-  local cursor_ms = s[L_LAST_BEAT_MS]
-  local part_ms = math.max(0, math.min(earned_ms, s[L_DAY_ENDS_MS] - cursor_ms))
+  local part_ms = unsynced(cursor_ms, math.min(until_ms, s[L_DAY_ENDS_MS]), synced)
   credit(s, part_ms, is_exempt)
   is_unflushed = is_unflushed or part_ms > 0
   local counted_ms = 0
   for i = 1, #days do
     local terms = days[i]
     if terms[D_STARTS_MS] >= s[L_DAY_ENDS_MS] then
-      local counted_to_ms = cursor_ms + part_ms
+      cursor_ms = math.max(cursor_ms, math.min(until_ms, s[L_DAY_ENDS_MS]))
       counted_ms = counted_ms + part_ms
-      earned_ms, cursor_ms = earned_ms - part_ms, math.max(counted_to_ms, terms[D_STARTS_MS])
       if is_unflushed then
         set_aside(s, closed, s[L_HAS_ENDED])
         -- Whoever has this day and not the next goes on from where it is counted to.
         local day = closed[#closed]
-        day[L_LAST_BEAT_MS] = counted_to_ms
+        day[L_LAST_BEAT_MS] = cursor_ms
         if s[L_PAUSED_SINCE_MS] == 0 then day[L_WATCHED_MS] = day[L_WATCHED_MS] + counted_ms end
       end
       begin_day(s, terms)
-      part_ms = math.max(0, math.min(earned_ms, math.min(terms[D_ENDS_MS], at_ms) - cursor_ms))
+      cursor_ms = math.max(cursor_ms, terms[D_STARTS_MS])
+      part_ms = unsynced(cursor_ms, math.min(until_ms, terms[D_ENDS_MS]), synced)
       credit(s, part_ms, is_exempt)
       is_unflushed = part_ms > 0
     end
@@ -232,8 +241,9 @@ local function record(s, b, at_ms, generation)
     s[L_LAST_BEAT_MS] = math.max(issued_ms, math.min(known_beat_ms, at_ms))
   end
 
-  local earned_ms = meant == NEW and 0 or earned_since_last_beat(s, b, at_ms)
-  credit_by_day(s, b, closed, earned_ms, is_unflushed, at_ms)
+  local until_ms = meant == NEW and s[L_LAST_BEAT_MS] or counts_until(s, b, at_ms)
+  local earned_ms = unsynced(s[L_LAST_BEAT_MS], until_ms, b[B_SYNCED])
+  credit_by_day(s, b, closed, until_ms, is_unflushed, at_ms)
 
   s[L_WATCHED_MS] = watched_after(s, b, earned_ms)
   local clock_fell = s[L_LAST_BEAT_MS] - at_ms > max_gap_ms

@@ -9,7 +9,8 @@ import random
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from itertools import pairwise
+from typing import Any, TypeVar, cast
 
 import msgspec
 from hypothesis import settings
@@ -24,14 +25,15 @@ from hypothesis.stateful import (
 )
 
 from app.continuity.service import Continuity
-from app.domain.accounting import NO_CLAIM, Beat, Outcome, Rules, Status
+from app.domain.accounting import NO_CLAIM, Beat, Live, Outcome, Rules, Status
 from app.domain.ids import SessionIds
-from app.domain.offline import union
 from app.domain.policy import UNLIMITED, Grant, Policy
 from app.domain.unflushed import Unflushed
 from app.domain.viewing_day import Calendar, ViewingDay
 from app.domain.watermark import Mark
+from app.auth.tokens import Principal, Role
 from app.embedded.valkey import Valkey
+from app.instants import utc
 from app.flushing.service import Flusher
 from app.redis_store.client import create_client
 from app.redis_store.counters import RedisCounters
@@ -41,11 +43,15 @@ from app.redis_store.marks import RedisMarks
 from app.redis_store.policies import SharedPolicies
 from app.redis_store.unflushed import RedisUnflushed
 from app.viewing.counting import Counting
-from app.viewing.policies import PolicyCache
+from app.viewing.offline import IntervalRequest, OfflineSync, OfflineSyncRequest
+from app.viewing.answers import adult_balance_answer
+from app.viewing.policies import KnownPolicy, PolicyCache
 from app.viewing.recovery import Recovery
+from app.viewing.schemas import BalanceAnswer
 from tests.fakes import fake_redis
 from tests.model.ledger import MemoryLedger, MemoryMarks
-from tests.model.watching import Sent, Watching, measure_ms
+from tests.model.offline import MemoryOffline, Played, Policies, credits_of
+from tests.model.watching import Sent, Stretch, Watching, measure_ms, sums_ms
 
 CHILD = "11111111-2222-3333-4444-555555555555"
 ACCOUNT = "99999999-2222-3333-4444-555555555555"
@@ -66,19 +72,12 @@ PASSING_MS = st.one_of(
     st.integers(0, 10 * MINUTE_MS),
     st.sampled_from([HOUR_MS, 9 * HOUR_MS, 25 * HOUR_MS, 49 * HOUR_MS, 4 * DAY_MS]),
 )
+AGO_MS = st.sampled_from([0, 0, 1, 30_000, 299_999, 300_000, 300_001, 9 * HOUR_MS])
+LENGTH_MS = st.sampled_from([1, 30_000, 20 * MINUTE_MS, 2 * HOUR_MS, 30 * HOUR_MS]) | st.integers(1, HOUR_MS)
 CLAIMS = st.sampled_from(["none", "none", "honest", "honest", "boasting", "falling"])
 UNMARKED = Mark()
+SOMEBODY = Principal(ACCOUNT, Role.HOUSEHOLD, 0)
 Answer = TypeVar("Answer")
-
-
-class Policies:
-    """The policies of PostgreSQL, which has but one."""
-
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-
-    async def load(self, profile_ids: Sequence[str]) -> list[Policy | None]:
-        return [self.policy if profile_id == CHILD else None for profile_id in profile_ids]
 
 
 class AlwaysOurs:
@@ -122,6 +121,28 @@ class Past:
     at_ms: int
 
 
+class Titles:
+    """The catalogue."""
+
+    async def get(self, title_id: str) -> bool:
+        return title_id in EDUCATIONAL
+
+
+class Owners:
+    """Whose profile it is, without asking; and no balance, which is not what is tested here."""
+
+    def __init__(self, policies: PolicyCache) -> None:
+        self._policies = policies
+
+    async def owned(self, _: object, profile_id: str) -> KnownPolicy:
+        known = await self._policies.get(profile_id)
+        assert known is not None
+        return known
+
+    async def balance(self, _: object, profile_id: str) -> BalanceAnswer:
+        return adult_balance_answer(profile_id)
+
+
 class Process:
     """An API process with caches of its own."""
 
@@ -152,6 +173,20 @@ class Process:
             max_batch=10,
             max_calls_in_flight=2,
         )
+        self.offline = OfflineSync(
+            ledger=home.offline,
+            viewing=cast("Any", Owners(self.policies)),
+            counting=self.counting,
+            titles=cast("Any", Titles()),
+            policies=home.source,
+            announcer=self.shared,
+            remembered=self.policies,
+            weekend_days=WEEKEND,
+            max_gap_ms=Rules().max_gap_ms,
+        )
+
+    def is_at(self, at_ms: int) -> None:
+        self.counters.at_ms = self.shared._at_ms = at_ms
 
 
 class Home(RuleBasedStateMachine):
@@ -180,6 +215,10 @@ class Home(RuleBasedStateMachine):
         self.days: list[ViewingDay] = [calendar.anchor]
         self.source = Policies(Policy(CHILD, ACCOUNT, 1, True, 1, limit, limit, True, (15, 5), calendar))
         self.ledger = MemoryLedger(self.clock)
+        self.offline = MemoryOffline(self.ledger, self.source)
+        self.synced: list[Stretch] = []
+        """What was credited to offline playback, and where."""
+        self.batches = 0
         self.flushing = self.new_continuity()
         self.processes = [Process(self), Process(self)]
         self.players = {device: Player(device) for device in ("sofa", "phone")}
@@ -306,20 +345,55 @@ class Home(RuleBasedStateMachine):
         # A change of the days' shape is taken to arrive: beats that cross a reset before it would keep to the old rule.
         self._tells_of_change(is_announced=is_announced or shape is not None)
 
-    @rule(duration_ms=st.integers(1, 30 * MINUTE_MS), is_announced=st.booleans())
-    def syncs_what_was_played_offline(self, duration_ms: int, *, is_announced: bool) -> None:
-        """Playback without a connection up to now is credited: the day's allowance shrinks, no counter moves."""
-        known, today = self.source.policy, self.today()
-        use = known.offline_use(today.number)
-        credited = msgspec.structs.replace(use, day_number=today.number, used_ms=use.used_ms + duration_ms)
-        others = tuple(other for other in known.offline if other.day_number != today.number)
-        self.source.policy = msgspec.structs.replace(
-            known,
-            version=known.version + 1,
-            offline=(*others[-3:], credited),
-            synced=union([*known.synced, (self.at_ms - duration_ms, self.at_ms)]),
+    # --- a device without a connection
+
+    @rule(
+        process=PROCESSES,
+        played=st.lists(
+            st.tuples(TITLES, st.integers(0, 3 * HOUR_MS) | AGO_MS, LENGTH_MS, st.sampled_from([1.0, 1.0, 0.5])),
+            min_size=1,
+            max_size=3,
+        ),
+        is_clock_moved=st.sampled_from([False, False, False, True]),
+    )
+    def syncs(self, process: int, played: list[tuple[str, int, int, float]], *, is_clock_moved: bool) -> None:
+        """Playback without a connection is credited where nothing was counted."""
+        self._announce()
+        today = self.today()
+        batch = [
+            self._played(title, ago_ms, length_ms, share)
+            for title, ago_ms, length_ms, share in played
+            if self.at_ms - ago_ms - length_ms >= self.days[0].starts_ms
+        ]
+        self.batches += 1
+        request = OfflineSyncRequest(
+            profile_id=CHILD,
+            device_id="pad",
+            batch_id=f"batch-{self.batches}",
+            device_now=utc(self.at_ms - (HOUR_MS if is_clock_moved else 0)),
+            last_server_time=utc(self.days[0].starts_ms - DAY_MS),
+            intervals=[
+                IntervalRequest(one.title, utc(one.starts_ms), utc(one.ends_ms), one.watched_ms / 1000)
+                for one in batch
+            ],
         )
-        self._tells_of_change(is_announced=is_announced)
+        covered = [*self.watching.spans(self.at_ms), *((part.starts_ms, part.ends_ms) for part in self.offline.parts)]
+        exempt = self.source.policy.educational_exempt
+        if is_clock_moved:
+            whole_day = [Played("film", today.starts_ms, self.at_ms, sum(one.watched_ms for one in batch))]
+            expected_ms, placed = credits_of(whole_day, covered=covered, is_exempt=lambda _: False)
+        else:
+            expected_ms, placed = credits_of(
+                batch, covered=covered, is_exempt=lambda title: exempt and title in EDUCATIONAL
+            )
+        self.processes[process].is_at(self.at_ms)
+        answers = [self.run(self.processes[each].offline.sync(SOMEBODY, request)) for each in (process, 1 - process)]
+        for answer in answers:
+            assert answer.tampered == is_clock_moved
+            credited_ms = [round(1000 * part) for part in answer.credited_seconds]
+            assert [sum(credited_ms)] == expected_ms if is_clock_moved else credited_ms == expected_ms
+        self._notes_what_was_beyond()
+        self.synced += placed
 
     @rule()
     def announces_again(self) -> None:
@@ -464,6 +538,10 @@ class Home(RuleBasedStateMachine):
 
     # --- underneath
 
+    def _played(self, title: str, ago_ms: int, length_ms: int, share: float) -> Played:
+        ends_ms = self.at_ms - ago_ms
+        return Played(title, ends_ms - length_ms, ends_ms, round(length_ms * share))
+
     def today(self) -> ViewingDay:
         """The viewing day that runs; each is pinned as it opens."""
         calendar = self.source.policy.calendar
@@ -503,6 +581,17 @@ class Home(RuleBasedStateMachine):
     def _announce(self) -> None:
         self.unannounced_since_ms = None
         self.run(self.shared_policies(self.flushing).announce([self.source.policy]))
+        self._notes_what_was_beyond()
+
+    def _notes_what_was_beyond(self) -> None:
+        """A child that is blocked has its overrun settled when its policy changes."""
+        live, session = self._live(), self.watching.session
+        is_theirs = live is not None and session is not None and live.session_id == session.id
+        if live is not None and session is not None and is_theirs and live.last_beat_ms > session.last_ms:
+            assert live.last_beat_ms == self.at_ms
+            assert live.is_educational == 0
+            self.watching.is_blocked(self.at_ms)
+            self.turn += 1
 
     def _beat(
         self, player: Player, process: int, *, claim: str = "none", is_end: bool = False, is_answer_lost: bool = False
@@ -550,7 +639,7 @@ class Home(RuleBasedStateMachine):
             player.issued_ms = IDS.issued_ms(CHILD, outcome.session_id) or 0
 
     async def _count(self, process: Process, sent: Sent) -> tuple[Policy, int, Outcome]:
-        process.counters.at_ms = process.shared._at_ms = self.at_ms
+        process.is_at(self.at_ms)
         known, is_new = await process.policies.meet(CHILD)
         assert known is not None
         beat = Beat(
@@ -573,11 +662,15 @@ class Home(RuleBasedStateMachine):
         return known.policy, terms.allowance_ms, outcome
 
     def _used_ms(self) -> dict[int, int]:
+        live = self._live()
+        flushed = {day: used for day, (used, _, _) in self.ledger.sums_ms(CHILD).items()}
+        return flushed if live is None else flushed | {live.day_number: live.used_ms}
+
+    def _live(self) -> Live | None:
         counters = self.processes[0].counters
         counters.at_ms = self.at_ms
         [(_, live)] = self.run(counters.read([CHILD]))
-        flushed = {day: used for day, (used, _, _) in self.ledger.sums_ms(CHILD).items()}
-        return flushed if live is None else flushed | {live.day_number: live.used_ms}
+        return live
 
     def _stops(self, player: Player) -> None:
         if player.present_since_ms is not None:
@@ -646,13 +739,24 @@ class Home(RuleBasedStateMachine):
         deducted_and_exempt = {day: (used + over, exempt) for day, (used, exempt, over) in counted.items()}
         nothing = dict.fromkeys(counted, (0, 0))
         assert deducted_and_exempt == nothing | self.watching.sums_ms(self._bounds())
+        assert self.offline.sums_ms() == sums_ms(self.synced, self._bounds())
         present = self.present + [
             (player.present_since_ms, self.at_ms)
             for player in self.players.values()
             if player.present_since_ms is not None
         ]
+        synced = [(stretch.starts_ms, stretch.ends_ms) for stretch in self.synced]
         for number, starts_ms, ends_ms in self._bounds():
             assert sum(counted.get(number, ())) <= measure_ms(present, starts_ms=starts_ms, ends_ms=ends_ms)
+            counted_and_synced_ms = sum(counted.get(number, ())) + sum(self.offline.sums_ms().get(number, ()))
+            assert counted_and_synced_ms <= measure_ms([*present, *synced], starts_ms=starts_ms, ends_ms=ends_ms)
+        _counts_no_instant_twice(self.watching.stretches + self.synced)
+
+
+def _counts_no_instant_twice(stretches: Sequence[Stretch]) -> None:
+    ascending = sorted((stretch.starts_ms, stretch.ends_ms) for stretch in stretches)
+    for (_, ends_ms), (starts_ms, _) in pairwise(ascending):
+        assert ends_ms <= starts_ms
 
 
 def _claim_ms(player: Player, claim: str) -> int | None:

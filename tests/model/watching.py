@@ -54,6 +54,8 @@ class Watching:
     session: Session | None = None
     stretches: list[Stretch] = field(default_factory=list)
     day_number: int = 0
+    earlier: list[tuple[int, int]] = field(default_factory=list)
+    """When the sessions before this one ran."""
 
     def copy(self) -> "Watching":
         return deepcopy(self)
@@ -75,6 +77,8 @@ class Watching:
         """Count a beat that was accepted. ``session_id`` is what the answer said, ``synced`` is credited elsewhere."""
         meant = self.means(sent)
         assert meant != "over"
+        if meant != "running":
+            self._is_left()
         if meant == "new":
             self.session = Session(session_id, sent.title, sent.device, sent.at_ms, sent.at_ms)
         if meant == "lost":
@@ -82,19 +86,19 @@ class Watching:
             self.session = Session(session_id, sent.title, sent.device, sent.issued_ms, since_ms)
         session = self.session
         assert session is not None
-        ends_ms = self._counts_until(sent, session, synced)
-        if ends_ms > session.last_ms:
-            is_apart = is_exempt and session.title in self.educational
-            self.stretches.append(Stretch(session.last_ms, ends_ms, is_apart))
+        is_apart = is_exempt and session.title in self.educational
+        counted = [Stretch(*span, is_apart) for span in self._counts(sent, session, synced)]
+        self.stretches += counted
         if sent.claim_ms is not None and sent.session_id in {None, session.id}:
             session.watched_ms = max(session.watched_ms, sent.claim_ms)
         elif session.paused_ms is None:
-            session.watched_ms += max(0, ends_ms - session.last_ms)
+            session.watched_ms += sum(stretch.ends_ms - stretch.starts_ms for stretch in counted)
         session.last_ms = sent.at_ms
         if sent.is_end:
             session.is_over = True
             return
         if sent.title != session.title:
+            self._is_left()
             session = self.session = Session(
                 session_id, sent.title, sent.device, sent.at_ms, sent.at_ms, retitled_from=sent.session_id
             )
@@ -103,17 +107,32 @@ class Watching:
         elif session.paused_ms is None:
             session.paused_ms = sent.at_ms
 
+    def is_blocked(self, at_ms: int) -> None:
+        """Extra time counts from now: what was played since the last beat was beyond the allowance."""
+        session = self.session
+        assert session is not None
+        assert not session.is_over
+        assert session.paused_ms is None
+        assert 0 < at_ms - session.last_ms <= GAP_MS
+        self.stretches.append(Stretch(session.last_ms, at_ms, is_exempt=False))
+        session.watched_ms += at_ms - session.last_ms
+        session.last_ms = at_ms
+
+    def spans(self, at_ms: int) -> list[tuple[int, int]]:
+        """When sessions ran, the running one up to now: its next beat counts the rest."""
+        session = self.session
+        if session is None:
+            return self.earlier
+        is_running = not session.is_over and at_ms - session.last_ms <= GAP_MS
+        return [*self.earlier, (session.started_ms, at_ms if is_running else session.last_ms)]
+
     def sums_ms(self, days: Iterable[tuple[int, int, int]]) -> dict[int, tuple[int, int]]:
         """Deducted and exempt time of each day, given as number, start and end; days without any are left out."""
-        sums: dict[int, tuple[int, int]] = {}
-        for number, starts_ms, ends_ms in days:
-            shares = [0, 0]
-            for stretch in self.stretches:
-                share_ms = min(stretch.ends_ms, ends_ms) - max(stretch.starts_ms, starts_ms)
-                shares[stretch.is_exempt] += max(0, share_ms)
-            if any(shares):
-                sums[number] = shares[0], shares[1]
-        return sums
+        return sums_ms(self.stretches, days)
+
+    def _is_left(self) -> None:
+        if self.session is not None:
+            self.earlier.append((self.session.started_ms, self.session.last_ms))
 
     @staticmethod
     def _repeats_retitling(sent: Sent, session: Session) -> bool:
@@ -126,14 +145,35 @@ class Watching:
         return max(sent.issued_ms, last_ms)
 
     @staticmethod
-    def _counts_until(sent: Sent, session: Session, synced: Sequence[tuple[int, int]]) -> int:
-        elapsed_ms = sent.at_ms - session.last_ms
-        if elapsed_ms > GAP_MS:
-            elapsed_ms -= measure_ms(synced, starts_ms=session.last_ms, ends_ms=sent.at_ms)
-            return session.last_ms + min(max(0, (sent.claim_ms or 0) - session.watched_ms), elapsed_ms)
-        if session.paused_ms is not None:
-            return min(sent.at_ms, session.paused_ms + PAUSE_GRACE_MS)
-        return sent.at_ms
+    def _counts(sent: Sent, session: Session, synced: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """What of the time since the last beat counts: what was synced is credited already."""
+        left_ms, until_ms = sent.at_ms, sent.at_ms
+        if sent.at_ms - session.last_ms > GAP_MS:
+            left_ms = max(0, (sent.claim_ms or 0) - session.watched_ms)
+        elif session.paused_ms is not None:
+            until_ms = min(sent.at_ms, session.paused_ms + PAUSE_GRACE_MS)
+        counted: list[tuple[int, int]] = []
+        cursor_ms = session.last_ms
+        for starts_ms, ends_ms in [*sorted(synced), (until_ms, until_ms)]:
+            stops_ms = min(starts_ms, until_ms, cursor_ms + left_ms)
+            if stops_ms > cursor_ms:
+                counted.append((cursor_ms, stops_ms))
+                left_ms -= stops_ms - cursor_ms
+            cursor_ms = max(cursor_ms, ends_ms)
+        return counted
+
+
+def sums_ms(stretches: Sequence[Stretch], days: Iterable[tuple[int, int, int]]) -> dict[int, tuple[int, int]]:
+    """Deducted and exempt time of each day, given as number, start and end; days without any are left out."""
+    sums: dict[int, tuple[int, int]] = {}
+    for number, starts_ms, ends_ms in days:
+        shares = [0, 0]
+        for stretch in stretches:
+            share_ms = min(stretch.ends_ms, ends_ms) - max(stretch.starts_ms, starts_ms)
+            shares[stretch.is_exempt] += max(0, share_ms)
+        if any(shares):
+            sums[number] = shares[0], shares[1]
+    return sums
 
 
 def measure_ms(stretches: Iterable[tuple[int, int]], *, starts_ms: int, ends_ms: int) -> int:

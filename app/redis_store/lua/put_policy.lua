@@ -35,6 +35,7 @@ local function settle_overrun(s)
   if is_running and is_blocked and elapsed_ms > 0 and elapsed_ms <= max_gap_ms and at_ms < s[L_DAY_ENDS_MS] then
     s[L_OVERRUN_MS] = s[L_OVERRUN_MS] + elapsed_ms
     s[L_SESSION_OVERRUN_MS] = s[L_SESSION_OVERRUN_MS] + elapsed_ms
+    s[L_WATCHED_MS] = s[L_WATCHED_MS] + elapsed_ms
     s[L_LAST_BEAT_MS] = at_ms
   end
 end

@@ -162,9 +162,7 @@ class OfflineSync:
                 return used.get(day.number) or DayUse(self._terms(policy, day).allowance_ms, 0)
 
             if is_tampered:
-                return settle_tampered(
-                    intervals, covered=covered, today=terms.day, use=use_of(terms.day), at_ms=at_ms
-                )
+                return settle_tampered(intervals, covered=covered, today=terms.day, use=use_of(terms.day), at_ms=at_ms)
             return settle(intervals, covered=covered, day_at=day_at, use_of=use_of)
 
         days: dict[int, ViewingDay] = {terms.number: terms.day}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import msgspec
 
@@ -56,7 +57,9 @@ class MemoryOffline:
 
     def sums_ms(self) -> dict[int, tuple[int, int]]:
         """Deducted and exempt time of each day."""
-        return {use.day_number: (use.used_ms + use.overrun_ms, use.educational_ms) for use in self._policies.policy.offline}
+        return {
+            use.day_number: (use.used_ms + use.overrun_ms, use.educational_ms) for use in self._policies.policy.offline
+        }
 
     def _credit(self, settlement: Settlement) -> None:
         policy = self._policies.policy
@@ -96,7 +99,7 @@ def credits_of(
         left_ms = played.watched_ms
         bounds = {bound for span in taken for bound in span if played.starts_ms < bound < played.ends_ms}
         cuts = sorted({played.starts_ms, played.ends_ms} | bounds)
-        for begins_ms, stops_ms in zip(cuts, cuts[1:], strict=False):
+        for begins_ms, stops_ms in pairwise(cuts):
             if left_ms and not any(starts_ms <= begins_ms < ends_ms for starts_ms, ends_ms in taken):
                 part_ms = min(left_ms, stops_ms - begins_ms)
                 found.append(Stretch(begins_ms, begins_ms + part_ms, is_exempt(played.title)))

@@ -24,6 +24,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from app.auth.tokens import Principal, Role
 from app.continuity.service import Continuity
 from app.domain.accounting import NO_CLAIM, Beat, Live, Outcome, Rules, Status
 from app.domain.ids import SessionIds
@@ -31,10 +32,9 @@ from app.domain.policy import UNLIMITED, Grant, Policy
 from app.domain.unflushed import Unflushed
 from app.domain.viewing_day import Calendar, ViewingDay
 from app.domain.watermark import Mark
-from app.auth.tokens import Principal, Role
 from app.embedded.valkey import Valkey
-from app.instants import utc
 from app.flushing.service import Flusher
+from app.instants import utc
 from app.redis_store.client import create_client
 from app.redis_store.counters import RedisCounters
 from app.redis_store.events import RedisEvents
@@ -42,9 +42,9 @@ from app.redis_store.keys import Keys
 from app.redis_store.marks import RedisMarks
 from app.redis_store.policies import SharedPolicies
 from app.redis_store.unflushed import RedisUnflushed
+from app.viewing.answers import adult_balance_answer
 from app.viewing.counting import Counting
 from app.viewing.offline import IntervalRequest, OfflineSync, OfflineSyncRequest
-from app.viewing.answers import adult_balance_answer
 from app.viewing.policies import KnownPolicy, PolicyCache
 from app.viewing.recovery import Recovery
 from app.viewing.schemas import BalanceAnswer
@@ -373,8 +373,7 @@ class Home(RuleBasedStateMachine):
             device_now=utc(self.at_ms - (HOUR_MS if is_clock_moved else 0)),
             last_server_time=utc(self.days[0].starts_ms - DAY_MS),
             intervals=[
-                IntervalRequest(one.title, utc(one.starts_ms), utc(one.ends_ms), one.watched_ms / 1000)
-                for one in batch
+                IntervalRequest(one.title, utc(one.starts_ms), utc(one.ends_ms), one.watched_ms / 1000) for one in batch
             ],
         )
         covered = [*self.watching.spans(self.at_ms), *((part.starts_ms, part.ends_ms) for part in self.offline.parts)]
@@ -394,6 +393,23 @@ class Home(RuleBasedStateMachine):
             assert [sum(credited_ms)] == expected_ms if is_clock_moved else credited_ms == expected_ms
         self._notes_what_was_beyond()
         self.synced += placed
+
+    @rule(
+        device=DEVICES,
+        process=PROCESSES,
+        silence_ms=PASSING_MS,
+        played_ms=st.tuples(st.integers(0, 10 * MINUTE_MS), LENGTH_MS),
+        is_redis_lost=st.sampled_from([False, False, True]),
+        claim=CLAIMS,
+    )
+    def is_silent_while_another_device_plays(
+        self, device: str, process: int, silence_ms: int, *, played_ms: tuple[int, int], is_redis_lost: bool, claim: str
+    ) -> None:
+        self.time_passes(silence_ms)
+        if is_redis_lost:
+            self.redis_loses_everything()
+        self.syncs(process, [("film", *played_ms, 1.0)], is_clock_moved=False)
+        self.beats(device, process, claim)
 
     @rule()
     def announces_again(self) -> None:

@@ -1,0 +1,98 @@
+"""A policy that changes acts on running counters at once."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from app.domain.accounting import NO_CLAIM, Beat, Live, Rules, Status, cold
+from app.domain.policy import DayTerms, Grant, Policy, terms_of
+from app.domain.viewing_day import Calendar
+from app.redis_store.counters import RedisCounters
+from app.redis_store.events import RedisEvents
+from app.redis_store.keys import Keys
+from app.redis_store.policies import SharedPolicies
+
+CHILD = "11111111-2222-3333-4444-555555555555"
+NOON_MS = 1_790_000_000_000
+MINUTE_MS = 60_000
+KEYS = Keys(4)
+WEEKEND = (5, 6)
+POLICY = Policy(CHILD, "", 1, True, 1, 15, 15, True, (), Calendar.opened(NOON_MS, timezone="Europe/Oslo", reset_hour=6))
+
+
+class Sofa:
+    """A child that has used its 15 minutes up, and goes on."""
+
+    def __init__(self, redis: Any) -> None:
+        self.policy = POLICY
+        self._redis = redis
+        self._counters = RedisCounters(redis, KEYS, Rules(), live_ttl_seconds=3600, at_ms=NOON_MS)
+
+    @property
+    def terms(self) -> DayTerms:
+        assert self.policy.calendar is not None
+        return terms_of(self.policy, self.policy.calendar.day_at(NOON_MS), weekend_days=WEEKEND)
+
+    async def sits_down(self) -> None:
+        live = cold(terms=self.terms, policy_version=1, at_ms=NOON_MS)
+        live.used_ms = live.allowance_ms
+        await self._counters.seed([(CHILD, live)])
+        await self.beats(0, is_first=True)
+
+    async def beats(self, minutes: int, *, is_first: bool = False, watched_ms: int = NO_CLAIM) -> Live:
+        self._counters.at_ms += minutes * MINUTE_MS
+        beat = Beat(
+            session_id="" if is_first else "s1",
+            new_session_id="s1" if is_first else "",
+            proof_ms=0,
+            title_id="film",
+            is_educational=0,
+            is_exempt=0,
+            is_paused=0,
+            is_end=0,
+            watched_ms=watched_ms,
+            device_id="d",
+            device_type="tv",
+            policy_version=self.policy.version,
+            days=[self.terms],
+        )
+        [outcome] = await self._counters.record([(CHILD, beat)])
+        assert outcome.status == Status.OK
+        [(_, live)] = await self._counters.read([CHILD])
+        assert live is not None
+        return live
+
+    async def is_given(self, extra_minutes: int, *, after_minutes: int) -> None:
+        self._counters.at_ms += after_minutes * MINUTE_MS
+        grants = (Grant(self.terms.number, extra_minutes),)
+        self.policy = msgspec.structs.replace(self.policy, version=self.policy.version + 1, grants=grants)
+        policies = SharedPolicies(
+            self._redis,
+            KEYS,
+            RedisEvents(self._redis, KEYS),
+            ttl_seconds=3600,
+            weekend_days=WEEKEND,
+            clock=lambda: self._counters.at_ms,
+            at_ms=self._counters.at_ms,
+        )
+        await policies.put([self.policy])
+
+
+@pytest.fixture
+async def sofa(redis_client: Any) -> Sofa:
+    sofa = Sofa(redis_client)
+    await sofa.sits_down()
+    return sofa
+
+
+async def test_extra_time_counts_from_when_it_is_given(sofa: Sofa) -> None:
+    await sofa.is_given(15, after_minutes=4)
+    live = await sofa.beats(1)
+    assert (live.overrun_ms, live.used_ms) == (4 * MINUTE_MS, 16 * MINUTE_MS)
+
+
+async def test_a_claim_does_not_tell_again_of_what_was_settled_when_extra_time_was_given(sofa: Sofa) -> None:
+    await sofa.is_given(15, after_minutes=4)
+    live = await sofa.beats(10, watched_ms=10 * MINUTE_MS)
+    assert (live.overrun_ms, live.used_ms) == (4 * MINUTE_MS, 21 * MINUTE_MS)

@@ -207,10 +207,10 @@ class ViewingService:
         Raises:
             ProfileAccessDenied: the session is not one of this account's, or never was.
         """
-        profile_id = await self._owner_of(principal, session_id)
+        profile_id, issued_ms = await self._owner_of(principal, session_id)
         known = await self.owned(principal, profile_id)
         if not known.policy.is_kids:
-            return EndAnswer(session_id, 0.0, rfc3339(self._clock()))
+            return EndAnswer(session_id, 0.0, rfc3339(issued_ms))  # all that is known of it, and the same each time
         beat = Beat(
             session_id=session_id,
             new_session_id=_NO_SESSION,
@@ -317,14 +317,14 @@ class ViewingService:
         _require_access(principal, known)
         return known
 
-    async def _owner_of(self, principal: Principal, session_id: str) -> str:
-        """The profile of this account to which a session id was issued."""
+    async def _owner_of(self, principal: Principal, session_id: str) -> tuple[str, int]:
+        """The profile of this account to which a session id was issued, and when (ms)."""
         likely = self._policies.latest_of(principal.account_id)
-        if likely is not None and self._session_ids.issued_ms(likely, session_id) is not None:
-            return likely
+        if likely is not None and (issued_ms := self._session_ids.issued_ms(likely, session_id)) is not None:
+            return likely, issued_ms
         for profile_id in await self._households.get(principal.account_id):
-            if self._session_ids.issued_ms(profile_id, session_id) is not None:
-                return profile_id
+            if (issued_ms := self._session_ids.issued_ms(profile_id, session_id)) is not None:
+                return profile_id, issued_ms
         raise ProfileAccessDenied
 
     # --- what comes of it

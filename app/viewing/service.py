@@ -36,6 +36,7 @@ from app.viewing.answers import (
     heartbeat_answer,
     why_answer,
 )
+from app.viewing.concurrency import Concurrency
 from app.viewing.counting import Counting
 from app.viewing.policies import KnownPolicy, PolicyCache, Standing
 from app.viewing.ports import Events, Randomness
@@ -82,6 +83,7 @@ class ViewingService:
         households: TimedCache[str, tuple[str, ...]],
         events: Events,
         session_ids: SessionIds,
+        concurrency: Concurrency,
         pace: Pace,
         clock: Clock,
         randomness: Randomness,
@@ -92,6 +94,7 @@ class ViewingService:
         self._households = households
         self._events = events
         self._session_ids = session_ids
+        self._concurrency = concurrency
         self._pace = pace
         self._clock = clock
         self._randomness = randomness
@@ -210,6 +213,7 @@ class ViewingService:
         profile_id, issued_ms = await self._owner_of(principal, session_id)
         known = await self.owned(principal, profile_id)
         if not known.policy.is_kids:
+            self._concurrency.ended(profile_id, session_id)
             return EndAnswer(session_id, 0.0, rfc3339(issued_ms))  # all that is known of it, and the same each time
         beat = Beat(
             session_id=session_id,
@@ -273,6 +277,7 @@ class ViewingService:
     async def drain(self) -> None:
         """Wait for what is in flight."""
         await self._counting.drain()
+        await self._concurrency.drain()
 
     # --- what a beat needs
 
@@ -346,12 +351,13 @@ class ViewingService:
             return
 
     def _adult(self, request: HeartbeatRequest, *, is_educational: bool) -> HeartbeatAnswer:
-        """Adults are unlimited and nothing of them is stored; the id still proves whose session it is."""
+        """Adults are unlimited and nothing of them is counted; the id still proves whose session it is."""
         session_id = request.session_id
         if session_id is None:
             session_id = self._counting.issue(request.profile_id, self._clock())
         elif self._session_ids.issued_ms(request.profile_id, session_id) is None:
             raise ProfileAccessDenied
+        self._concurrency.beat(request, session_id)
         return adult_heartbeat_answer(
             session_id,
             is_educational=is_educational,

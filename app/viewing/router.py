@@ -51,6 +51,10 @@ async def playback_eligible(
 
 @router.get("/streams/{account_id}", summary="What an account plays, for the platform's services.")
 async def streams(request: Request, _: Service, account_id: _Id) -> Response:
+    """Every session that has neither ended nor been silent for five minutes; nothing for an account that is not there.
+
+    Adults are part of it only where `adults_tracked` says so.
+    """
     concurrency: Concurrency = request.app.state.services.viewing.concurrency
     return as_json(await concurrency.streams(account_id))
 

@@ -70,7 +70,7 @@ async def test_ten_thousand_titles_fit_and_one_more_does_not(api: Api) -> None:
         ([_title("a"), _title("b", is_educational="yes")], "/1/is_educational"),
         ([_title("x" * 65)], "/0/id"),
         ([_title("")], "/0/id"),
-        ([_title("nul\0")], "/0/id"),
+        ([_title("nul\0", name="n")], "/0/id"),
         ([_title("a"), _title("no\u00a0break")], "/1/id"),
         ([_title("a", name="n" * 301)], "/0/name"),
         ([_title("a", name="line\nbreak")], "/0/name"),

@@ -258,6 +258,23 @@ EXAMPLES: dict[tuple[str, str], Example] = {
             "next_reset_at": _NEXT_RESET,
         }
     ),
+    ("get", f"{_VIEWING}/streams/{{account_id}}"): Example(
+        answered={
+            "account_id": _ACCOUNT,
+            "streams": [
+                {
+                    "session_id": _SESSION,
+                    "profile_id": _ADA,
+                    "is_kids": True,
+                    "title_id": "moon-pirates",
+                    "device_type": "tv",
+                    "started_at": "2026-11-23T16:49:47.600Z",
+                    "last_beat_at": "2026-11-23T17:00:00.000Z",
+                }
+            ],
+            "adults_tracked": False,
+        }
+    ),
     ("post", f"{_VIEWING}/offline-sync"): Example(
         {
             "profile_id": _ADA,

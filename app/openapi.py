@@ -25,6 +25,7 @@ from app.viewing.schemas import (
     EndRequest,
     HeartbeatAnswer,
     HeartbeatRequest,
+    StreamsAnswer,
     WhyAnswer,
 )
 
@@ -47,6 +48,7 @@ _BODIES: dict[tuple[str, str], tuple[type[msgspec.Struct] | None, type[msgspec.S
     ("/viewing-time/balance/{profile_id}", "get"): (None, BalanceAnswer),
     ("/viewing-time/playback-eligible/{profile_id}", "get"): (None, EligibilityAnswer),
     ("/viewing-time/why/{profile_id}", "get"): (None, WhyAnswer),
+    ("/viewing-time/streams/{account_id}", "get"): (None, StreamsAnswer),
     ("/viewing-time/offline-sync", "post"): (OfflineSyncRequest, OfflineSyncAnswer),
     ("/parental-controls/profiles/{profile_id}/history", "get"): (None, HistoryAnswer),
     ("/parental-controls/weekly-report", "get"): (None, WeeklyAnswer),

@@ -158,6 +158,12 @@ def unacceptable_text(pointer: str) -> HourglassError:
     return InvalidInput(errors=[{"pointer": pointer, "detail": detail}])
 
 
+def require_printable(text: str, pointer: str) -> None:
+    """Refuse control characters, which no database takes, and spaces that look like others. Raises InvalidInput."""
+    if not text.isprintable():
+        raise InvalidInput(errors=[{"pointer": pointer, "detail": "must hold printable characters only"}])
+
+
 def misfit(error: msgspec.ValidationError) -> InvalidInput:
     """The problem for a value that does not fit, with the place that the message ends with, and without the value."""
     message = str(error)

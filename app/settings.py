@@ -108,6 +108,11 @@ class Settings(BaseSettings):
     max_beats_per_second: int = Field(10, ge=0, le=1000, description="heartbeats of one child per second; 0: no limit")
     lease_seconds: int = Field(300, ge=30, le=3600, description="how long a player may go on without an answer")
 
+    track_adults: bool = Field(
+        default=False,
+        description="adults' running sessions are kept, in Redis only, for the view of what an account plays",
+    )
+
     # --- caches
     policy_ttl_seconds: int = Field(60, ge=1, le=60, description="age at which a cached policy must be confirmed")
     policy_stale_seconds: int = Field(

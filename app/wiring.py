@@ -69,9 +69,10 @@ from app.privacy.export import Export
 from app.privacy.retention import retain
 from app.reconciling.service import Reconciliation
 from app.redis_address import Arrangement, parse_redis_url
+from app.redis_store.adults import RedisAdultSessions
 from app.redis_store.census import RedisCensus
 from app.redis_store.client import create_client
-from app.redis_store.clustered import ClusteredCounters, ClusteredMarks, ClusteredPolicies
+from app.redis_store.clustered import ClusteredAdultSessions, ClusteredCounters, ClusteredMarks, ClusteredPolicies
 from app.redis_store.counters import RedisCounters
 from app.redis_store.durability import Concern, Durability
 from app.redis_store.events import RedisEvents
@@ -89,6 +90,7 @@ from app.reports.cursors import Cursors
 from app.reports.history import History
 from app.reports.weekly import WeeklyReports
 from app.settings import Settings, SettingsError, variable_of
+from app.viewing.concurrency import Concurrency
 from app.viewing.counting import Counting
 from app.viewing.endpoint import BatchEndpoint, EndEndpoint, HeartbeatEndpoint
 from app.viewing.events import EventStreams, Wakes
@@ -112,6 +114,7 @@ class Viewing:
     heartbeat: HeartbeatEndpoint
     heartbeats: BatchEndpoint
     end: EndEndpoint
+    concurrency: Concurrency
     streams: EventStreams
     offline: OfflineSync
     wakes: Wakes
@@ -329,6 +332,14 @@ async def _open_viewing(
         max_calls_in_flight=settings.max_calls_in_flight,
         lane_of=keys.bucket if _is_cluster(settings) else None,
     )
+    concurrency = Concurrency(
+        counters=counters,
+        adults=_adult_sessions(redis, keys, settings) if settings.track_adults else None,
+        households=households,
+        session_ids=session_ids,
+        max_gap_ms=settings.max_gap_seconds * 1000,
+        max_batch=settings.max_batch,
+    )
     service = ViewingService(
         counting=counting,
         policies=policies,
@@ -336,6 +347,7 @@ async def _open_viewing(
         households=households,
         events=events,
         session_ids=session_ids,
+        concurrency=concurrency,
         pace=Pace(
             interval_ms=settings.beat_interval_seconds * 1000,
             lease_ms=settings.lease_seconds * 1000,
@@ -384,6 +396,7 @@ async def _open_viewing(
         heartbeat=HeartbeatEndpoint(body_limit_bytes=settings.body_limit_bytes, **receiving),
         end=EndEndpoint(body_limit_bytes=settings.body_limit_bytes, **receiving),
         heartbeats=BatchEndpoint(body_limit_bytes=settings.bulk_body_limit_bytes, **receiving),
+        concurrency=concurrency,
         streams=EventStreams(log=events, wakes=wakes, service=service),
         offline=OfflineSync(
             ledger=PostgresOffline(engine),
@@ -464,6 +477,11 @@ def _is_cluster(settings: Settings) -> bool:
 def _counters(redis: Redis, keys: Keys, settings: Settings, continuity: Continuity) -> RedisCounters:
     adapter = ClusteredCounters if _is_cluster(settings) else RedisCounters
     return adapter(redis, keys, _rules(settings), live_ttl_seconds=settings.live_ttl_seconds, continuity=continuity)
+
+
+def _adult_sessions(redis: Redis, keys: Keys, settings: Settings) -> RedisAdultSessions:
+    adapter = ClusteredAdultSessions if _is_cluster(settings) else RedisAdultSessions
+    return adapter(redis, keys, silence_ms=settings.max_gap_seconds * 1000)
 
 
 def _shared_policies(

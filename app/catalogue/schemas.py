@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from app.domain.title import Title
 from app.errors import InvalidInput, Malformed
-from app.requests import misfit
+from app.requests import misfit, require_printable
 
 LARGEST_UPLOAD = 10_000
 LONGEST_DURATION_SECONDS = 7 * 86_400
@@ -19,7 +19,7 @@ _NO_CONTROLS = r"^[^\x00-\x1f\x7f]+$"
 class TitleItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One title of an upload. The upload may be large, so msgspec decodes it."""
 
-    id: Annotated[str, Meta(max_length=64, pattern=_NO_CONTROLS)]
+    id: Annotated[str, Meta(min_length=1, max_length=64)]
     name: Annotated[str, Meta(max_length=300, pattern=_NO_CONTROLS)]
     is_educational: bool
     duration_seconds: Annotated[int, Meta(ge=0, le=LONGEST_DURATION_SECONDS)] | None = None
@@ -55,7 +55,7 @@ def titles_of(body: bytes, *, is_ndjson: bool) -> list[Title]:
 
     Raises:
         Malformed: not JSON in UTF-8.
-        InvalidInput: not titles, too many, or an id given twice.
+        InvalidInput: not titles, too many, an id that no heartbeat may name, or one given twice.
     """
     try:
         items = _decode_lines(body) if is_ndjson else _decode_list(body)
@@ -65,13 +65,14 @@ def titles_of(body: bytes, *, is_ndjson: bool) -> list[Title]:
         raise Malformed from None
     if len(items) > LARGEST_UPLOAD:
         raise InvalidInput(f"An upload holds at most {LARGEST_UPLOAD} titles.")
-    _refuse_repeated(items)
+    _check_ids(items)
     return [Title(**msgspec.structs.asdict(item)) for item in items]
 
 
-def _refuse_repeated(items: Sequence[TitleItem]) -> None:
+def _check_ids(items: Sequence[TitleItem]) -> None:
     seen: set[str] = set()
     for place, item in enumerate(items):
+        require_printable(item.id, f"/{place}/id")
         if item.id in seen:
             raise InvalidInput(errors=[{"pointer": f"/{place}/id", "detail": "is given twice"}])
         seen.add(item.id)

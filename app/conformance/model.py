@@ -126,7 +126,7 @@ class Model:
         session = self._sessions.get(session_id)
         if session is None:
             raise _Refusal(*_DENIED)
-        ended_ms = at_ms
+        ended_ms = session.issued_ms
         if self._config is not None:
             outcome, _ = self._count(send, at_ms, session_id=session_id, is_end=True)
             ended_ms = outcome.ended_ms if outcome.status == Status.OK else session.last_beat_ms

@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from app.domain.accounting import Beat, Live, Outcome
+from app.domain.adults import AdultBeat, AdultSession
 from app.domain.policy import Policy
 from app.domain.watermark import Mark
+from app.redis_store.adults import RedisAdultSessions
 from app.redis_store.counters import RedisCounters
 from app.redis_store.marks import RedisMarks
 from app.redis_store.policies import SharedPolicies
@@ -31,6 +33,18 @@ class ClusteredCounters(RedisCounters):
 
     async def read(self, profile_ids: Sequence[str]) -> list[tuple[int, Live | None]]:
         return await by_bucket(profile_ids, super().read, bucket_of=self._keys.bucket)
+
+
+class ClusteredAdultSessions(RedisAdultSessions):
+    async def keep(self, beats: Sequence[AdultBeat]) -> None:
+        async def kept(some: Sequence[AdultBeat]) -> list[None]:
+            await RedisAdultSessions.keep(self, some)
+            return [None] * len(some)
+
+        await by_bucket(beats, kept, bucket_of=lambda beat: self._keys.bucket(beat.profile_id))
+
+    async def running(self, profile_ids: Sequence[str]) -> list[list[AdultSession]]:
+        return await by_bucket(profile_ids, super().running, bucket_of=self._keys.bucket)
 
 
 class ClusteredPolicies(SharedPolicies):

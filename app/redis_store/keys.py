@@ -13,6 +13,8 @@ key                         type    holds; life
 ``hg:{b}:mark``             hash    ``watermark`` and ``generation``: up to where the flush has come, and how many times
                                     this server came back with an older state (``domain.watermark``).
 ``hg:{b}:policy:<profile>`` string  shared copy of a policy (``domain.policy.Policy``), ``shared_policy_ttl_seconds``.
+``hg:{b}:sessions:<profile>`` zset  ``<session>|<device type>|<title>`` of an adult's running sessions, where adults are
+                                    tracked, by the instant (ms) of the last beat. Bounded; ``max_gap_seconds``.
 ``hg:{b}:events:<profile>`` stream  a player's events, bounded, one day.
 ``hg:{a:<account>}:``
 ``   tries:<kind>``         list    instants (ms) of the last wrong PINs or passwords, for as long as a lock may last.
@@ -56,6 +58,9 @@ class Keys:
 
     def events(self, profile_id: str) -> str:
         return f"hg:{{{self.bucket(profile_id)}}}:events:{profile_id}"
+
+    def sessions(self, profile_id: str) -> str:
+        return f"hg:{{{self.bucket(profile_id)}}}:sessions:{profile_id}"
 
     def dirty(self, bucket: int) -> str:
         return f"hg:{{{bucket}}}:dirty"

@@ -59,7 +59,7 @@ class RedisTraces:
     async def _remove_profiles(self, bucket: int, profile_ids: Sequence[str]) -> None:
         keys = [
             key(profile_id)
-            for key in (self._keys.live, self._keys.policy, self._keys.events)
+            for key in (self._keys.live, self._keys.policy, self._keys.events, self._keys.sessions)
             for profile_id in profile_ids
         ]
         await self._redis.delete(*keys)

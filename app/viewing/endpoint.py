@@ -12,7 +12,7 @@ import structlog
 from app.auth.tokens import Principal, Role
 from app.domain.accounting import Outcome
 from app.errors import Forbidden, HourglassError, InvalidInput, Malformed, MethodNotAllowed, Unauthenticated, Unexpected
-from app.requests import ClientGone, Receive, misfit, read_body, unacceptable_text
+from app.requests import ClientGone, Receive, misfit, read_body, require_printable
 from app.viewing.schemas import MAX_BATCH, BatchRequest, EndRequest, HeartbeatRequest, RawBatch
 from app.viewing.service import Ready, ViewingService
 
@@ -216,7 +216,8 @@ def decode_beat(body: bytes | msgspec.Raw) -> HeartbeatRequest:
     """
     beat = decoded(_decode_beat, body)
     if not (beat.title_id + beat.device_id).isprintable():
-        raise unacceptable_text("/device_id" if beat.title_id.isprintable() else "/title_id")
+        require_printable(beat.title_id, "/title_id")
+        require_printable(beat.device_id, "/device_id")
     return beat
 
 
@@ -234,12 +235,6 @@ def decode_beats(body: bytes) -> Sequence[HeartbeatRequest | HourglassError]:
         if "".join([beat.title_id + beat.device_id for beat in beats]).isprintable():
             return beats
     return [_beat_or_refusal(beat) for beat in decoded(_split_batch, body).beats]
-
-
-def require_printable(text: str, pointer: str) -> None:
-    """Refuse NUL and other control characters, which no database takes. Raises InvalidInput."""
-    if not text.isprintable():
-        raise unacceptable_text(pointer)
 
 
 def decoded(decode: Callable[[bytes | msgspec.Raw], Decoded], body: bytes | msgspec.Raw) -> Decoded:

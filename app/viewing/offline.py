@@ -27,8 +27,8 @@ from app.domain.policy import DayTerms, OfflineUse, Policy, terms_of
 from app.domain.viewing_day import DAY_MS, LONG_ABSENCE_MS, ViewingDay
 from app.errors import CountersUnavailable, InvalidInput
 from app.instants import ms_of
+from app.requests import require_printable
 from app.viewing.counting import Counting
-from app.viewing.endpoint import require_printable
 from app.viewing.policies import PolicyCache
 from app.viewing.ports import PolicyAnnouncer, PolicyReader
 from app.viewing.schemas import BalanceAnswer, Id, Text64, Text100, seconds

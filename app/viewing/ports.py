@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from app.domain.accounting import Beat, Live, Outcome, Share
+from app.domain.adults import AdultBeat, AdultSession
 from app.domain.policy import Policy
 
 
@@ -28,6 +29,18 @@ class Counters(Protocol):
 
     async def closed_stretches(self, profile_id: str) -> list[tuple[int, int]]:
         """From when to when finished sessions ran that wait to be flushed, in ms."""
+        ...
+
+
+class AdultSessions(Protocol):
+    """Running sessions of adults. Every call may raise CountersUnavailable."""
+
+    async def keep(self, beats: Sequence[AdultBeat]) -> None:
+        """Keep the sessions that beat and drop those that end."""
+        ...
+
+    async def running(self, profile_ids: Sequence[str]) -> list[list[AdultSession]]:
+        """The sessions of each adult that have not ended; none for who is no adult."""
         ...
 
 

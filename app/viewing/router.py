@@ -6,13 +6,14 @@ import msgspec
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import AfterValidator
 
-from app.auth.dependencies import Household, ParentRights
+from app.auth.dependencies import Household, ParentRights, Service
 from app.requests import API_PREFIX, as_json, read_body
 from app.viewing.endpoint import decoded
 from app.viewing.offline import OfflineSyncRequest
 from app.viewing.service import ViewingService
 
 if TYPE_CHECKING:
+    from app.viewing.concurrency import Concurrency
     from app.viewing.events import EventStreams
     from app.viewing.offline import OfflineSync
 
@@ -46,6 +47,16 @@ async def playback_eligible(
     title_id: Annotated[str | None, Query(min_length=1, max_length=64), AfterValidator(_printable)] = None,
 ) -> Response:
     return as_json(await _service(request).eligibility(caller, profile_id, title_id))
+
+
+@router.get("/streams/{account_id}", summary="What an account plays, for the platform's services.")
+async def streams(request: Request, _: Service, account_id: _Id) -> Response:
+    """Every session that has neither ended nor been silent for five minutes; nothing for an account that is not there.
+
+    Adults are part of it only where `adults_tracked` says so.
+    """
+    concurrency: Concurrency = request.app.state.services.viewing.concurrency
+    return as_json(await concurrency.streams(account_id))
 
 
 @router.post("/offline-sync", summary="Credit what a device played without a connection; once per batch.")

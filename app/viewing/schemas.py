@@ -144,6 +144,26 @@ class WhyAnswer(msgspec.Struct, frozen=True):
     session: WhySession | None
 
 
+class Stream(msgspec.Struct, frozen=True):
+    """A running session. ``title_id`` and ``device_type`` are those of its last beat."""
+
+    session_id: str
+    profile_id: str
+    is_kids: bool
+    title_id: str
+    device_type: str
+    started_at: str
+    last_beat_at: str
+
+
+class StreamsAnswer(msgspec.Struct, frozen=True):
+    """What an account plays, by when it began. Adults' sessions are part of it where ``adults_tracked`` says so."""
+
+    account_id: str
+    streams: list[Stream]
+    adults_tracked: bool
+
+
 def seconds(ms: int) -> float:
     return ms / 1000
 

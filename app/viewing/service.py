@@ -36,6 +36,7 @@ from app.viewing.answers import (
     heartbeat_answer,
     why_answer,
 )
+from app.viewing.concurrency import Concurrency
 from app.viewing.counting import Counting
 from app.viewing.policies import KnownPolicy, PolicyCache, Standing
 from app.viewing.ports import Events, Randomness
@@ -82,6 +83,7 @@ class ViewingService:
         households: TimedCache[str, tuple[str, ...]],
         events: Events,
         session_ids: SessionIds,
+        concurrency: Concurrency,
         pace: Pace,
         clock: Clock,
         randomness: Randomness,
@@ -92,6 +94,7 @@ class ViewingService:
         self._households = households
         self._events = events
         self._session_ids = session_ids
+        self._concurrency = concurrency
         self._pace = pace
         self._clock = clock
         self._randomness = randomness
@@ -207,10 +210,11 @@ class ViewingService:
         Raises:
             ProfileAccessDenied: the session is not one of this account's, or never was.
         """
-        profile_id = await self._owner_of(principal, session_id)
+        profile_id, issued_ms = await self._owner_of(principal, session_id)
         known = await self.owned(principal, profile_id)
         if not known.policy.is_kids:
-            return EndAnswer(session_id, 0.0, rfc3339(self._clock()))
+            self._concurrency.ended(profile_id, session_id)
+            return EndAnswer(session_id, 0.0, rfc3339(issued_ms))  # all that is known of it, and the same each time
         beat = Beat(
             session_id=session_id,
             new_session_id=_NO_SESSION,
@@ -273,6 +277,7 @@ class ViewingService:
     async def drain(self) -> None:
         """Wait for what is in flight."""
         await self._counting.drain()
+        await self._concurrency.drain()
 
     # --- what a beat needs
 
@@ -317,14 +322,14 @@ class ViewingService:
         _require_access(principal, known)
         return known
 
-    async def _owner_of(self, principal: Principal, session_id: str) -> str:
-        """The profile of this account to which a session id was issued."""
+    async def _owner_of(self, principal: Principal, session_id: str) -> tuple[str, int]:
+        """The profile of this account to which a session id was issued, and when (ms)."""
         likely = self._policies.latest_of(principal.account_id)
-        if likely is not None and self._session_ids.issued_ms(likely, session_id) is not None:
-            return likely
+        if likely is not None and (issued_ms := self._session_ids.issued_ms(likely, session_id)) is not None:
+            return likely, issued_ms
         for profile_id in await self._households.get(principal.account_id):
-            if self._session_ids.issued_ms(profile_id, session_id) is not None:
-                return profile_id
+            if (issued_ms := self._session_ids.issued_ms(profile_id, session_id)) is not None:
+                return profile_id, issued_ms
         raise ProfileAccessDenied
 
     # --- what comes of it
@@ -346,12 +351,13 @@ class ViewingService:
             return
 
     def _adult(self, request: HeartbeatRequest, *, is_educational: bool) -> HeartbeatAnswer:
-        """Adults are unlimited and nothing of them is stored; the id still proves whose session it is."""
+        """Adults are unlimited and nothing of them is counted; the id still proves whose session it is."""
         session_id = request.session_id
         if session_id is None:
             session_id = self._counting.issue(request.profile_id, self._clock())
         elif self._session_ids.issued_ms(request.profile_id, session_id) is None:
             raise ProfileAccessDenied
+        self._concurrency.beat(request, session_id)
         return adult_heartbeat_answer(
             session_id,
             is_educational=is_educational,

@@ -216,6 +216,26 @@ async def test_scripts_that_the_nodes_forget_are_told_again(postgres: Databases,
         assert [player.child for player in home.players if player.refused_at] == []
 
 
+async def test_what_an_account_plays_is_gathered_from_every_node(
+    postgres: Databases, cluster: ClusterOfServers
+) -> None:
+    settings = settings_for(database_url=postgres.fresh(), redis_url=cluster.url, track_adults=True)
+    async with running(settings) as api:
+        home, title = await api.household(), await api.add_title()
+        profiles = [await home.add_profile(is_kids=place % 2 == 0) for place in range(12)]
+        assert len({cluster.owner(KEYS.live(profile)).port for profile in profiles}) > 1
+        answers = await asyncio.gather(*(home.beat(profile, title) for profile in profiles))
+        await api.services.viewing.concurrency.drain()
+        platform = api.as_role("platform", Role.SERVICE)
+        streams = (await api.http.get(f"/viewing-time/streams/{home.id}", headers=platform)).json()["streams"]
+        assert {stream["profile_id"]: stream["session_id"] for stream in streams} == {
+            profile: answer.json()["session_id"] for profile, answer in zip(profiles, answers, strict=True)
+        }
+        for profile in profiles[1::2]:
+            await api.http.delete(f"/profiles/{profile}", headers=home.parent)
+        assert [key async for key in api.services.redis.scan_iter("*:sessions:*")] == []
+
+
 async def test_settings_reach_every_process_though_the_node_it_listens_to_dies(
     postgres: Databases, frail_cluster: ClusterOfServers
 ) -> None:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
+from app.auth.tokens import Role
 from app.redis_store.client import GuardedPool, create_client
 from tests.integration.scene import Child, Scene, opened
 from tests.servers import Databases
@@ -108,6 +109,37 @@ async def test_a_server_that_refuses_to_write_is_away_until_it_does(scene: Scene
     await child.beats(2)
     await scene.flush()
     assert await child.flushed_ms() == child.watched_ms
+
+
+async def test_adults_who_are_tracked_are_answered_all_the_same(postgres: Databases) -> None:
+    async with opened(postgres.fresh(), redis_timeout_seconds=REDIS_TIMEOUT_SECONDS, track_adults=True) as scene:
+        api = scene.apis[0]
+        home, title = await api.household(), await api.add_title()
+        adult = await home.add_profile(is_kids=False)
+        session_id = (await home.beat(adult, title)).json()["session_id"]
+        platform = api.as_role("platform", Role.SERVICE)
+
+        async def streams() -> httpx.Response:
+            return await api.http.get(f"/viewing-time/streams/{home.id}", headers=platform)
+
+        async with standing_still(scene), asyncio.timeout(PATIENCE_SECONDS):
+            began = time.monotonic()
+            for _ in range(CROWD):
+                assert (await home.beat(adult, title, session_id=session_id)).status_code == 200
+            ended = await api.http.post(f"/viewing-time/session/{session_id}/end", headers=home.player)
+            assert ended.status_code == 200
+            assert time.monotonic() - began < CROWD * REDIS_TIMEOUT_SECONDS / 4
+            assert is_unavailable(await streams())
+            await api.services.viewing.concurrency.drain()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                await home.beat(adult, title, session_id=session_id)
+                await api.services.viewing.concurrency.drain()
+                answer = await streams()
+                if answer.status_code == 200 and answer.json()["streams"]:
+                    break
+                await asyncio.sleep(0.05)
+        assert [stream["session_id"] for stream in answer.json()["streams"]] == [session_id]
 
 
 async def test_scripts_are_loaded_again_without_an_error(scene: Scene) -> None:

@@ -90,7 +90,7 @@ class Scene:
         names = set(_PATH_VALUE.findall(path))
         child = await self.own.child()
         controls = f"/parental-controls/profiles/{child}"
-        values = {"profile_id": child}
+        values = {"profile_id": child, "account_id": self.own.id}
         if "session_id" in names:
             beat = await self.own.player.post("/viewing-time/heartbeat", json=_beat(child))
             values["session_id"] = (await _done(beat))["session_id"]

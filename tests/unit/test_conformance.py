@@ -114,6 +114,8 @@ class TestPublished:
         ("dst-reset-twice", 4, {"next_reset_at": {"at_ms": 40_000 + 25 * HOUR_MS}}),
         ("reset-hour-changed", 5, {"next_reset_at": {"at_ms": 120_000 + 30 * HOUR_MS}}),
         ("unlimited", 3, {"remaining_seconds": None, "stop_at": None, "lease_seconds": 300, "used_seconds": 2}),
+        ("adult", 6, {"total_seconds": 0, "ended_at": {"at_ms": 0}}),
+        ("adult", 7, {"total_seconds": 0, "ended_at": {"at_ms": 0}}),
         ("adult", 3, {"enforcement": "allowed", "remaining_seconds": None, "used_seconds": 0}),
     ],
 )

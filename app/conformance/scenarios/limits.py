@@ -217,7 +217,8 @@ def adults() -> tuple[Draft, ...]:
     return (
         Draft(
             name="adult",
-            about="Adults are unlimited. Nothing of them is counted.",
+            about="Adults are unlimited. Nothing of them is counted: all that the end of a session tells, each time, is"
+            " when it began.",
             live=True,
             child=ADULT,
             acts=(
@@ -227,6 +228,7 @@ def adults() -> tuple[Draft, ...]:
                 beat(2, NEVER_ISSUED),
                 balance(2),
                 end(3, "$s1"),
+                end(4, "$s1"),
             ),
         ),
     )

@@ -7,10 +7,13 @@ from functools import lru_cache
 import msgspec
 
 from app.domain.policy import MINUTE_MS
-from app.domain.viewing_day import Calendar, ViewingDay, day_number_of, reset_ms
+from app.domain.viewing_day import DAY_MS, HOUR_MS, Calendar, ViewingDay, day_number_of, reset_ms
 
 WEEK = 7
 TOP_TITLES = 3
+_EASTMOST_MS = 14 * HOUR_MS
+_LATEST_END_MS = 3 * DAY_MS
+"""After the midnight (UTC) with which the date begins: 12 h of zone, 23 h of reset hour, and a day of 37 h."""
 
 
 class Viewer(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,6 +189,20 @@ def ends_of(calendar: Calendar, days: Sequence[date], *, at_ms: int) -> list[int
     known = {day.number: day.ends_ms for day in _days_to(calendar, at_ms)}
     numbers = [day_number_of(day) for day in days]
     return [known.get(number) or reset_ms(number + 1, rule.timezone, rule.reset_hour) for number in numbers]
+
+
+def likely_span_ms(first: date, last: date) -> tuple[int, int]:
+    """From when to when the viewing days of these names lasted, in whatever zone.
+
+    Changes of the zone may have moved names away from their dates: see ``lie_within``.
+    """
+    return day_number_of(first) * DAY_MS - _EASTMOST_MS, day_number_of(last) * DAY_MS + _LATEST_END_MS
+
+
+def lie_within(days: Sequence[DayTotals], span_ms: tuple[int, int]) -> bool:
+    """Whether all of these days on which something was counted lasted within a span."""
+    from_ms, until_ms = span_ms
+    return all(from_ms <= day.starts_ms and day.ends_ms <= until_ms for day in days if day.ends_ms)
 
 
 @lru_cache(maxsize=128)

@@ -5,7 +5,7 @@ that only the partitions in question are touched.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import date
 
 import msgspec
@@ -108,7 +108,7 @@ SELECT a.profile_id::text AS profile_id, a.day, {_TOTALS},
                       WHERE profile_id = a.profile_id AND day = a.day AND revoked_at IS NULL) g ON true
 """)  # noqa: S608  fixed text
 
-# Offline playback is known by its intervals, which lie in no viewing day of their own: each child's week bounds them.
+# Offline playback is known by its intervals, which lie in no viewing day of their own: each child's days bound them.
 _TOP_TITLES = Query("""
 SELECT r.profile_id::text AS profile_id, r.title_id, t.name, r.total_ms
   FROM (SELECT profile_id, title_id, SUM(watched_ms)::bigint AS total_ms,
@@ -119,8 +119,10 @@ SELECT r.profile_id::text AS profile_id, r.title_id, t.name, r.total_ms
                    AND started_at >= :from_at AND started_at < :until_at
                  UNION ALL
                 SELECT o.profile_id, o.title_id, o.credited_ms
-                  FROM unnest(CAST(:profile_ids AS uuid[]), CAST(:from_ms AS bigint[]), CAST(:until_ms AS bigint[]))
-                       AS w(profile_id, from_ms, until_ms)
+                  FROM (SELECT profile_id, MIN(starts_ms) AS from_ms, MAX(ends_ms) AS until_ms
+                          FROM viewing_time_balances
+                         WHERE profile_id = ANY(CAST(:profile_ids AS uuid[])) AND day BETWEEN :first AND :last
+                         GROUP BY profile_id) w
                   JOIN offline_intervals o
                     ON o.profile_id = w.profile_id AND o.ends_ms > w.from_ms AND o.ends_ms <= w.until_ms) watched
          GROUP BY profile_id, title_id) r
@@ -174,6 +176,8 @@ class PostgresReports:
         most: int,
     ) -> list[SessionPart]:
         """Sessions of viewing days that began in ``from_ms`` ≤ instant < ``until_ms``, newest first."""
+        if not is_uuid(profile_id):
+            return []
         before_ms, before_id = before or (until_ms, _LAST_ID)
         rows = await _SESSIONS.rows(
             self._engine,
@@ -209,21 +213,18 @@ class PostgresReports:
         return list(grouped.values())
 
     async def top_titles(
-        self, weeks: Mapping[str, tuple[int, int]], *, first: date, last: date
+        self, profile_ids: Sequence[str], *, first: date, last: date, from_ms: int, until_ms: int
     ) -> dict[str, list[TitleTime]]:
-        """What each profile watched longest on these days, which lasted from one instant to the other (ms)."""
-        if not weeks:
+        """What each profile watched longest on these days, which began and ended in ``from_ms`` to ``until_ms``."""
+        if not profile_ids:
             return {}
-        watched = [week for week in weeks.values() if week[1]]
         rows = await _TOP_TITLES.rows(
             self._engine,
-            profile_ids=list(weeks),
+            profile_ids=profile_ids,
             first=first,
             last=last,
-            from_at=utc(min((from_ms for from_ms, _ in watched), default=0)),
-            until_at=utc(max((until_ms for _, until_ms in watched), default=0)),
-            from_ms=[from_ms for from_ms, _ in weeks.values()],
-            until_ms=[until_ms for _, until_ms in weeks.values()],
+            from_at=utc(from_ms),
+            until_at=utc(until_ms),
             most=TOP_TITLES,
         )
         found: dict[str, list[TitleTime]] = defaultdict(list)

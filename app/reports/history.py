@@ -1,15 +1,17 @@
 """One child's past, day by day and session by session."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
 import msgspec
 
-from app.domain.report import DayAsked, DayTotals, SessionPart, Viewer, ends_of
+from app.domain.report import DayAsked, DayTotals, SessionPart, Viewer, ends_of, lie_within, likely_span_ms
+from app.domain.viewing_day import DAY_MS
 from app.errors import InvalidInput
 from app.instants import utc
+from app.reports.at_once import at_once
 from app.reports.cursors import Cursors, Place
 from app.reports.ports import PastViewing
 
@@ -18,6 +20,8 @@ DEFAULT_RANGE = timedelta(days=29)
 _LAG, _LEAD = timedelta(days=3), timedelta(days=31)
 """How far the name of the running viewing day may lie from today's date in UTC: behind it by the zone and the length of
 a day, ahead of it by as many days as changes of the zone have shortened."""
+_RUNNING_MS = 2 * DAY_MS
+"""Longer than the running viewing day will last."""
 
 
 class HistoryDay(msgspec.Struct, frozen=True):
@@ -52,7 +56,9 @@ class History:
         empty_days: bool,
         at_ms: int,
     ) -> HistoryPage:
-        """A page of at most ``limit`` sessions. Two statements, one more with empty days.
+        """A page of at most ``limit`` sessions. Two statements at once, one more with empty days.
+
+        And one more where days did not last when days of their names do.
 
         Args:
             account_id: whose profile it must be.
@@ -70,31 +76,35 @@ class History:
         """
         place = None if cursor is None else self._cursors.read(profile_id, cursor)
         oldest, newest = _readable(place, first, last, today=utc(at_ms).date())
-        as_of_ms, viewer, totals = await self._past.viewed(
-            account_id=account_id, profile_id=profile_id, first=oldest, last=newest
+        from_ms, until_ms = likely_span_ms(oldest, newest)
+        span_ms = from_ms, min(until_ms, at_ms + _RUNNING_MS)
+        (as_of_ms, viewer, totals), sessions = await at_once(
+            self._past.viewed(account_id=account_id, profile_id=profile_id, first=oldest, last=newest),
+            self._sessions(profile_id, oldest, newest, span_ms, place, most=limit + 1),
         )
         first, last = _range(place, first, last, today=_today(viewer, at_ms))
         totals = [day for day in totals if first <= day.day <= last]
+        if totals and (not lie_within(totals, span_ms) or (sessions and sessions[0].day > last)):
+            span_ms = totals[-1].starts_ms, totals[0].ends_ms
+            sessions = await self._sessions(profile_id, first, last, span_ms, place, most=limit + 1)
+        sessions = [part for part in sessions if first <= part.day <= last]
         if empty_days:
             totals = await self._with_empty_days(viewer, totals, first=first, last=min(last, newest), at_ms=at_ms)
-        watched = [day for day in totals if day.ends_ms]
-        sessions: list[SessionPart] = []
-        if watched:
-            sessions = await self._past.sessions(
-                profile_id,
-                first=first,
-                last=watched[0].day,
-                from_ms=watched[-1].starts_ms,
-                until_ms=watched[0].ends_ms,
-                before=None if place is None else (place.started_ms, place.session_id),
-                most=limit + 1,
-            )
         shown, has_more = sessions[:limit], len(sessions) > limit
         following = Place(first, last, shown[-1].day, shown[-1].started_ms, shown[-1].session_id) if has_more else None
         return HistoryPage(
             days=_days(totals, shown, place, following),
             next_cursor=None if following is None else self._cursors.write(profile_id, following),
             as_of_ms=at_ms if as_of_ms is None else as_of_ms,
+        )
+
+    def _sessions(
+        self, profile_id: str, first: date, last: date, span_ms: tuple[int, int], place: Place | None, *, most: int
+    ) -> Awaitable[list[SessionPart]]:
+        from_ms, until_ms = span_ms
+        before = None if place is None else (place.started_ms, place.session_id)
+        return self._past.sessions(
+            profile_id, first=first, last=last, from_ms=from_ms, until_ms=until_ms, before=before, most=most
         )
 
     async def _with_empty_days(

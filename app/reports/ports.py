@@ -45,9 +45,9 @@ class PastViewing(Protocol):
         """The days asked for, grouped by profile in the order in which the profiles were first named."""
 
     async def top_titles(
-        self, weeks: Mapping[str, tuple[int, int]], *, first: date, last: date
+        self, profile_ids: Sequence[str], *, first: date, last: date, from_ms: int, until_ms: int
     ) -> dict[str, list[TitleTime]]:
-        """What each profile watched longest on these days, which lasted from one instant to the other (ms)."""
+        """What each profile watched longest on these days, which began and ended in ``from_ms`` to ``until_ms``."""
 
 
 class PreparedReports(Protocol):

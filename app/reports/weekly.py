@@ -7,15 +7,17 @@ from itertools import groupby
 from app.domain.report import (
     WEEK,
     DayAsked,
-    DayTotals,
     Viewer,
     WeeklyReport,
     child_week,
     ends_of,
     last_finished_day,
+    lie_within,
+    likely_span_ms,
 )
 from app.errors import InvalidInput
 from app.instants import utc
+from app.reports.at_once import at_once
 from app.reports.ports import PastViewing, PreparedReports
 
 SESSIONS_KEPT = timedelta(days=90)
@@ -35,7 +37,8 @@ class WeeklyReports:
     async def report(self, *, account_id: str, week_ending: date | None, at_ms: int) -> WeeklyReport:
         """The week that ends with a viewing day, the last one that has ended for every child unless given.
 
-        Three statements, whatever the number of children; one for a prepared week whose sessions are no longer kept.
+        Three statements, two of them at once, whatever the number of children; one for a prepared week whose sessions
+        are no longer kept.
 
         Raises:
             InvalidInput: the week has not ended for every child.
@@ -93,7 +96,10 @@ class WeeklyReports:
     async def _reports(
         self, families: Mapping[str, Sequence[Viewer]], week_end: date, *, as_of_ms: int | None, at_ms: int
     ) -> dict[str, WeeklyReport]:
-        """One week of the children of several accounts, by account. Two statements."""
+        """One week of the children of several accounts, by account. Two statements at once.
+
+        One more where a child's days did not last when days of their names do.
+        """
         viewers = [viewer for family in families.values() for viewer in family]
         days = [week_end - timedelta(days=age) for age in reversed(range(_FORTNIGHT))]
         asked = [
@@ -103,12 +109,22 @@ class WeeklyReports:
             for day, ends_ms in zip(days, ends_of(viewer.calendar, days, at_ms=at_ms), strict=True)
         ]
         week = days[WEEK:]
-        reported = dict(zip((v.profile_id for v in viewers), await self._past.reported_days(asked), strict=True))
-        bounds = {
-            profile_id: _bounds([day.totals for day in days if day.totals.day >= week[0]])
-            for profile_id, days in reported.items()
-        }
-        titles = await self._past.top_titles(bounds, first=week[0], last=week[-1])
+        profile_ids = [viewer.profile_id for viewer in viewers]
+        span_ms = likely_span_ms(week[0], week_end)
+        found, titles = await at_once(
+            self._past.reported_days(asked),
+            self._past.top_titles(profile_ids, first=week[0], last=week_end, from_ms=span_ms[0], until_ms=span_ms[1]),
+        )
+        reported = dict(zip(profile_ids, found, strict=True))
+        watched = [day.totals for days in found for day in days if day.totals.day >= week[0] and day.totals.ends_ms]
+        if not lie_within(watched, span_ms):
+            titles = await self._past.top_titles(
+                profile_ids,
+                first=week[0],
+                last=week_end,
+                from_ms=min(day.starts_ms for day in watched),
+                until_ms=max(day.ends_ms for day in watched),
+            )
         return {
             account_id: WeeklyReport(
                 week_start=week[0],
@@ -139,9 +155,3 @@ def _finished(viewers: Sequence[Viewer], at_ms: int) -> date:
 
 def _last_sunday(today: date) -> date:
     return today - timedelta(days=today.isoweekday())
-
-
-def _bounds(days: Sequence[DayTotals]) -> tuple[int, int]:
-    """From when to when the days lasted on which something was counted; an empty range when there were none."""
-    watched = [day for day in days if day.ends_ms]
-    return min((day.starts_ms for day in watched), default=0), max((day.ends_ms for day in watched), default=0)

@@ -308,6 +308,28 @@ async def test_two_statements_whose_profile_it_is_included(api: Api, past: Past)
     assert len(sent) == 2
 
 
+@pytest.mark.parametrize("moved_days", [-20, 10])
+async def test_days_whose_names_have_moved_away_from_their_dates_have_their_sessions(
+    past: Past, api: Api, moved_days: int
+) -> None:
+    day = TODAY - 40 * DAY
+    reset_utc = 24 * moved_days
+    await api.rows.balance(past.child, day, used_ms=MINUTE, reset_utc=reset_utc)
+    await api.rows.session(past.child, day, started_ms=start_of(day, reset_utc + 1), used_ms=MINUTE)
+    (shown,) = (await past.page(from_date=str(day), to_date=str(day)))["days"]
+    assert [part["total_seconds"] for part in shown["sessions"]] == [60]
+
+
+async def test_days_after_the_running_one_take_no_place_on_a_page(past: Past, api: Api) -> None:
+    for day in (TODAY, TODAY + DAY):
+        await api.rows.balance(past.child, day, used_ms=MINUTE)
+        for hour in (6, 7):
+            await api.rows.session(past.child, day, started_ms=start_of(day, hour), used_ms=MINUTE)
+    page = await past.page(limit=2)
+    assert [(day["date"], len(day["sessions"])) for day in page["days"]] == [(str(TODAY), 2)]
+    assert page["next_cursor"] is None
+
+
 async def test_an_adult_has_a_history_without_days(api: Api) -> None:
     account = await api.rows.account()
     adult = await api.rows.adult(account)

@@ -94,6 +94,16 @@ async def test_offline_playback_is_part_of_it(api: Api) -> None:
     ]
 
 
+async def test_days_whose_names_have_moved_away_from_their_dates_have_their_titles(api: Api) -> None:
+    account = await api.rows.account()
+    child = await api.rows.child(account, at_ms=NOON - 30 * DAY_MS)
+    moved_hours = -9 * 24
+    await api.rows.balance(child, LAST, used_ms=MINUTE, reset_utc=moved_hours)
+    await api.rows.session(child, LAST, started_ms=start_of(LAST, moved_hours + 1), title_id="moved", used_ms=MINUTE)
+    (reported,) = (await _read(api.signed_in(account)))["profiles"]
+    assert [title["title_id"] for title in reported["top_titles"]] == ["moved"]
+
+
 async def test_three_statements_whatever_the_number_of_children(api: Api) -> None:
     small, large = await api.rows.account(), await api.rows.account()
     for account, children in ((small, 1), (large, 20)):

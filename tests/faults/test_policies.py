@@ -17,6 +17,7 @@ from app.chaos.stand import Stand
 from app.clock import now_ms
 from app.domain.policy import Policy
 from app.embedded.valkey import Valkey
+from app.postgres_store.usage import PostgresUsage
 from app.redis_store.client import create_client
 from app.viewing.policies import PolicyCache
 from app.viewing.ports import PolicyReader
@@ -87,10 +88,6 @@ class Gated(PolicyReader):
         return policies
 
 
-async def _nothing_to_restore(_: Sequence[Policy]) -> set[str]:
-    return set()
-
-
 async def _child(services: Services) -> tuple[str, str, str]:
     """Account, child and title."""
     rows = Rows(services.engine)
@@ -107,7 +104,7 @@ async def test_a_change_overtakes_a_running_load(database_url: str, valkey: Valk
         cache = PolicyCache(
             shared=services.shared_policies,
             source=gated,
-            restore=_nothing_to_restore,
+            usage=PostgresUsage(services.engine, now_ms),
             weekend_days=settings.weekend_days,
             ttl_ms=60_000,
             stale_ms=60_000,

@@ -42,7 +42,6 @@ from app.redis_store.policies import SharedPolicies
 from app.redis_store.unflushed import RedisUnflushed
 from app.viewing.counting import Counting
 from app.viewing.policies import PolicyCache
-from app.viewing.recovery import Recovery
 from tests.fakes import fake_redis
 from tests.model.ledger import MemoryLedger, MemoryMarks
 from tests.model.watching import Sent, Watching, measure_ms
@@ -135,7 +134,7 @@ class Process:
         self.policies = PolicyCache(
             shared=self.shared,
             source=home.source,
-            restore=Recovery(usage=home.ledger, counters=self.counters).restore,
+            usage=home.ledger,
             weekend_days=WEEKEND,
             ttl_ms=60_000,
             stale_ms=0,
@@ -494,6 +493,7 @@ class Home(RuleBasedStateMachine):
             KEYS,
             RedisEvents(self.redis, KEYS),
             ttl_seconds=3600,
+            live_ttl_seconds=3600,
             weekend_days=WEEKEND,
             clock=self.clock,
             continuity=continuity,

@@ -2,7 +2,7 @@
 
 import random
 import tracemalloc
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -10,10 +10,12 @@ import msgspec
 import pytest
 
 from app.auth.tokens import Role, TokenCache, Tokens
+from app.domain.accounting import Live
 from app.domain.policy import Grant, OfflineUse, Policy
 from app.domain.viewing_day import DAY_MS, Calendar, DayRule
 from app.errors import CountersUnavailable, DatabaseUnavailable
 from app.viewing.policies import KnownPolicy, PolicyCache
+from tests.model.ledger import MemoryLedger
 
 NOW = 1_772_452_800_000  # 2026-03-02 12:00 UTC
 TTL_MS, STALE_MS = 60_000, 600_000
@@ -48,12 +50,8 @@ class Source:
 
 
 class Nothing(Source):
-    async def put(self, policies: Sequence[Policy]) -> list[Policy]:
+    async def put(self, policies: Sequence[Policy], lives: Mapping[str, Live] | None = None) -> list[Policy]:
         return list(policies)
-
-
-async def _restore(_: Sequence[Policy]) -> set[str]:
-    return set()
 
 
 class Home:
@@ -65,7 +63,7 @@ class Home:
         self.cache = PolicyCache(
             shared=Nothing(),
             source=self.source,
-            restore=_restore,
+            usage=MemoryLedger(lambda: self.now_ms),
             weekend_days=weekend_days,
             ttl_ms=TTL_MS,
             stale_ms=STALE_MS,

@@ -305,7 +305,6 @@ async def _open_viewing(
     policies = PolicyCache(
         shared=shared_policies,
         source=postgres_policies,
-        usage=usage,
         weekend_days=settings.weekend_days,
         ttl_ms=settings.policy_ttl_seconds * 1000,
         **remembering,

@@ -7,7 +7,7 @@ each beat that finds the version unchanged renews.
 
 import asyncio
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import TypeAlias
 
@@ -20,7 +20,7 @@ from app.domain.accounting import Live
 from app.domain.policy import NO_OFFLINE_USE, DayTerms, OfflineUse, Policy, terms_of
 from app.domain.viewing_day import Calendar, ViewingDay
 from app.errors import CountersUnavailable, DatabaseUnavailable
-from app.viewing.ports import FlushedUsage, PolicyReader, SharedPolicies
+from app.viewing.ports import PolicySource, SharedPolicies
 
 _BATCH = 500
 _CALLS_IN_FLIGHT = 1  # more would share the same work between smaller calls, which cost more
@@ -173,8 +173,7 @@ class PolicyCache:
         self,
         *,
         shared: SharedPolicies,
-        source: PolicyReader,
-        usage: FlushedUsage,
+        source: PolicySource,
         weekend_days: Collection[int],
         ttl_ms: int,
         stale_ms: int,
@@ -184,7 +183,6 @@ class PolicyCache:
     ) -> None:
         self._shared = shared
         self._source = source
-        self._usage = usage
         self._from_shared = Coalescer(shared.load, max_batch=_BATCH, max_in_flight=_CALLS_IN_FLIGHT)
         self._from_source = Coalescer(self._load_and_restore, max_batch=_BATCH, max_in_flight=_CALLS_IN_FLIGHT)
         self._again = Coalescer(self._load_and_share, max_batch=_BATCH, max_in_flight=_CALLS_IN_FLIGHT)
@@ -371,39 +369,26 @@ class PolicyCache:
             return None, False
         return self._keep(policy), is_new
 
-    async def _load_and_restore(self, profile_ids: Collection[str]) -> list[tuple[Policy | None, bool]]:
-        policies = await self._load(profile_ids)
-        recovered = await self._recovered(policies)
-        await self._share(policies, {profile_id: live for profile_id, live in recovered.items() if live is not None})
-        new = {profile_id for profile_id, live in recovered.items() if live is None}
-        return [(policy, policy is not None and policy.profile_id in new) for policy in policies]
-
-    async def _load_and_share(self, profile_ids: Collection[str]) -> list[Policy | None]:
-        policies = await self._load(profile_ids)
-        await self._share(policies, {})
-        return policies
-
-    async def _load(self, profile_ids: Collection[str]) -> list[Policy | None]:
+    async def _load_and_restore(self, profile_ids: Sequence[str]) -> list[tuple[Policy | None, bool]]:
         began_ms = self._clock()
-        policies = await self._source.load(tuple(profile_ids))
+        met = await self._source.meet(profile_ids)
         self._just_read.add(profile_ids, began_ms)
+        lives = {policy.profile_id: live for policy, live in filter(None, met) if live is not None}
+        await self._share([policy for policy, _ in filter(None, met)], lives)
+        return [(None, False) if found is None else (found[0], found[1] is None) for found in met]
+
+    async def _load_and_share(self, profile_ids: Sequence[str]) -> list[Policy | None]:
+        began_ms = self._clock()
+        policies = await self._source.load(profile_ids)
+        self._just_read.add(profile_ids, began_ms)
+        await self._share([policy for policy in policies if policy is not None])
         return policies
 
-    async def _recovered(self, policies: Collection[Policy | None]) -> dict[str, Live | None]:
-        """The counters of the children among them as last flushed; nothing when that cannot be read now."""
-        children = [policy.profile_id for policy in policies if policy is not None and policy.is_kids]
-        if not children:
-            return {}
+    async def _share(self, policies: Sequence[Policy], lives: Mapping[str, Live] | None = None) -> None:
         try:
-            return dict(zip(children, await self._usage.recover(children), strict=True))
-        except DatabaseUnavailable:
-            return {}  # the counters will ask for it
-
-    async def _share(self, policies: Collection[Policy | None], lives: Mapping[str, Live]) -> None:
-        try:
-            await self._shared.put([policy for policy in policies if policy is not None], lives)
+            await self._shared.put(policies, lives)
         except CountersUnavailable:
-            return  # the next process reads PostgreSQL itself
+            return  # the next process reads PostgreSQL itself, and the counters ask for what was flushed
 
     def _keep(self, policy: Policy) -> KnownPolicy:
         now_ms, floor = self._clock(), self._floor_of(policy.profile_id)

@@ -39,6 +39,14 @@ class PolicyReader(Protocol):
         ...
 
 
+class PolicySource(PolicyReader, Protocol):
+    """Where policies are at home, and flushed counters with them."""
+
+    async def meet(self, profile_ids: Sequence[str]) -> list[tuple[Policy, Live | None] | None]:
+        """As ``load``, with the counters of each profile as last flushed, None where nothing was."""
+        ...
+
+
 class SharedPolicies(PolicyReader, Protocol):
     async def put(self, policies: Sequence[Policy], lives: Mapping[str, Live] | None = None) -> list[Policy]:
         """Keep policies that are newer than what is there; answers those.

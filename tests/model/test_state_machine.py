@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 
 from app.continuity.service import Continuity
-from app.domain.accounting import NO_CLAIM, Beat, Outcome, Rules, Status
+from app.domain.accounting import NO_CLAIM, Beat, Live, Outcome, Rules, Status
 from app.domain.ids import SessionIds
 from app.domain.offline import union
 from app.domain.policy import UNLIMITED, Grant, Policy
@@ -73,11 +73,16 @@ Answer = TypeVar("Answer")
 class Policies:
     """The policies of PostgreSQL, which has but one."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, ledger: MemoryLedger) -> None:
         self.policy = policy
+        self._ledger = ledger
 
     async def load(self, profile_ids: Sequence[str]) -> list[Policy | None]:
         return [self.policy if profile_id == CHILD else None for profile_id in profile_ids]
+
+    async def meet(self, profile_ids: Sequence[str]) -> list[tuple[Policy, Live | None] | None]:
+        policies, lives = await self.load(profile_ids), await self._ledger.recover(profile_ids)
+        return [(policy, live) if policy else None for policy, live in zip(policies, lives, strict=True)]
 
 
 class AlwaysOurs:
@@ -134,7 +139,6 @@ class Process:
         self.policies = PolicyCache(
             shared=self.shared,
             source=home.source,
-            usage=home.ledger,
             weekend_days=WEEKEND,
             ttl_ms=60_000,
             stale_ms=0,
@@ -177,8 +181,9 @@ class Home(RuleBasedStateMachine):
         self.at_ms = starts_ms
         calendar = Calendar.opened(starts_ms, timezone=zone, reset_hour=hour)
         self.days: list[ViewingDay] = [calendar.anchor]
-        self.source = Policies(Policy(CHILD, ACCOUNT, 1, True, 1, limit, limit, True, (15, 5), calendar))
         self.ledger = MemoryLedger(self.clock)
+        policy = Policy(CHILD, ACCOUNT, 1, True, 1, limit, limit, True, (15, 5), calendar)
+        self.source = Policies(policy, self.ledger)
         self.flushing = self.new_continuity()
         self.processes = [Process(self), Process(self)]
         self.players = {device: Player(device) for device in ("sofa", "phone")}

@@ -15,7 +15,6 @@ from app.domain.policy import Grant, OfflineUse, Policy
 from app.domain.viewing_day import DAY_MS, Calendar, DayRule
 from app.errors import CountersUnavailable, DatabaseUnavailable
 from app.viewing.policies import KnownPolicy, PolicyCache
-from tests.model.ledger import MemoryLedger
 
 NOW = 1_772_452_800_000  # 2026-03-02 12:00 UTC
 TTL_MS, STALE_MS = 60_000, 600_000
@@ -48,6 +47,9 @@ class Source:
             raise DatabaseUnavailable
         return [self.policies.get(profile_id) for profile_id in profile_ids]
 
+    async def meet(self, profile_ids: Sequence[str]) -> list[tuple[Policy, Live | None] | None]:
+        return [(policy, None) if policy else None for policy in await self.load(profile_ids)]
+
 
 class Nothing(Source):
     async def put(self, policies: Sequence[Policy], lives: Mapping[str, Live] | None = None) -> list[Policy]:
@@ -63,7 +65,6 @@ class Home:
         self.cache = PolicyCache(
             shared=Nothing(),
             source=self.source,
-            usage=MemoryLedger(lambda: self.now_ms),
             weekend_days=weekend_days,
             ttl_ms=TTL_MS,
             stale_ms=STALE_MS,

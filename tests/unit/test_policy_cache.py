@@ -1,10 +1,12 @@
 """What a process remembers of policies: how little, how long, and never an older one than it has known."""
 
+import asyncio
 import random
 import tracemalloc
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfoNotFoundError
 
 import msgspec
 import pytest
@@ -298,3 +300,21 @@ async def test_where_too_many_wait_the_rest_is_refused(home: Home) -> None:
         loading._max_waiting = 0
     with pytest.raises(CountersUnavailable):
         await home.cache.get("nobody")
+
+
+async def test_all_who_ask_at_once_share_one_load(home: Home) -> None:
+    home.source.policies[id_of(1)] = policy(1)
+    one, other = await asyncio.gather(home.cache.meet(id_of(1)), home.cache.meet(id_of(1)))
+    assert one == other == (home.cache.peek(id_of(1)), True)
+    assert home.source.loads == 1
+
+
+async def test_a_policy_that_cannot_be_computed_is_told_to_those_who_ask_for_it_alone(home: Home) -> None:
+    nowhere = Calendar(_CALENDAR.anchor, (DayRule(NOW, "Nowhere/At_All", 6),))
+    home.source.policies |= {id_of(1): policy(1, calendar=nowhere), id_of(2): policy(2)}
+    async with asyncio.timeout(5):
+        asked = (home.cache.get(id_of(number)) for number in (1, 1, 2))
+        one, again, other = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(one, ZoneInfoNotFoundError)
+    assert isinstance(again, ZoneInfoNotFoundError)
+    assert isinstance(other, KnownPolicy)

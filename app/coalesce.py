@@ -50,7 +50,7 @@ class Coalescer(Generic[Item, Answer]):
     def submit(self, item: Item) -> "asyncio.Future[Answer]":
         """Queue an item; the future yields its answer. A caller that gives up leaves the batch undisturbed."""
         future: asyncio.Future[Answer] = self._running_loop().create_future()
-        self.enqueue(item, partial(_settle, future))
+        self.enqueue(item, partial(settle, future))
         return future
 
     def join(self, key: Hashable, item: Item) -> "asyncio.Future[Answer]":
@@ -122,7 +122,7 @@ class Coalescer(Generic[Item, Answer]):
         if self._flying.get(key) is sharing:
             del self._flying[key]
         for future in sharing:
-            _settle(future, answer, error)
+            settle(future, answer, error)
 
     async def _run(self, batch: Sequence[tuple[Item, Deliver[Answer]]]) -> None:
         try:
@@ -136,7 +136,8 @@ class Coalescer(Generic[Item, Answer]):
             deliver(answer, None)
 
 
-def _settle(future: "asyncio.Future[Answer]", answer: Answer | None, error: BaseException | None) -> None:
+def settle(future: "asyncio.Future[Answer]", answer: Answer | None, error: BaseException | None) -> None:
+    """A ``Deliver`` for a future."""
     if future.done():
         return  # whoever waited gave up
     if error is not None:

@@ -96,7 +96,6 @@ from app.viewing.endpoint import BatchEndpoint, EndEndpoint, HeartbeatEndpoint
 from app.viewing.events import EventStreams, Wakes
 from app.viewing.offline import OfflineSync
 from app.viewing.policies import PolicyCache
-from app.viewing.recovery import Recovery
 from app.viewing.service import Pace, ViewingService
 
 _SWEEP_OVERLAP_MS = 60_000
@@ -309,7 +308,6 @@ async def _open_viewing(
     policies = PolicyCache(
         shared=shared_policies,
         source=postgres_policies,
-        restore=Recovery(usage=usage, counters=counters).restore,
         weekend_days=settings.weekend_days,
         ttl_ms=settings.policy_ttl_seconds * 1000,
         **remembering,
@@ -493,6 +491,7 @@ def _shared_policies(
         keys,
         RedisEvents(redis, keys),
         ttl_seconds=settings.shared_policy_ttl_seconds,
+        live_ttl_seconds=settings.live_ttl_seconds,
         max_gap_ms=settings.max_gap_seconds * 1000,
         weekend_days=settings.weekend_days,
         clock=clock,

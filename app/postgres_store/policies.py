@@ -10,24 +10,27 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.clock import Clock
+from app.domain.accounting import Live
 from app.domain.offline import Stretch, union
 from app.domain.policy import Grant, OfflineUse, Policy
 from app.domain.viewing_day import Calendar
 from app.instants import utc
 from app.postgres_store.access import Query, connection, is_uuid
+from app.postgres_store.usage import LATEST, LATEST_COLUMNS, latest_at, recovered
 
 _GRANT_DAYS_KEPT = 3
 """A day that began 37 hours ago, twelve zones west of UTC, bears a name three days old; no older grant can matter."""
 
-_SELECT = """
-SELECT p.id::text, p.account_id::text, p.policy_version, p.is_kids,
+_COLUMNS = """
+p.id::text, p.account_id::text, p.policy_version, p.is_kids,
        c.version, c.weekday_limit_minutes, c.weekend_limit_minutes, c.educational_exempt, c.warning_minutes::text,
        c.calendar::text, g.days, g.minutes, o.uses::text,
        CASE WHEN o.uses IS NOT NULL
             THEN (SELECT jsonb_agg(jsonb_build_array(i.starts_ms, i.ends_ms))::text
                     FROM offline_intervals i
                    WHERE i.profile_id = p.id AND i.credited_ms > 0
-                     AND i.ends_ms >= (CAST(:oldest AS date) - DATE '1970-01-01') * 86400000::bigint) END
+                     AND i.ends_ms >= (CAST(:oldest AS date) - DATE '1970-01-01') * 86400000::bigint) END"""
+_PROFILES = """
   FROM profiles p
   LEFT JOIN viewing_time_configs c ON c.profile_id = p.id
   LEFT JOIN LATERAL (
@@ -41,11 +44,15 @@ SELECT p.id::text, p.account_id::text, p.policy_version, p.is_kids,
          FROM viewing_time_balances b
         WHERE b.profile_id = p.id AND b.day >= :oldest
           AND (b.offline_used_ms > 0 OR b.offline_educational_ms > 0 OR b.offline_overrun_ms > 0)) o ON true
- WHERE NOT EXISTS (SELECT FROM erasure_tombstones e WHERE e.subject_id IN (p.id, p.account_id))
 """
-_BY_ID = _SELECT + " AND p.id = ANY(CAST(:ids AS uuid[]))"
-_LOAD, _LOAD_IN_TRANSACTION = Query(_BY_ID), text(_BY_ID)
+_NOT_ERASED = " WHERE NOT EXISTS (SELECT FROM erasure_tombstones e WHERE e.subject_id IN (p.id, p.account_id))"
+_SELECT = f"SELECT {_COLUMNS} {_PROFILES} {_NOT_ERASED}"
+_ASKED = " AND p.id = ANY(CAST(:ids AS uuid[]))"
+_LOAD, _LOAD_IN_TRANSACTION = Query(_SELECT + _ASKED), text(_SELECT + _ASKED)
+_MEET = Query(f"SELECT {_COLUMNS}, {LATEST_COLUMNS} {_PROFILES} {LATEST} {_NOT_ERASED} {_ASKED}")
 _CHANGED = text(_SELECT + " AND p.policy_changed_at >= :since")
+_WIDTH = 14
+"""Columns of a policy; those of the counters follow."""
 
 
 class PostgresPolicies:
@@ -66,6 +73,20 @@ class PostgresPolicies:
             return [None] * len(profile_ids)
         rows = await _LOAD.rows(self._engine, ids=ids, oldest=_oldest_grant(self._clock()))
         return _in_order(profile_ids, rows)
+
+    async def meet(self, profile_ids: Sequence[str]) -> list[tuple[Policy, Live | None] | None]:
+        """As ``load``, with the newest flushed counters of each profile, None where nothing was flushed.
+
+        Raises:
+            DatabaseUnavailable: PostgreSQL cannot be reached in time.
+        """
+        ids = _ids(profile_ids)
+        if not ids:
+            return [None] * len(profile_ids)
+        at_ms = self._clock()
+        rows = await _MEET.rows(self._engine, ids=ids, oldest=_oldest_grant(at_ms), **latest_at(at_ms))
+        found = {row[0]: (_policy(row[:_WIDTH]), recovered(row[_WIDTH:])) for row in rows}
+        return [found.get(profile_id) for profile_id in profile_ids]
 
     async def changed_since(self, at_ms: int) -> list[Policy]:
         """Every policy that changed at or after an instant.

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import msgspec
-from asyncpg import Record
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -35,6 +34,9 @@ from app.postgres_store.weekly_reports import note_changes
 
 _RECOVERED_MS = 3 * 86_400_000
 """How far back counters are read: longer than the longest viewing day and the longest session taken up again."""
+
+_AHEAD_MS = 3 * 86_400_000
+"""A running day is named at most a date ahead of UTC's; the rest is for clocks that disagree."""
 
 _LATE_MS = 5 * 60_000
 """After the end of a day. Reports are prepared later than that, so they know what was written sooner."""
@@ -78,20 +80,27 @@ SELECT n.id, DATE '1970-01-01' + n.day, TIMESTAMPTZ 'epoch' + n.started_ms * INT
  WHERE excluded.version > t.version
 """
 
-_RECOVER = Query("""
-SELECT a.id::text, GREATEST(b.version, COALESCE(s.version, 0)), b.day - DATE '1970-01-01', b.starts_ms, b.ends_ms,
+LATEST_COLUMNS = """
+GREATEST(b.version, COALESCE(s.version, 0)), b.day - DATE '1970-01-01', b.starts_ms, b.ends_ms,
        b.limit_ms, b.allowance_ms, b.used_ms, b.educational_ms, b.overrun_ms, s.id::text, s.day = b.day, s.title_id,
        s.is_educational, s.device_id, s.device_type, s.session_started_ms, s.last_beat_ms, s.paused_since_ms,
-       s.watched_ms, s.used_ms, s.educational_ms, s.overrun_ms, s.earlier_ms, s.has_ended
-  FROM unnest(CAST(:ids AS uuid[])) AS a(id)
-  JOIN LATERAL (SELECT * FROM viewing_time_balances t
-                 WHERE t.profile_id = a.id AND t.day >= DATE '1970-01-01' + CAST(:since_day AS int)
-                 ORDER BY t.day DESC LIMIT 1) b ON true
+       s.watched_ms, s.used_ms, s.educational_ms, s.overrun_ms, s.earlier_ms, s.has_ended"""
+LATEST = """
+  LEFT JOIN LATERAL (SELECT * FROM viewing_time_balances t
+                      WHERE t.profile_id = p.id AND t.day >= DATE '1970-01-01' + CAST(:since_day AS int)
+                        AND t.day <= DATE '1970-01-01' + CAST(:until_day AS int)
+                      ORDER BY t.day DESC LIMIT 1) b ON true
   LEFT JOIN LATERAL (SELECT * FROM viewing_sessions t
-                      WHERE t.profile_id = a.id
+                      WHERE t.profile_id = p.id
                         AND t.started_at >= TIMESTAMPTZ 'epoch' + CAST(:since_ms AS bigint) * INTERVAL '1 millisecond'
+                        AND t.started_at < TIMESTAMPTZ 'epoch' + CAST(:until_ms AS bigint) * INTERVAL '1 millisecond'
                       ORDER BY t.started_at DESC LIMIT 1) s ON true
-""")
+"""
+"""The newest counters of profiles ``p``, of days and sessions that can be running: no other partitions are read."""
+
+_RECOVER = Query(
+    f"SELECT p.id::text, {LATEST_COLUMNS} FROM unnest(CAST(:ids AS uuid[])) AS p(id) {LATEST}"  # noqa: S608  ours
+)
 
 _PARK = text("""
 INSERT INTO parked_rows (profile_id, source, counters, error, parked_at)
@@ -195,10 +204,9 @@ class PostgresUsage:
         Raises:
             DatabaseUnavailable: PostgreSQL cannot be reached in time.
         """
-        since_ms = self._clock() - _RECOVERED_MS
         ids = [profile_id for profile_id in profile_ids if is_uuid(profile_id)]
-        rows = await _RECOVER.rows(self._engine, ids=ids, since_day=since_ms // DAY_MS, since_ms=since_ms)
-        found = {row[0]: _recovered(row) for row in rows}
+        rows = await _RECOVER.rows(self._engine, ids=ids, **latest_at(self._clock()))
+        found = {row[0]: recovered(row[1:]) for row in rows}
         return [found.get(profile_id) for profile_id in profile_ids]
 
     async def shares(self, profile_id: str, session_id: str) -> list[Share]:
@@ -298,40 +306,54 @@ def _session_rows(entries: Sequence[tuple[str, Live]]) -> list[tuple[Any, ...]]:
     ]
 
 
-def _recovered(row: Record) -> Live:
+def latest_at(at_ms: int) -> dict[str, int]:
+    """The values in ``LATEST`` for an instant."""
+    since_ms, until_ms = at_ms - _RECOVERED_MS, at_ms + _AHEAD_MS
+    return {
+        "since_ms": since_ms,
+        "since_day": since_ms // DAY_MS,
+        "until_ms": until_ms,
+        "until_day": until_ms // DAY_MS,
+    }
+
+
+def recovered(row: Sequence[Any]) -> Live | None:
+    """The counters from ``LATEST_COLUMNS``; None where there are none."""
+    if row[1] is None:
+        return None
     live = Live(
-        version=row[1],
+        version=row[0],
         generation=0,
         policy_version=0,
         dirty_since_ms=0,
-        day_number=row[2],
-        day_starts_ms=row[3],
-        day_ends_ms=row[4],
-        limit_ms=UNLIMITED if row[5] is None else row[5],
-        allowance_ms=UNLIMITED if row[6] is None else row[6],
-        used_ms=row[7],
-        educational_ms=row[8],
-        overrun_ms=row[9],
+        day_number=row[1],
+        day_starts_ms=row[2],
+        day_ends_ms=row[3],
+        limit_ms=UNLIMITED if row[4] is None else row[4],
+        allowance_ms=UNLIMITED if row[5] is None else row[5],
+        used_ms=row[6],
+        educational_ms=row[7],
+        overrun_ms=row[8],
     )
-    if row[10] is None:
+    if row[9] is None:
         return live
-    is_of_this_day = row[11]
-    used_ms, educational_ms, overrun_ms, earlier_ms = row[20:24]
+    is_of_this_day = row[10]
+    used_ms, educational_ms, overrun_ms, earlier_ms = row[19:23]
     shares = (used_ms, educational_ms, overrun_ms) if is_of_this_day else (0, 0, 0)
     return msgspec.structs.replace(
         live,
-        session_id=row[10],
-        title_id=row[12],
-        is_educational=int(row[13]),
-        device_id=row[14],
-        device_type=row[15],
-        session_started_ms=row[16],
-        last_beat_ms=row[17],
-        paused_since_ms=row[18],
-        watched_ms=row[19],
+        session_id=row[9],
+        title_id=row[11],
+        is_educational=int(row[12]),
+        device_id=row[13],
+        device_type=row[14],
+        session_started_ms=row[15],
+        last_beat_ms=row[16],
+        paused_since_ms=row[17],
+        watched_ms=row[18],
         session_used_ms=shares[0],
         session_educational_ms=shares[1],
         session_overrun_ms=shares[2],
         session_earlier_ms=earlier_ms if is_of_this_day else earlier_ms + used_ms + educational_ms + overrun_ms,
-        has_ended=int(row[24]),
+        has_ended=int(row[23]),
     )

@@ -51,9 +51,9 @@ class ClusteredPolicies(SharedPolicies):
     async def load(self, profile_ids: Sequence[str]) -> list[Policy | None]:
         return await by_bucket(profile_ids, super().load, bucket_of=self._keys.bucket)
 
-    async def put(self, policies: Sequence[Policy]) -> list[Policy]:
+    async def put(self, policies: Sequence[Policy], lives: Mapping[str, Live] | None = None) -> list[Policy]:
         async def put(some: Sequence[Policy]) -> list[list[Policy]]:
-            newer = {id(policy) for policy in await SharedPolicies.put(self, some)}
+            newer = {id(policy) for policy in await SharedPolicies.put(self, some, lives)}
             return [[policy] if id(policy) in newer else [] for policy in some]
 
         found = await by_bucket(policies, put, bucket_of=lambda policy: self._keys.bucket(policy.profile_id))

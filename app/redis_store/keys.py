@@ -54,7 +54,10 @@ class Keys:
         return "hg:{*}:live:*"
 
     def policy(self, profile_id: str) -> str:
-        return f"hg:{{{self.bucket(profile_id)}}}:policy:{profile_id}"
+        return self.policy_in(self.bucket(profile_id), profile_id)
+
+    def policy_in(self, bucket: int, profile_id: str) -> str:
+        return f"hg:{{{bucket}}}:policy:{profile_id}"
 
     def events(self, profile_id: str) -> str:
         return f"hg:{{{self.bucket(profile_id)}}}:events:{profile_id}"

@@ -11,8 +11,18 @@ import structlog
 
 from app.auth.tokens import Principal, Role
 from app.domain.accounting import Outcome
-from app.errors import Forbidden, HourglassError, InvalidInput, Malformed, MethodNotAllowed, Unauthenticated, Unexpected
+from app.errors import (
+    Forbidden,
+    HourglassError,
+    InvalidInput,
+    Malformed,
+    MethodNotAllowed,
+    ProfileAccessDenied,
+    Unauthenticated,
+    Unexpected,
+)
 from app.requests import ClientGone, Receive, misfit, read_body, require_printable
+from app.viewing.policies import Met
 from app.viewing.schemas import MAX_BATCH, BatchRequest, EndRequest, HeartbeatRequest, RawBatch
 from app.viewing.service import Ready, ViewingService
 
@@ -105,11 +115,43 @@ class HeartbeatEndpoint:
             if ready is not None:
                 self._service.count(ready, partial(self._conclude, reply, ready))
             else:
-                self._go_on(self._service.beat(principal, request), reply)
+                self._service.meet(request, partial(self._met, reply, principal, request))
         except Exception as error:  # noqa: BLE001  named below
             reply.refuse(_refusal_of(error))
 
-    def _conclude(self, reply: Reply, ready: Ready, outcome: Outcome | None, error: BaseException | None) -> None:
+    def _met(
+        self,
+        reply: Reply,
+        principal: Principal,
+        request: HeartbeatRequest,
+        met: Met | None,
+        error: BaseException | None,
+    ) -> None:
+        """Count a beat whose profile is known by now."""
+        if met is None:
+            reply.refuse(_refusal_of(error))
+            return
+        known, is_new = met
+        try:
+            ready = self._service.ready(principal, request)
+            if ready is not None:
+                self._service.count(ready, partial(self._conclude, reply, ready, is_new=is_new))
+            elif known is None:
+                reply.refuse(ProfileAccessDenied())
+            else:
+                self._go_on(self._service.beat(principal, request), reply)
+        except Exception as failure:  # noqa: BLE001  likewise
+            reply.refuse(_refusal_of(failure))
+
+    def _conclude(
+        self,
+        reply: Reply,
+        ready: Ready,
+        outcome: Outcome | None,
+        error: BaseException | None,
+        *,
+        is_new: bool = False,
+    ) -> None:
         """Answer a beat that was counted, or could not be."""
         if outcome is None:
             reply.refuse(_refusal_of(error))
@@ -119,7 +161,7 @@ class HeartbeatEndpoint:
             if answer is not None:
                 reply.answer(_encode(answer))
             else:
-                self._go_on(self._service.conclude(ready, outcome), reply)
+                self._go_on(self._service.conclude(ready, outcome, is_new=is_new), reply)
         except Exception as failure:  # noqa: BLE001  likewise
             reply.refuse(_refusal_of(failure))
 

@@ -5,21 +5,22 @@ invalidation message, the version that every beat compares with what Redis knows
 each beat that finds the version unchanged renews.
 """
 
+import asyncio
 import random
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextlib import suppress
-from functools import lru_cache
-from typing import TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache, partial
+from typing import TypeAlias
 
 import msgspec
 
 from app import metrics
 from app.clock import Clock
-from app.coalesce import Coalescer, Overloaded
+from app.coalesce import Coalescer, Deliver, Overloaded, settle
+from app.domain.accounting import Live
 from app.domain.policy import NO_OFFLINE_USE, DayTerms, OfflineUse, Policy, terms_of
 from app.domain.viewing_day import Calendar, ViewingDay
 from app.errors import CountersUnavailable, DatabaseUnavailable
-from app.viewing.ports import PolicyReader, SharedPolicies
+from app.viewing.ports import PolicySource, SharedPolicies
 
 _BATCH = 500
 _CALLS_IN_FLIGHT = 1  # more would share the same work between smaller calls, which cost more
@@ -27,8 +28,6 @@ _ROUNDS = 3
 _MOMENT_MS = 1000
 _STANDINGS = 16_384
 _ABOVE_ALL = 2**53 - 1  # no policy reaches this version
-
-Answer = TypeVar("Answer")
 
 
 class Standing(msgspec.Struct, frozen=True, gc=False):
@@ -63,6 +62,21 @@ class KnownPolicy(msgspec.Struct, gc=False):
     @property
     def days(self) -> tuple[DayTerms, ...]:
         return self.standing.days
+
+
+Met: TypeAlias = tuple[KnownPolicy | None, bool]
+"""A policy, None where there is no such profile; and whether it was found that nothing was ever flushed of it."""
+
+
+class _Meeting:
+    """The loading of one profile, for all who ask for it meanwhile."""
+
+    __slots__ = ("profile_id", "rounds", "waiting")
+
+    def __init__(self, profile_id: str, deliver: Deliver[Met]) -> None:
+        self.profile_id = profile_id
+        self.rounds = _ROUNDS
+        self.waiting = [deliver]
 
 
 class _Standings:
@@ -152,17 +166,14 @@ class _Moment:
 class PolicyCache:
     """Policies by profile. ``None`` answers mean that there is no such profile.
 
-    Args:
-        restore: puts counters back, and answers the profiles of which there are none. It is given the policies of
-            which there was no shared copy: where Redis has lost that, it has lost the counters too.
+    Where Redis has lost the shared copy it has lost the counters too: they are put back together.
     """
 
     def __init__(
         self,
         *,
         shared: SharedPolicies,
-        source: PolicyReader,
-        restore: Callable[[Sequence[Policy]], Awaitable[Collection[str]]],
+        source: PolicySource,
         weekend_days: Collection[int],
         ttl_ms: int,
         stale_ms: int,
@@ -173,7 +184,6 @@ class PolicyCache:
         self._shared = shared
         self._source = source
         self._from_shared = Coalescer(shared.load, max_batch=_BATCH, max_in_flight=_CALLS_IN_FLIGHT)
-        self._restore = restore
         self._from_source = Coalescer(self._load_and_restore, max_batch=_BATCH, max_in_flight=_CALLS_IN_FLIGHT)
         self._again = Coalescer(self._load_and_share, max_batch=_BATCH, max_in_flight=_CALLS_IN_FLIGHT)
         self._standings = _Standings(weekend_days)
@@ -182,6 +192,7 @@ class PolicyCache:
         self._size = size
         self._clock = clock
         self._jitter = jitter
+        self._meetings: dict[str, _Meeting] = {}
         self._known: dict[str, KnownPolicy] = {}
         self._latest_of: dict[str, str] = {}
         self._floor: dict[str, int] = {}  # of those whose newest version is not the one remembered
@@ -213,7 +224,10 @@ class PolicyCache:
         known = self._known.get(profile_id)
         if known is not None and known.fresh_until_ms and self._just_read.holds(profile_id, self._clock()):
             return known
-        policy = await _joined(self._again, profile_id)
+        try:
+            policy = await self._again.join(profile_id, profile_id)
+        except Overloaded as error:
+            raise CountersUnavailable from error
         if policy is None:
             self.forget(profile_id)
             return None
@@ -245,24 +259,25 @@ class PolicyCache:
         known, _ = await self.meet(profile_id, at_least=at_least)
         return known
 
-    async def meet(self, profile_id: str, *, at_least: int = 0) -> tuple[KnownPolicy | None, bool]:
+    async def meet(self, profile_id: str, *, at_least: int = 0) -> Met:
         """As ``get``; and whether it was found meanwhile that nothing was ever flushed of the profile."""
+        future: asyncio.Future[Met] = asyncio.get_running_loop().create_future()
+        self.enqueue(profile_id, partial(settle, future), at_least=at_least)
+        return await future
+
+    def enqueue(self, profile_id: str, deliver: Deliver[Met], *, at_least: int = 0) -> None:
+        """As ``meet``, for callers that do not wait: what is met, or the error, is handed to ``deliver``."""
         known = self.peek(profile_id)
         if known is not None and known.version >= at_least:
-            return known, False
+            deliver((known, False), None)
+            return
         self.require(profile_id, at_least)
-        try:
-            policy, is_new = await self._load(profile_id)
-        except (DatabaseUnavailable, CountersUnavailable):
-            stale = self._known.get(profile_id)
-            if stale is None or not self._may_serve_stale(profile_id, stale):
-                raise
-            metrics.STALE_POLICIES.inc()
-            return stale, False
-        if policy is None:
-            self.forget(profile_id)
-            return None, False
-        return self._keep(policy), is_new
+        meeting = self._meetings.get(profile_id)
+        if meeting is not None:
+            meeting.waiting.append(deliver)
+            return
+        meeting = self._meetings[profile_id] = _Meeting(profile_id, deliver)
+        self._ask_shared(meeting)
 
     def invalidate(self, message: str) -> None:
         """Handle ``<profile>:<version>``: nothing older than that version may serve any more."""
@@ -291,37 +306,89 @@ class PolicyCache:
         if self._latest_of.get(known.account_id) == profile_id:
             del self._latest_of[known.account_id]
 
-    async def _load(self, profile_id: str) -> tuple[Policy | None, bool]:
-        """From the shared copy unless it is missing or too old; a message may raise the floor meanwhile."""
-        policy: Policy | None = None
-        for _ in range(_ROUNDS):
-            is_new = False
-            try:
-                policy = await _joined(self._from_shared, profile_id)
-            except CountersUnavailable:
-                policy = None
-            if policy is None or self._is_below(policy):
-                policy, is_new = await _joined(self._from_source, profile_id)
-            if policy is None or not self._is_below(policy):
-                return policy, is_new
-        raise DatabaseUnavailable("The settings of this profile are changing.", retry_after_seconds=1)
+    # --- from the shared copy unless it is missing or too old; a message may raise the floor meanwhile
 
-    async def _load_and_restore(self, profile_ids: Collection[str]) -> list[tuple[Policy | None, bool]]:
-        policies = await self._load_and_share(profile_ids)
-        unknown: Collection[str] = ()
-        with suppress(CountersUnavailable, DatabaseUnavailable):  # then the counters ask for it
-            unknown = await self._restore([policy for policy in policies if policy is not None])
-        return [(policy, policy is not None and policy.profile_id in unknown) for policy in policies]
-
-    async def _load_and_share(self, profile_ids: Collection[str]) -> list[Policy | None]:
-        began_ms = self._clock()
-        policies = await self._source.load(tuple(profile_ids))
-        self._just_read.add(profile_ids, began_ms)
+    def _ask_shared(self, meeting: _Meeting) -> None:
+        if meeting.rounds == 0:
+            error = DatabaseUnavailable("The settings of this profile are changing.", retry_after_seconds=1)
+            self._end(meeting, None, error)
+            return
+        meeting.rounds -= 1
         try:
-            await self._shared.put([policy for policy in policies if policy is not None])
-        except CountersUnavailable:
-            return policies  # the next process reads PostgreSQL itself
+            self._from_shared.enqueue(meeting.profile_id, partial(self._see_shared, meeting))
+        except Overloaded:
+            self._ask_source(meeting)
+
+    def _see_shared(self, meeting: _Meeting, policy: Policy | None, error: BaseException | None) -> None:
+        if error is not None and not isinstance(error, CountersUnavailable):
+            self._end(meeting, None, error)
+        elif policy is None or self._is_below(policy):
+            self._ask_source(meeting)
+        else:
+            self._end(meeting, (policy, False), None)
+
+    def _ask_source(self, meeting: _Meeting) -> None:
+        try:
+            self._from_source.enqueue(meeting.profile_id, partial(self._see_source, meeting))
+        except Overloaded:
+            self._end(meeting, None, CountersUnavailable())
+
+    def _see_source(
+        self, meeting: _Meeting, found: tuple[Policy | None, bool] | None, error: BaseException | None
+    ) -> None:
+        if found is not None and found[0] is not None and self._is_below(found[0]):
+            self._ask_shared(meeting)
+        else:
+            self._end(meeting, found, error)
+
+    def _end(self, meeting: _Meeting, found: tuple[Policy | None, bool] | None, error: BaseException | None) -> None:
+        if self._meetings.get(meeting.profile_id) is meeting:
+            del self._meetings[meeting.profile_id]
+        met, refusal = None, error
+        try:
+            met = self._met(meeting, found, error)
+        except Exception as failure:  # noqa: BLE001  all who wait are told
+            refusal = failure
+        for deliver in meeting.waiting:
+            deliver(met, refusal if met is None else None)
+
+    def _met(
+        self, meeting: _Meeting, found: tuple[Policy | None, bool] | None, error: BaseException | None
+    ) -> Met | None:
+        """What is kept of what was found. Where loading has failed, what is remembered may serve for a while."""
+        if found is None:
+            stale = self._known.get(meeting.profile_id)
+            is_away = isinstance(error, (DatabaseUnavailable, CountersUnavailable))
+            if not is_away or stale is None or not self._may_serve_stale(meeting.profile_id, stale):
+                return None
+            metrics.STALE_POLICIES.inc(len(meeting.waiting))
+            return stale, False
+        policy, is_new = found
+        if policy is None:
+            self.forget(meeting.profile_id)
+            return None, False
+        return self._keep(policy), is_new
+
+    async def _load_and_restore(self, profile_ids: Sequence[str]) -> list[tuple[Policy | None, bool]]:
+        began_ms = self._clock()
+        met = await self._source.meet(profile_ids)
+        self._just_read.add(profile_ids, began_ms)
+        lives = {policy.profile_id: live for policy, live in filter(None, met) if live is not None}
+        await self._share([policy for policy, _ in filter(None, met)], lives)
+        return [(None, False) if found is None else (found[0], found[1] is None) for found in met]
+
+    async def _load_and_share(self, profile_ids: Sequence[str]) -> list[Policy | None]:
+        began_ms = self._clock()
+        policies = await self._source.load(profile_ids)
+        self._just_read.add(profile_ids, began_ms)
+        await self._share([policy for policy in policies if policy is not None])
         return policies
+
+    async def _share(self, policies: Sequence[Policy], lives: Mapping[str, Live] | None = None) -> None:
+        try:
+            await self._shared.put(policies, lives)
+        except CountersUnavailable:
+            return  # the next process reads PostgreSQL itself, and the counters ask for what was flushed
 
     def _keep(self, policy: Policy) -> KnownPolicy:
         now_ms, floor = self._clock(), self._floor_of(policy.profile_id)
@@ -347,8 +414,7 @@ class PolicyCache:
         """Nothing older than this version may serve any more."""
         if version <= self._floor_of(profile_id):
             return
-        self._from_shared.part(profile_id)
-        self._from_source.part(profile_id)
+        self._meetings.pop(profile_id, None)
         self._again.part(profile_id)
         known = self._known.get(profile_id)
         if known is not None:
@@ -372,10 +438,3 @@ class PolicyCache:
 
     def _is_below(self, policy: Policy) -> bool:
         return policy.version < self._floor_of(policy.profile_id)
-
-
-async def _joined(loading: Coalescer[str, Answer], profile_id: str) -> Answer:
-    try:
-        return await loading.join(profile_id, profile_id)
-    except Overloaded as error:
-        raise CountersUnavailable from error

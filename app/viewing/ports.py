@@ -52,9 +52,21 @@ class PolicyReader(Protocol):
         ...
 
 
+class PolicySource(PolicyReader, Protocol):
+    """Where policies are at home, and flushed counters with them."""
+
+    async def meet(self, profile_ids: Sequence[str]) -> list[tuple[Policy, Live | None] | None]:
+        """As ``load``, with the counters of each profile as last flushed, None where nothing was."""
+        ...
+
+
 class SharedPolicies(PolicyReader, Protocol):
-    async def put(self, policies: Sequence[Policy]) -> list[Policy]:
-        """Keep policies that are newer than what is there; answers those."""
+    async def put(self, policies: Sequence[Policy], lives: Mapping[str, Live] | None = None) -> list[Policy]:
+        """Keep policies that are newer than what is there; answers those.
+
+        ``lives`` are counters by profile as last flushed, put where there are none; those of an older generation stay
+        as they are, and are asked for by the next beat. Raises CountersUnavailable.
+        """
         ...
 
 

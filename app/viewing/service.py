@@ -38,7 +38,7 @@ from app.viewing.answers import (
 )
 from app.viewing.concurrency import Concurrency
 from app.viewing.counting import Counting
-from app.viewing.policies import KnownPolicy, PolicyCache, Standing
+from app.viewing.policies import KnownPolicy, Met, PolicyCache, Standing
 from app.viewing.ports import Events, Randomness
 from app.viewing.schemas import (
     BalanceAnswer,
@@ -128,6 +128,10 @@ class ViewingService:
         ):
             return None
         return self._made_ready(known, request, is_educational=is_educational)
+
+    def meet(self, request: HeartbeatRequest, deliver: Deliver[Met]) -> None:
+        """Load the policy of a beat that is not ready; the next thing is to ask again whether it is."""
+        self._policies.enqueue(request.profile_id, deliver)
 
     def count(self, ready: Ready, deliver: Deliver[Outcome]) -> None:
         """Hand a beat to the next call. Its outcome is for ``answer_at_once``, or for ``conclude``.

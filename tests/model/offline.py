@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import msgspec
 
+from app.domain.accounting import Live
 from app.domain.offline import DayUse, OfflineBatch, Part, Settlement, union
 from app.domain.offline import Stretch as Span
 from app.domain.policy import DayTerms, OfflineUse, Policy
@@ -16,11 +17,16 @@ from tests.model.watching import Stretch
 class Policies:
     """The policies of PostgreSQL, which has but one."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, ledger: MemoryLedger) -> None:
         self.policy = policy
+        self._ledger = ledger
 
     async def load(self, profile_ids: Sequence[str]) -> list[Policy | None]:
         return [self.policy if profile_id == self.policy.profile_id else None for profile_id in profile_ids]
+
+    async def meet(self, profile_ids: Sequence[str]) -> list[tuple[Policy, Live | None] | None]:
+        policies, lives = await self.load(profile_ids), await self._ledger.recover(profile_ids)
+        return [(policy, live) if policy else None for policy, live in zip(policies, lives, strict=True)]
 
 
 class MemoryOffline:

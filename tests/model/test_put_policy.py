@@ -72,6 +72,7 @@ class Sofa:
             KEYS,
             RedisEvents(self._redis, KEYS),
             ttl_seconds=3600,
+            live_ttl_seconds=3600,
             weekend_days=WEEKEND,
             clock=lambda: self._counters.at_ms,
             at_ms=self._counters.at_ms,

@@ -46,7 +46,6 @@ from app.viewing.answers import adult_balance_answer
 from app.viewing.counting import Counting
 from app.viewing.offline import IntervalRequest, OfflineSync, OfflineSyncRequest
 from app.viewing.policies import KnownPolicy, PolicyCache
-from app.viewing.recovery import Recovery
 from app.viewing.schemas import BalanceAnswer
 from tests.fakes import fake_redis
 from tests.model.ledger import MemoryLedger, MemoryMarks
@@ -156,7 +155,6 @@ class Process:
         self.policies = PolicyCache(
             shared=self.shared,
             source=home.source,
-            restore=Recovery(usage=home.ledger, counters=self.counters).restore,
             weekend_days=WEEKEND,
             ttl_ms=60_000,
             stale_ms=0,
@@ -213,8 +211,9 @@ class Home(RuleBasedStateMachine):
         self.at_ms = starts_ms
         calendar = Calendar.opened(starts_ms, timezone=zone, reset_hour=hour)
         self.days: list[ViewingDay] = [calendar.anchor]
-        self.source = Policies(Policy(CHILD, ACCOUNT, 1, True, 1, limit, limit, True, (15, 5), calendar))
         self.ledger = MemoryLedger(self.clock)
+        policy = Policy(CHILD, ACCOUNT, 1, True, 1, limit, limit, True, (15, 5), calendar)
+        self.source = Policies(policy, self.ledger)
         self.offline = MemoryOffline(self.ledger, self.source)
         self.synced: list[Stretch] = []
         """What was credited to offline playback, and where."""
@@ -588,6 +587,7 @@ class Home(RuleBasedStateMachine):
             KEYS,
             RedisEvents(self.redis, KEYS),
             ttl_seconds=3600,
+            live_ttl_seconds=3600,
             weekend_days=WEEKEND,
             clock=self.clock,
             continuity=continuity,

@@ -1,15 +1,18 @@
 """What a process remembers of policies: how little, how long, and never an older one than it has known."""
 
+import asyncio
 import random
 import tracemalloc
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfoNotFoundError
 
 import msgspec
 import pytest
 
 from app.auth.tokens import Role, TokenCache, Tokens
+from app.domain.accounting import Live
 from app.domain.policy import Grant, OfflineUse, Policy
 from app.domain.viewing_day import DAY_MS, Calendar, DayRule
 from app.errors import CountersUnavailable, DatabaseUnavailable
@@ -46,14 +49,13 @@ class Source:
             raise DatabaseUnavailable
         return [self.policies.get(profile_id) for profile_id in profile_ids]
 
+    async def meet(self, profile_ids: Sequence[str]) -> list[tuple[Policy, Live | None] | None]:
+        return [(policy, None) if policy else None for policy in await self.load(profile_ids)]
+
 
 class Nothing(Source):
-    async def put(self, policies: Sequence[Policy]) -> list[Policy]:
+    async def put(self, policies: Sequence[Policy], lives: Mapping[str, Live] | None = None) -> list[Policy]:
         return list(policies)
-
-
-async def _restore(_: Sequence[Policy]) -> set[str]:
-    return set()
 
 
 class Home:
@@ -65,7 +67,6 @@ class Home:
         self.cache = PolicyCache(
             shared=Nothing(),
             source=self.source,
-            restore=_restore,
             weekend_days=weekend_days,
             ttl_ms=TTL_MS,
             stale_ms=STALE_MS,
@@ -299,3 +300,21 @@ async def test_where_too_many_wait_the_rest_is_refused(home: Home) -> None:
         loading._max_waiting = 0
     with pytest.raises(CountersUnavailable):
         await home.cache.get("nobody")
+
+
+async def test_all_who_ask_at_once_share_one_load(home: Home) -> None:
+    home.source.policies[id_of(1)] = policy(1)
+    one, other = await asyncio.gather(home.cache.meet(id_of(1)), home.cache.meet(id_of(1)))
+    assert one == other == (home.cache.peek(id_of(1)), True)
+    assert home.source.loads == 1
+
+
+async def test_a_policy_that_cannot_be_computed_is_told_to_those_who_ask_for_it_alone(home: Home) -> None:
+    nowhere = Calendar(_CALENDAR.anchor, (DayRule(NOW, "Nowhere/At_All", 6),))
+    home.source.policies |= {id_of(1): policy(1, calendar=nowhere), id_of(2): policy(2)}
+    async with asyncio.timeout(5):
+        asked = (home.cache.get(id_of(number)) for number in (1, 1, 2))
+        one, again, other = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(one, ZoneInfoNotFoundError)
+    assert isinstance(again, ZoneInfoNotFoundError)
+    assert isinstance(other, KnownPolicy)

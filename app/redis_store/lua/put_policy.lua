@@ -1,28 +1,32 @@
--- Put policies where this server has none or an older one, and let running counters know at once.
+-- Put policies where this server has none or an older one, and let running counters know at once; put counters where it has
+-- none.
 --
 -- KEYS[1..n]      policy copies of n profiles
 -- KEYS[n+1..2n]   their live counters
 -- KEYS[2n+1..3n]  the dirty set of each profile's bucket
 -- KEYS[3n+1]      the mark of one of these buckets (hash)
 -- ARGV[1]         life of a policy copy in seconds
--- ARGV[2]         instant in ms; 0 takes this server's clock
--- ARGV[3]         MessagePack {max_gap_ms, puts, watermark, generation}: puts are n arrays {version, terms, generation},
+-- ARGV[2]         life of counters that PostgreSQL has, in seconds
+-- ARGV[3]         instant in ms; 0 takes this server's clock
+-- ARGV[4]         MessagePack {max_gap_ms, puts, watermark, generation}: puts are n arrays {version, terms, generation},
 --                 the terms of the running day as an array of DayTerms, or an empty string, and the generation of the
 --                 bucket; then that mark, as the caller knows it
--- ARGV[4..]       n policies as MessagePack
+-- ARGV[5..n+4]    n policies as MessagePack
+-- ARGV[n+5..2n+4] n counters as last flushed (MessagePack array of Live), empty where there are none
 -- returns         the positions of the policies that were newer; nothing when this server knows less than the caller, or
 --                 has been noticed to have known less: then nothing was put
 --
 -- Newer wins, so puts may be repeated and reordered. A limit that changes during a day is kept with that day's balance
 -- even if the child never beats again: the counters take the new terms here and become dirty. Counters of an older
--- generation are left alone; they are merged, with the policy of then, before they count on.
+-- generation are left alone; they are merged, with the policy of then, before they count on. Flushed counters are put
+-- only where there are none: whoever does so has read the same rows.
 
-local at_ms = tonumber(ARGV[2])
+local at_ms = tonumber(ARGV[3])
 if at_ms == 0 then
   local t = redis.call('TIME')
   at_ms = t[1] * 1000 + math.floor(t[2] / 1000)
 end
-local max_gap_ms, puts, known_watermark, known_generation = unpack(cmsgpack.unpack(ARGV[3]))
+local max_gap_ms, puts, known_watermark, known_generation = unpack(cmsgpack.unpack(ARGV[4]))
 local mark = redis.call('HMGET', KEYS[#KEYS], 'watermark', 'generation')
 if tonumber(mark[1] or 0) < known_watermark or tonumber(mark[2] or 0) > known_generation then return false end
 local n = #puts
@@ -40,19 +44,21 @@ local function settle_overrun(s)
   end
 end
 
+local found = redis.call('MGET', unpack(KEYS, 1, 2 * n))
 local newer = {}
 for i = 1, n do
   local version, terms, generation = unpack(puts[i])
-  local policy = ARGV[i + 3]
-  local known = redis.call('GET', KEYS[i])
+  local known, raw = found[i], found[n + i]
   -- The version is the third element of the policy's array.
   if not known or cmsgpack.unpack(known)[3] < version then
-    redis.call('SET', KEYS[i], policy, 'EX', ARGV[1])
+    redis.call('SET', KEYS[i], ARGV[i + 4], 'EX', ARGV[1])
     newer[#newer + 1] = i
   end
-  local raw = redis.call('GET', KEYS[n + i])
   local s = raw and cmsgpack.unpack(raw)
-  if s and s[L_POLICY_VERSION] < version and s[L_GENERATION] >= generation then
+  local flushed = ARGV[n + i + 4]
+  if not s and flushed ~= '' then
+    redis.call('SET', KEYS[n + i], flushed, 'EX', ARGV[2])
+  elseif s and s[L_POLICY_VERSION] < version and s[L_GENERATION] >= generation then
     s[L_POLICY_VERSION] = version
     if terms ~= '' and s[L_DAY_NUMBER] == terms[D_NUMBER] then
       settle_overrun(s)

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from uvicorn import Config
@@ -12,6 +13,7 @@ from uvicorn.server import ServerState
 
 from app.connections import Connection, Deadlines
 from tests.builders import Api, Household
+from tests.statements import statements_of
 
 PATH = "/api/v1/viewing-time/heartbeat"
 KEEP_ALIVE_SECONDS, ARRIVAL_SECONDS = 75.0, 10.0
@@ -173,6 +175,27 @@ async def test_refusals_are_problems(
     assert answer.headers["cache-control"] == "no-store"
     client.send(player.request(player.body()))
     assert (await client.answer()).status == 200
+
+
+async def test_who_is_met_on_the_way_is_refused_as_over_the_long_way(api: Api, site: Site, player: Player) -> None:
+    foreign = await (await api.household()).add_profile()
+    client = await site.connect()
+    for changed, refusal in (
+        ({"profile_id": str(uuid4())}, (403, "profile_access_denied")),
+        ({"profile_id": foreign}, (403, "profile_access_denied")),
+        ({"title_id": "never heard of"}, (404, "title_unknown")),
+    ):
+        client.send(player.request(player.body(**changed)))
+        answer = await client.answer()
+        assert (answer.status, answer.json["code"]) == refusal
+
+
+async def test_an_unknown_profile_is_looked_up_once(api: Api, site: Site, player: Player) -> None:
+    client = await site.connect()
+    with statements_of(api.services.engine) as sent:
+        client.send(player.request(player.body(profile_id=str(uuid4()))))
+        assert (await client.answer()).status == 403
+    assert len([statement for statement in sent if "FROM profiles" in statement]) == 1
 
 
 async def test_a_beat_may_arrive_in_pieces(site: Site, player: Player) -> None:

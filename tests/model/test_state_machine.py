@@ -356,8 +356,10 @@ class Home(RuleBasedStateMachine):
         is_clock_moved=st.sampled_from([False, False, False, True]),
     )
     def syncs(self, process: int, played: list[tuple[str, int, int, float]], *, is_clock_moved: bool) -> None:
-        """Playback without a connection is credited where nothing was counted."""
+        """Playback without a connection is credited where nothing was counted. Changes have arrived by then."""
         self._announce()
+        for each in self.processes:
+            each.policies.require(CHILD, self.source.policy.version)
         today = self.today()
         batch = [
             self._played(title, ago_ms, length_ms, share)

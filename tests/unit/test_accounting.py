@@ -193,6 +193,18 @@ class TestSilence:
         child.beat()
         assert child.sums_ms == (21 * MINUTE_MS + 30_000, 0, 0)
 
+    def test_a_claim_reaches_over_what_was_synced_and_counts_none_of_it(self, child: Child) -> None:
+        began_ms = child.at_ms
+        synced = ((began_ms + MINUTE_MS, began_ms + 6 * MINUTE_MS),)
+        child.beat(20 * MINUTE_MS, watched_ms=10 * MINUTE_MS, synced=synced)
+        assert child.sums_ms == (10 * MINUTE_MS, 0, 0)
+        child.beat(20 * MINUTE_MS, watched_ms=HOUR_MS, synced=((child.at_ms, child.at_ms + 15 * MINUTE_MS),))
+        assert child.sums_ms == (15 * MINUTE_MS, 0, 0)
+
+    def test_what_was_synced_is_not_counted_by_a_beat_that_comes_in_time(self, child: Child) -> None:
+        child.beat(MINUTE_MS, synced=((child.at_ms + 10_000, child.at_ms + 30_000),))
+        assert child.sums_ms == (40_000, 0, 0)
+
     def test_a_claim_is_credited_up_to_the_time_that_passed(self, child: Child) -> None:
         child.beat(HOUR_MS, watched_ms=100 * HOUR_MS)
         assert child.sums_ms == (HOUR_MS, 0, 0)

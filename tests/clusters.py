@@ -101,14 +101,19 @@ class ClusterOfServers:
                         return next(member for member in self.nodes if member.port == served[1])
         raise AssertionError(f"nobody serves slot {slot}")
 
-    def move_by_key(self, slot: int, source: Member, target: Member, *, pause_seconds: float) -> None:
-        """Move a slot the way every version can: key after key, and for a while either node has some of them."""
+    def move_by_key(self, slot: int, source: Member, target: Member, *, seconds: float) -> None:
+        """Move a slot the way every version can: key after key, and for a while either node has some of them.
+
+        However many keys there are: the moves are spread evenly over so long, as far as the nodes keep up.
+        """
         source_id, target_id = source.ask("CLUSTER MYID"), target.ask("CLUSTER MYID")
         target.ask("CLUSTER SETSLOT", slot, "IMPORTING", source_id)
         source.ask("CLUSTER SETSLOT", slot, "MIGRATING", target_id)
+        began, total, moved = time.monotonic(), source.ask("CLUSTER COUNTKEYSINSLOT", slot), 0
         while keys := source.ask("CLUSTER GETKEYSINSLOT", slot, 2):
             source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
-            time.sleep(pause_seconds)
+            moved += len(keys)
+            time.sleep(max(0.0, began + seconds * moved / max(total, moved) - time.monotonic()))
         self.give(slot, target)
 
     def give(self, slot: int, target: Member) -> None:

@@ -35,7 +35,9 @@ PATIENCE_SECONDS = 40.0
 PROMISED_SECONDS = 5.0
 KEYS = Keys(64)
 FEW_BUCKETS = 3
-"""So that several children share one, and moving it takes a while."""
+"""So that several children share one."""
+MOVE_SECONDS = 1.2
+"""A while, and less than the two seconds for which a call waits for a slot on the move."""
 
 
 @dataclass
@@ -183,7 +185,7 @@ async def test_a_slot_that_moves_is_followed(postgres: Databases, cluster: Clust
         if way == "as a whole":
             await in_thread(cluster.move_at_once, slot, source, target)
         else:
-            await in_thread(cluster.move_by_key, slot, source, target, pause_seconds=0.1)
+            await in_thread(cluster.move_by_key, slot, source, target, seconds=MOVE_SECONDS)
         assert cluster.owner(key) is target
         await home.until_all_are_answered()
         assert [player.child for player in home.players if player.refused_at] == []

@@ -35,7 +35,7 @@ class Script:
     """One ``lua/<name>.lua``. Calls go by digest; a server that does not know it gets the text once more."""
 
     def __init__(self, name: str) -> None:
-        text = (_FOLDER / f"{name}.lua").read_text(encoding="utf-8")
+        text = "".join((_FOLDER / f"{part}.lua").read_text(encoding="utf-8") for part in ("clock", name))
         self.text = _NAME.sub(lambda match: _positions()[match.group()], text)
         self.digest = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 

@@ -10,11 +10,7 @@
 
 local ID_LENGTH = 36
 
-local silence_ms, most, at_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-if at_ms == 0 then
-  local t = redis.call('TIME')
-  at_ms = t[1] * 1000 + math.floor(t[2] / 1000)
-end
+local silence_ms, most, at_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), instant(ARGV[3])
 for i = 1, #KEYS do
   local key, description = KEYS[i], ARGV[3 + i]
   local is_end = #description == ID_LENGTH

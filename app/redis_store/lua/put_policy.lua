@@ -21,11 +21,7 @@
 -- generation are left alone; they are merged, with the policy of then, before they count on. Flushed counters are put
 -- only where there are none: whoever does so has read the same rows.
 
-local at_ms = tonumber(ARGV[3])
-if at_ms == 0 then
-  local t = redis.call('TIME')
-  at_ms = t[1] * 1000 + math.floor(t[2] / 1000)
-end
+local at_ms = instant(ARGV[3])
 local max_gap_ms, puts, known_watermark, known_generation = unpack(cmsgpack.unpack(ARGV[4]))
 local mark = redis.call('HMGET', KEYS[#KEYS], 'watermark', 'generation')
 if tonumber(mark[1] or 0) < known_watermark or tonumber(mark[2] or 0) > known_generation then return false end

@@ -10,11 +10,7 @@
 
 local mark = redis.call('HMGET', KEYS[#KEYS], 'watermark', 'generation')
 if tonumber(mark[1] or 0) < tonumber(ARGV[2]) or tonumber(mark[2] or 0) > tonumber(ARGV[3]) then return false end
-local at_ms = tonumber(ARGV[1])
-if at_ms == 0 then
-  local t = redis.call('TIME')
-  at_ms = t[1] * 1000 + math.floor(t[2] / 1000)
-end
+local at_ms = instant(ARGV[1])
 local answer = {at_ms}
 for i = 1, #KEYS - 1 do answer[i + 1] = redis.call('GET', KEYS[i]) or '' end
 return answer

@@ -269,15 +269,11 @@ local function record(s, b, at_ms, generation)
 end
 
 local call = cmsgpack.unpack(ARGV[1])
-local at_ms = call[1]
 max_gap_ms, pause_grace_ms, long_absence_ms, beat_spacing_ms, beat_burst, longest_unknown_ms = unpack(call[2])
 local beats, places, generations = call[3], call[4], call[5]
 local mark = redis.call('HMGET', KEYS[#KEYS], 'watermark', 'generation')
 if tonumber(mark[1] or 0) < call[6] or tonumber(mark[2] or 0) > call[7] then return false end
-if at_ms == 0 then
-  local t = redis.call('TIME')
-  at_ms = t[1] * 1000 + math.floor(t[2] / 1000)
-end
+local at_ms = instant(call[1])
 
 local raws = redis.call('MGET', unpack(KEYS, 1, #beats))
 local live_of, changed, outcomes = {}, {}, {}

@@ -11,11 +11,7 @@
 -- server came back with an old state: then whichever knows the later beat goes on, be it of an earlier day that was
 -- never flushed. Where both tell of one day its counters are merged: they only grow, so the larger is right.
 
-local at_ms = tonumber(ARGV[3])
-if at_ms == 0 then
-  local t = redis.call('TIME')
-  at_ms = t[1] * 1000 + math.floor(t[2] / 1000)
-end
+local at_ms = instant(ARGV[3])
 
 local function merged(old, new)
   local later, earlier = new, old

@@ -101,6 +101,14 @@ class Live(msgspec.Struct, array_like=True, gc=False):
     def day(self) -> ViewingDay:
         return ViewingDay(self.day_number, self.day_starts_ms, self.day_ends_ms)
 
+    def is_silent(self, at_ms: int, max_gap_ms: int) -> bool:
+        """Whether the session's last beat is longer ago than a gap that counts."""
+        return at_ms - self.last_beat_ms > max_gap_ms
+
+    def is_over(self, at_ms: int, max_gap_ms: int) -> bool:
+        """Whether the session has ended, or is taken to have by its silence."""
+        return bool(self.has_ended) or self.is_silent(at_ms, max_gap_ms)
+
     @property
     def session_total_ms(self) -> int:
         """All time the session was credited, over every day it touched."""
@@ -299,13 +307,9 @@ def _session_meant(live: Live, beat: Beat, *, at_ms: int, rules: Rules) -> tuple
             if at_ms - counted_to_ms > rules.max_gap_ms and beat.watched_ms == NO_CLAIM:
                 return Status.ENDED, counted_to_ms
             return Meant.LOST, 0
-    if live.has_ended or (_is_silent(live, at_ms, rules) and beat.watched_ms == NO_CLAIM):
+    if live.has_ended or (live.is_silent(at_ms, rules.max_gap_ms) and beat.watched_ms == NO_CLAIM):
         return Status.OK if beat.is_end else Status.ENDED, live.last_beat_ms
     return Meant.RUNNING, 0
-
-
-def _is_silent(live: Live, at_ms: int, rules: Rules) -> bool:
-    return at_ms - live.last_beat_ms > rules.max_gap_ms
 
 
 def _days_reach(live: Live, beat: Beat, *, at_ms: int, rules: Rules) -> bool:
@@ -324,7 +328,7 @@ def _counts_until_ms(live: Live, beat: Beat, *, at_ms: int, rules: Rules) -> int
 
     After silence that is as far as the player's claim reaches; in a pause it is the end of the grace.
     """
-    if _is_silent(live, at_ms, rules):
+    if live.is_silent(at_ms, rules.max_gap_ms):
         reach_ms = live.last_beat_ms + max(0, beat.watched_ms - live.watched_ms)
         for starts_ms, ends_ms in beat.synced:
             if starts_ms < reach_ms:
@@ -407,7 +411,7 @@ def _close(live: Live, closed: list[Live], closing: Closing, *, at_ms: int, rule
     """Set the session aside for the flush. Answers its id when it was still running and another took over."""
     if not live.session_id:
         return ""
-    was_running = not live.has_ended and not _is_silent(live, at_ms, rules)
+    was_running = not live.is_over(at_ms, rules.max_gap_ms)
     live.previous_session_id = live.session_id
     live.previous_closing = closing if was_running else Closing.ENDED
     live.previous_ended_ms = at_ms if was_running else live.last_beat_ms

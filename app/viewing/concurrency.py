@@ -82,7 +82,7 @@ class Concurrency:
     async def _children(self, profile_ids: Sequence[str]) -> list[Stream]:
         found = zip(profile_ids, await self._counters.read(profile_ids), strict=True)
         return [
-            _of_child(profile_id, live)
+            _stream(profile_id, live, is_kids=True, started_ms=live.session_started_ms)
             for profile_id, (at_ms, live) in found
             if live is not None and self._is_running(live, at_ms)
         ]
@@ -94,31 +94,22 @@ class Concurrency:
         return [self._of_adult(profile_id, session) for profile_id, sessions in found for session in sessions]
 
     def _is_running(self, live: Live, at_ms: int) -> bool:
-        is_over = bool(live.has_ended) or at_ms - live.last_beat_ms > self._max_gap_ms
-        return live.session_id != "" and not is_over
+        return live.session_id != "" and not live.is_over(at_ms, self._max_gap_ms)
 
     def _of_adult(self, profile_id: str, session: AdultSession) -> Stream:
         issued_ms = self._session_ids.issued_ms(profile_id, session.session_id)
-        return Stream(
-            session_id=session.session_id,
-            profile_id=profile_id,
-            is_kids=False,
-            title_id=session.title_id,
-            device_type=session.device_type,
-            started_at=rfc3339(issued_ms or session.last_beat_ms),
-            last_beat_at=rfc3339(session.last_beat_ms),
-        )
+        return _stream(profile_id, session, is_kids=False, started_ms=issued_ms or session.last_beat_ms)
 
 
-def _of_child(profile_id: str, live: Live) -> Stream:
+def _stream(profile_id: str, session: Live | AdultSession, *, is_kids: bool, started_ms: int) -> Stream:
     return Stream(
-        session_id=live.session_id,
+        session_id=session.session_id,
         profile_id=profile_id,
-        is_kids=True,
-        title_id=live.title_id,
-        device_type=live.device_type,
-        started_at=rfc3339(live.session_started_ms),
-        last_beat_at=rfc3339(live.last_beat_ms),
+        is_kids=is_kids,
+        title_id=session.title_id,
+        device_type=session.device_type,
+        started_at=rfc3339(started_ms),
+        last_beat_at=rfc3339(session.last_beat_ms),
     )
 
 

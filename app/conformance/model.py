@@ -12,7 +12,7 @@ from app.conformance.document import Body, Call, Child, Expectation, Numbers
 from app.domain.accounting import NO_CLAIM, Beat, Live, Outcome, Recorded, Rules, Status, cold, in_day, record
 from app.domain.config import Config, ConfigChange
 from app.domain.enforcement import ALLOWED, Decision, decide
-from app.domain.offline import DayUse, OfflineInterval, Part, counted_until_ms, settle, union
+from app.domain.offline import DayUse, OfflineInterval, Part, counted_until_ms, credited, settle
 from app.domain.policy import MINUTE_MS, UNLIMITED, DayTerms, Grant, OfflineUse, Policy, terms_of
 from app.domain.viewing_day import DAY_MS, Calendar, ViewingDay
 
@@ -302,19 +302,14 @@ class Model:
 
         settlement = settle(
             intervals,
-            covered=[*((part.starts_ms, part.ends_ms) for part in self._parts), *watched],
+            covered=[*(part.stretch for part in self._parts), *watched],
             day_at=self._child_config().calendar.day_at,
             use_of=use_of,
         )
         self._parts += settlement.parts
         for use in settlement.by_day:
             known = self._offline.get(use.day_number, OfflineUse(use.day_number))
-            self._offline[use.day_number] = OfflineUse(
-                use.day_number,
-                known.used_ms + use.used_ms,
-                known.educational_ms + use.educational_ms,
-                known.overrun_ms + use.overrun_ms,
-            )
+            self._offline[use.day_number] = known.plus(use)
         self._announce(at_ms)
         return settlement.credited_ms
 
@@ -341,7 +336,7 @@ class Model:
             calendar=config.calendar if config else None,
             grants=tuple(grant for name, grant in self._grants.items() if name not in self._revoked),
             offline=tuple(self._offline.values()),
-            synced=union((part.starts_ms, part.ends_ms) for part in self._parts if part.credited_ms),
+            synced=credited(self._parts),
         )
 
     def _announce(self, at_ms: int) -> None:

@@ -51,6 +51,10 @@ class Part(msgspec.Struct, frozen=True):
     ends_ms: int
     credited_ms: int
 
+    @property
+    def stretch(self) -> Stretch:
+        return self.starts_ms, self.ends_ms
+
 
 class Settlement(msgspec.Struct, frozen=True):
     """What comes of a batch: the credit of each interval in order, where it lies, and what each day is credited."""
@@ -62,8 +66,7 @@ class Settlement(msgspec.Struct, frozen=True):
 
 def counted_until_ms(live: Live, *, at_ms: int, max_gap_ms: int) -> int:
     """Up to when the running or last session is counted; one that is not silent counts up to now with its next beat."""
-    is_over = bool(live.has_ended) or at_ms - live.last_beat_ms > max_gap_ms
-    return live.last_beat_ms if is_over else max(live.last_beat_ms, at_ms)
+    return live.last_beat_ms if live.is_over(at_ms, max_gap_ms) else max(live.last_beat_ms, at_ms)
 
 
 def settle(
@@ -147,6 +150,11 @@ def union(stretches: Iterable[Stretch]) -> tuple[Stretch, ...]:
     return tuple(apart)
 
 
+def credited(parts: Iterable[Part]) -> tuple[Stretch, ...]:
+    """The stretches in which anything was credited, apart from each other: those that no beat counts again."""
+    return union(part.stretch for part in parts if part.credited_ms)
+
+
 class _Settling:
     """What intervals and days are credited, growing."""
 
@@ -182,9 +190,5 @@ class _Settling:
         use = self._use_of(day)
         if use.allowance_ms != UNLIMITED:
             counted_ms = min(counted_ms, max(0, use.allowance_ms - use.used_ms - known.used_ms))
-        self._by_day[day.number] = OfflineUse(
-            day.number,
-            known.used_ms + counted_ms,
-            known.educational_ms + educational_ms,
-            known.overrun_ms + share_ms - educational_ms - counted_ms,
-        )
+        overrun_ms = share_ms - educational_ms - counted_ms
+        self._by_day[day.number] = known.plus(OfflineUse(day.number, counted_ms, educational_ms, overrun_ms))

@@ -31,6 +31,15 @@ class OfflineUse(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def total_ms(self) -> int:
         return self.used_ms + self.educational_ms + self.overrun_ms
 
+    def plus(self, other: "OfflineUse") -> "OfflineUse":
+        """What the same day was credited by both."""
+        return OfflineUse(
+            self.day_number,
+            self.used_ms + other.used_ms,
+            self.educational_ms + other.educational_ms,
+            self.overrun_ms + other.overrun_ms,
+        )
+
 
 NO_OFFLINE_USE = OfflineUse(0)
 

@@ -136,14 +136,13 @@ class OfflineSync:
         policy = known.policy
         is_tampered = _is_tampered(request, at_ms)
         intervals = await self._by_our_clock(request, policy, at_ms)
-        earliest_ms = min((interval.starts_ms for interval in intervals), default=at_ms)
         batch = OfflineBatch(
             profile_id=request.profile_id,
             device_id=request.device_id,
             batch_id=request.batch_id,
             is_tampered=is_tampered,
             titles=tuple(interval.title_id for interval in request.intervals),
-            around=(min(earliest_ms, terms.starts_ms), at_ms),
+            around=(min([terms.starts_ms, *(interval.starts_ms for interval in intervals)]), at_ms),
             at_ms=at_ms,
         )
         until_ms = counted_until_ms(live, at_ms=at_ms, max_gap_ms=self._max_gap_ms)

@@ -7,7 +7,7 @@ from itertools import pairwise
 import msgspec
 
 from app.domain.accounting import Live
-from app.domain.offline import DayUse, OfflineBatch, Part, Settlement, union
+from app.domain.offline import DayUse, OfflineBatch, Part, Settlement, credited
 from app.domain.offline import Stretch as Span
 from app.domain.policy import DayTerms, OfflineUse, Policy
 from tests.model.ledger import MemoryLedger
@@ -49,7 +49,7 @@ class MemoryOffline:
         terms_of: Callable[[OfflineUse], DayTerms],
     ) -> tuple[tuple[int, ...], bool]:
         sessions = [(part.session_started_ms, part.last_beat_ms) for _, part in self._usage.sessions.values()]
-        earlier = [(part.starts_ms, part.ends_ms) for part in self.parts]
+        earlier = [part.stretch for part in self.parts]
         used = {
             day: DayUse(live.allowance_ms, live.used_ms + self._policies.policy.offline_use(day).used_ms)
             for (_, day), live in self._usage.balances.items()
@@ -72,17 +72,12 @@ class MemoryOffline:
         uses = {use.day_number: use for use in policy.offline}
         for use in settlement.by_day:
             known = uses.get(use.day_number, OfflineUse(use.day_number))
-            uses[use.day_number] = OfflineUse(
-                use.day_number,
-                known.used_ms + use.used_ms,
-                known.educational_ms + use.educational_ms,
-                known.overrun_ms + use.overrun_ms,
-            )
+            uses[use.day_number] = known.plus(use)
         self._policies.policy = msgspec.structs.replace(
             policy,
             version=policy.version + 1,
             offline=tuple(uses.values()),
-            synced=union((part.starts_ms, part.ends_ms) for part in self.parts if part.credited_ms),
+            synced=credited(self.parts),
         )
 
 

@@ -377,7 +377,7 @@ class Home(RuleBasedStateMachine):
                 IntervalRequest(one.title, utc(one.starts_ms), utc(one.ends_ms), one.watched_ms / 1000) for one in batch
             ],
         )
-        covered = [*self.watching.spans(self.at_ms), *((part.starts_ms, part.ends_ms) for part in self.offline.parts)]
+        covered = [*self.watching.spans(self.at_ms), *(part.stretch for part in self.offline.parts)]
         exempt = self.source.policy.educational_exempt
         if is_clock_moved:
             whole_day = [Played("film", today.starts_ms, self.at_ms, sum(one.watched_ms for one in batch))]

@@ -3,18 +3,28 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 # lupa reads this when its runtime starts; our shim stands in for the library that real servers carry.
 os.environ["LUA_PATH"] = f"{Path(__file__).parent}/lua/?.lua;;"  # noqa: TID251  the only door into lupa's search path
 
+import pytest
 from fakeredis import FakeAsyncRedis
 
 from app.auth.lockout import Reservation, Rule
+from app.redis_store.client import create_client
 
 
 def fake_redis() -> FakeAsyncRedis:
     """A Redis in memory that runs our scripts."""
     return FakeAsyncRedis(lua_modules={"cmsgpack"})
+
+
+def client_of(request: pytest.FixtureRequest) -> Any:
+    """A client of what the parameter of a fixture names: the Redis in memory, or the fixture of a real server."""
+    if request.param == "fakeredis":
+        return fake_redis()
+    return create_client(request.getfixturevalue(request.param).url, timeout_seconds=5, connections=8)
 
 
 class MemoryTries:

@@ -1,17 +1,15 @@
 """Running sessions of adults: the same in every Redis, and on a cluster."""
 
 from collections.abc import AsyncIterator
-from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from app.domain.adults import AdultBeat, AdultSession
 from app.redis_store.adults import MOST_SESSIONS, RedisAdultSessions
-from app.redis_store.client import create_client
 from app.redis_store.clustered import ClusteredAdultSessions
 from app.redis_store.keys import Keys
-from tests.fakes import fake_redis
+from tests.fakes import client_of
 
 NOON_MS = 1_772_452_800_000
 SILENCE_MS = 300_000
@@ -20,11 +18,7 @@ KEYS = Keys(16)
 
 @pytest.fixture(params=["fakeredis", "valkey", "redis7", "cluster"])
 async def adults(request: pytest.FixtureRequest) -> AsyncIterator[RedisAdultSessions]:
-    client: Any
-    if request.param == "fakeredis":
-        client = fake_redis()
-    else:
-        client = create_client(request.getfixturevalue(request.param).url, timeout_seconds=5, connections=8)
+    client = client_of(request)
     adapter = ClusteredAdultSessions if request.param == "cluster" else RedisAdultSessions
     yield adapter(client, KEYS, silence_ms=SILENCE_MS, at_ms=NOON_MS)
     await client.aclose()

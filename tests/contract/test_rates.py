@@ -2,15 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from app.auth.rates import Quota, Rates
-from app.redis_store.client import create_client
 from app.redis_store.rates import RedisRates
-from tests.fakes import fake_redis
+from tests.fakes import client_of
 
 ACCOUNT = Quota(name="account", most=5, window_ms=600_000)
 TOKEN = Quota(name="token", most=3, window_ms=600_000)
@@ -18,11 +16,7 @@ TOKEN = Quota(name="token", most=3, window_ms=600_000)
 
 @pytest.fixture(params=["fakeredis", "valkey", "redis7"])
 async def rates(request: pytest.FixtureRequest) -> AsyncIterator[Rates]:
-    client: Any
-    if request.param == "fakeredis":
-        client = fake_redis()
-    else:
-        client = create_client(request.getfixturevalue(request.param).url, timeout_seconds=5, connections=8)
+    client = client_of(request)
     yield RedisRates(client)
     await client.aclose()
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -12,9 +11,8 @@ from hypothesis import strategies as st
 from app.auth.lockout import PIN, Rule, Tries, TryLedger
 from app.postgres_store.engine import create_engine
 from app.postgres_store.lockouts import PostgresLockouts
-from app.redis_store.client import create_client
 from app.redis_store.tries import RedisTries
-from tests.fakes import MemoryTries, MemoryTryLedger, fake_redis
+from tests.fakes import MemoryTries, MemoryTryLedger, client_of
 from tests.rows import Rows
 
 START_MS = 1_772_452_800_000
@@ -29,11 +27,7 @@ async def tries(request: pytest.FixtureRequest) -> AsyncIterator[Tries]:
     if request.param == "memory":
         yield MemoryTries()
         return
-    client: Any
-    if request.param == "fakeredis":
-        client = fake_redis()
-    else:
-        client = create_client(request.getfixturevalue(request.param).url, timeout_seconds=5, connections=8)
+    client = client_of(request)
     yield RedisTries(client)
     await client.aclose()
 

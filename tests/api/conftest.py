@@ -74,6 +74,7 @@ async def api(database_url: str, valkey: Valkey, clock: SetClock) -> AsyncIterat
         session_secret=secret,
         pin_pepper=secret,
         bcrypt_cost=4,
+        bcrypt_queue=256,  # all of two hundred guesses at once may come before a comparison is made
         redis_timeout_seconds=5,
         database_pool=4,
     )

@@ -202,6 +202,17 @@ class TooManyRequests(HourglassError):
         super().__init__(detail, headers={"Retry-After": str(retry_after_seconds)})
 
 
+class HashingInterrupted(HourglassError):
+    """The process that hashed a PIN or password was ended from outside. A comparison counted as a try."""
+
+    status = 503
+    code = "hashing_interrupted"
+    title = "A PIN or password could not be processed at the moment."
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Retry-After": "1"})
+
+
 class WrongCredentials(Unauthenticated):
     code = "wrong_credentials"
     title = "The e-mail address or the password is wrong."

@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     access_token_seconds: int = Field(3600, ge=60, le=86_400, description="life of an access token")
     refresh_token_seconds: int = Field(30 * 86_400, ge=3600, description="life of a refresh token")
     bcrypt_cost: int = Field(12, ge=4, le=16, description="bcrypt work factor")
-    bcrypt_workers: int = Field(1, ge=1, le=32, description="threads that hash, per process")
+    bcrypt_workers: int = Field(1, ge=1, le=32, description="processes that hash, for each API process")
     bcrypt_queue: int = Field(64, ge=1, description="hashes that may wait, per process; beyond: 429")
     max_profiles: int = Field(20, ge=1, le=100, description="profiles an account may have")
 

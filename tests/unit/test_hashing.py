@@ -1,16 +1,24 @@
 """The pool that hashes passwords and PINs."""
 
 import asyncio
+import fcntl
 import os
-import threading
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.auth.hashing import Hasher
-from app.errors import TooManyRequests
+from app.embedded.system import wait_until
+from app.errors import HashingInterrupted, TooManyRequests
 
 PEPPER = b"the-pepper-of-these-tests-0123456789"
 
@@ -25,6 +33,12 @@ def hasher() -> Iterator[Hasher]:
 async def _matches(hasher: Hasher, secret: str, hashed: str | None) -> bool:
     with hasher.place() as place:
         return await place.matches(secret, hashed)
+
+
+def _take_places(hasher: Hasher, count: int) -> None:
+    with ExitStack() as places:
+        for _ in range(count):
+            places.enter_context(hasher.place())
 
 
 async def test_only_the_secret_itself_matches(hasher: Hasher) -> None:
@@ -70,37 +84,60 @@ def test_any_text_fits_bcrypt(text: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         return  # refused before it comes here
-    peppered = hasher_without_threads._peppered(text)
+    peppered = hasher_that_hashes_nothing._peppered(text)
     assert len(peppered) == 44
     assert b"\0" not in peppered
 
 
-hasher_without_threads = Hasher(pepper=PEPPER, cost=4, workers=1, queue=1)
+hasher_that_hashes_nothing = Hasher(pepper=PEPPER, cost=4, workers=1, queue=1)
 
 
-async def test_a_full_queue_refuses_and_recovers(hasher: Hasher) -> None:
-    gate = threading.Event()
-    blocked = [asyncio.ensure_future(hasher.place().run(gate.wait)) for _ in range(3)]
-    await asyncio.sleep(0)
-    with pytest.raises(TooManyRequests) as refusal:
-        await hasher.hash("one more")
-    assert refusal.value.headers["Retry-After"] == "1"
-    gate.set()
+@dataclass(frozen=True)
+class Gate:
+    """What processes wait at until it is opened."""
+
+    path: Path
+
+    def wait(self) -> bool:
+        with self.path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+        return True
+
+    @contextmanager
+    def shut(self) -> Iterator[None]:
+        with self.path.open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    return Gate(tmp_path / "gate")
+
+
+async def test_a_full_queue_refuses_and_recovers(hasher: Hasher, gate: Gate) -> None:
+    with gate.shut():
+        blocked = [asyncio.ensure_future(hasher.place().run(gate.wait)) for _ in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(TooManyRequests) as refusal:
+            await hasher.hash("one more")
+        assert refusal.value.headers["Retry-After"] == "1"
     assert await asyncio.gather(*blocked) == [True] * 3
     assert await _matches(hasher, "x", await hasher.hash("x"))
 
 
-async def test_callers_who_go_away_free_their_place(hasher: Hasher) -> None:
-    gate = threading.Event()
-    blocked = [asyncio.ensure_future(hasher.place().run(gate.wait)) for _ in range(3)]
-    await asyncio.sleep(0)
-    for call in blocked:
-        call.cancel()
-    await asyncio.gather(*blocked, return_exceptions=True)
-    with pytest.raises(TooManyRequests):  # the one that is running holds its place, and two have left
-        await asyncio.gather(*(hasher.hash("x") for _ in range(3)))
-    gate.set()
-    hasher._pool.submit(int).result()
+async def test_callers_who_go_away_free_their_place(hasher: Hasher, gate: Gate) -> None:
+    with gate.shut():
+        blocked = [asyncio.ensure_future(hasher.place().run(gate.wait)) for _ in range(3)]
+        await asyncio.sleep(0)
+        for call in blocked:
+            call.cancel()
+        await asyncio.gather(*blocked, return_exceptions=True)
+        with hasher.place():
+            pass  # at least the last has left; the first, which is running, holds its place
+        with pytest.raises(TooManyRequests):
+            _take_places(hasher, 3)
+    assert await hasher.place().run(int) == 0
     assert await _matches(hasher, "x", await hasher.hash("x"))
 
 
@@ -111,25 +148,44 @@ async def test_a_place_that_was_not_needed_is_given_back(hasher: Hasher) -> None
     assert await _matches(hasher, "x", await hasher.hash("x"))
 
 
-def test_hashing_gives_way_to_a_process_that_gives_way_itself() -> None:
-    def niceness() -> int:
-        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+async def test_a_process_that_dies_is_replaced(hasher: Hasher) -> None:
+    first = await hasher.place().run(os.getpid)
+    with pytest.raises(HashingInterrupted):
+        await hasher.place().run(partial(os.kill, first, signal.SIGKILL))
+    assert await hasher.place().run(os.getpid) not in {first, os.getpid()}
+    _take_places(hasher, 3)
 
-    async def of_hashing() -> int:
-        pool = Hasher(pepper=PEPPER, cost=4, workers=1, queue=2)
-        try:
-            with pool.place() as place:
-                return await place.run(niceness)
-        finally:
-            pool.close()
 
-    def measured() -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(14, niceness() + 7))
-        found.append((niceness(), asyncio.run(of_hashing())))
+async def test_a_signal_to_the_whole_service_does_not_interrupt_what_is_being_hashed(hasher: Hasher) -> None:
+    process = await hasher.place().run(os.getpid)
+    await hasher.place().run(partial(os.kill, process, signal.SIGTERM))
+    assert await hasher.place().run(os.getpid) == process
 
-    found: list[tuple[int, int]] = []
-    thread = threading.Thread(target=measured)
-    thread.start()
-    thread.join()
-    [(ours, of_its_threads)] = found
-    assert of_its_threads == ours + 5
+
+async def test_hashing_gives_way_in_a_session_of_its_own(hasher: Hasher) -> None:
+    process = await hasher.place().run(os.getpid)
+    assert os.getsid(process) == process
+    assert os.getpriority(os.PRIO_PROCESS, process) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 5)
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel counts no sessions")
+async def test_the_session_gives_way_too(hasher: Hasher) -> None:
+    process = await hasher.place().run(os.getpid)
+    wanted = f"nice {os.getpriority(os.PRIO_PROCESS, process)}"
+    autogroup = Path(f"/proc/{process}/autogroup")
+    assert wait_until(lambda: autogroup.read_text(encoding="ascii").rstrip().endswith(wanted), seconds=10)
+
+
+def test_a_process_ends_with_its_parent_even_if_that_is_killed() -> None:
+    script = """
+import asyncio, os, signal
+from app.auth.hashing import Hasher
+async def main():
+    hasher = Hasher(pepper=b"p" * 32, cost=4, workers=1, queue=1)
+    print(await hasher.place().run(os.getpid), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+    # The output ends when nobody holds it any more: neither of them lives.
+    ended = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=False, timeout=30)  # noqa: S603
+    assert ended.returncode == -signal.SIGKILL

@@ -155,26 +155,25 @@ class Rules(msgspec.Struct, array_like=True, frozen=True):
 class Outcome(msgspec.Struct, array_like=True, gc=False):
     """What came of a beat, with the counters as they stand after it.
 
-    ``by_device_type`` and ``ended_ms`` tell who took over or when the session ended, ``superseded_id`` which running
-    session this beat ended.
+    ``ended_ms`` tells when the session ended, or its last beat; ``superseded_id`` which running one this beat ended.
+    The fields after ``day_number`` say with which day and policy to repeat a beat, or who took over; a beat that is OK
+    has no need of them and leaves them out.
     """
 
     status: int
     at_ms: int
-    policy_version: int = 0
+    ended_ms: int = 0
+    session_id: str = ""
+    session_total_ms: int = 0
+    used_ms: int = 0
+    counted_ms: int = 0
+    """What this beat added to ``used_ms`` of the day it leaves running."""
+    superseded_id: str = ""
     day_number: int = 0
     day_starts_ms: int = 0
     day_ends_ms: int = 0
-    used_ms: int = 0
-    educational_ms: int = 0
-    overrun_ms: int = 0
-    session_id: str = ""
-    session_total_ms: int = 0
-    ended_ms: int = 0
+    policy_version: int = 0
     by_device_type: str = ""
-    superseded_id: str = ""
-    counted_ms: int = 0
-    """What this beat added to ``used_ms`` of the day it leaves running."""
 
     @property
     def day(self) -> ViewingDay:
@@ -274,8 +273,8 @@ def record(live: Live | None, beat: Beat, *, at_ms: int, rules: Rules, generatio
         now.is_educational = beat.is_educational
         now.paused_since_ms = (now.paused_since_ms or at_ms) if beat.is_paused else 0
     now.dirty_since_ms = now.dirty_since_ms or at_ms
-    outcome = _outcome(now, Status.OK, at_ms, superseded_id=superseded_id)
-    outcome.counted_ms = now.used_ms - (live.used_ms if now.day_number == live.day_number else 0)
+    counted_ms = now.used_ms - (live.used_ms if now.day_number == live.day_number else 0)
+    outcome = _outcome(now, Status.OK, at_ms, counted_ms=counted_ms, superseded_id=superseded_id)
     return Recorded(live=now, closed=closed, outcome=outcome)
 
 
@@ -440,20 +439,21 @@ def _refuse(live: Live | None, status: Status, at_ms: int, *, ended_ms: int = 0)
     return Recorded(live=live, closed=[], outcome=outcome)
 
 
-def _outcome(live: Live, status: Status, at_ms: int, *, ended_ms: int = 0, superseded_id: str = "") -> Outcome:
-    return Outcome(
+def _outcome(
+    live: Live, status: Status, at_ms: int, *, ended_ms: int = 0, counted_ms: int = 0, superseded_id: str = ""
+) -> Outcome:
+    outcome = Outcome(
         status=status,
         at_ms=at_ms,
-        policy_version=live.policy_version,
-        day_number=live.day_number,
-        day_starts_ms=live.day_starts_ms,
-        day_ends_ms=live.day_ends_ms,
-        used_ms=live.used_ms,
-        educational_ms=live.educational_ms,
-        overrun_ms=live.overrun_ms,
+        ended_ms=ended_ms or live.last_beat_ms,
         session_id=live.session_id,
         session_total_ms=live.session_total_ms,
-        ended_ms=ended_ms or live.last_beat_ms,
-        by_device_type=live.device_type,
+        used_ms=live.used_ms,
+        counted_ms=counted_ms,
         superseded_id=superseded_id,
+        day_number=live.day_number,
     )
+    if status != Status.OK:
+        outcome.day_starts_ms, outcome.day_ends_ms = live.day_starts_ms, live.day_ends_ms
+        outcome.policy_version, outcome.by_device_type = live.policy_version, live.device_type
+    return outcome

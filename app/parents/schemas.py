@@ -17,7 +17,7 @@ from app.domain.config import (
     ConfigChange,
 )
 from app.domain.grants import ExtraTimeRequest, GrantEntry
-from app.instants import utc
+from app.instants import minutes, utc
 from app.parents.grants import ExtraTime
 from app.parents.service import Preview
 from app.requests import RequestModel, Timezone
@@ -160,7 +160,7 @@ class GrantAnswer(BaseModel):
             granted_minutes=given.minutes,
             day=given.day,
             remaining_seconds=None if remaining_ms is None else remaining_ms / 1000,
-            remaining_minutes=None if remaining_ms is None else round(remaining_ms / 60_000, 2),
+            remaining_minutes=None if remaining_ms is None else minutes(remaining_ms),
             is_unlimited_override=given.is_unlimited_override,
         )
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 from app.domain.accounting import Live, Outcome
 from app.domain.enforcement import ALLOWED, Decision
 from app.domain.policy import MINUTE_MS, UNLIMITED, DayTerms
-from app.instants import rfc3339
+from app.instants import minutes, rfc3339
 from app.viewing.policies import Standing
 from app.viewing.schemas import (
     BalanceAnswer,
@@ -15,7 +15,6 @@ from app.viewing.schemas import (
     WhyAnswer,
     WhyDay,
     WhySession,
-    minutes,
     seconds,
 )
 

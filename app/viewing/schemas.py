@@ -166,7 +166,3 @@ class StreamsAnswer(msgspec.Struct, frozen=True):
 
 def seconds(ms: int) -> float:
     return ms / 1000
-
-
-def minutes(ms: int) -> float:
-    return round(ms / 60_000, 2)

@@ -160,17 +160,17 @@ class ViewingService:
 
         Raises: as ``beat`` does.
         """
-        known, terms, profile_id = ready.known, ready.beat.days[-1], ready.profile_id
+        known, beat, terms = ready.known, ready.beat, ready.beat.days[-1]
         if outcome.status == Status.OK:
             self._policies.confirm(known)
         else:
-            known, terms, outcome = await self._counting.settle(profile_id, known, ready.beat, outcome, is_new=is_new)
+            known, terms, outcome = await self._counting.settle(ready.profile_id, known, beat, outcome, is_new=is_new)
             if outcome.status != Status.OK:
                 raise _refusal(outcome)
         standing = known.standing
         decision = self._decision_on(standing, terms, outcome, is_educational=ready.is_educational)
         if _is_news(outcome, decision):
-            await self._tell(profile_id, outcome, decision)
+            await self._tell(ready, terms, outcome, decision)
         return heartbeat_answer(standing, terms, outcome, decision, is_educational=ready.is_educational)
 
     async def beats(
@@ -342,15 +342,15 @@ class ViewingService:
         is_exempt = is_educational and standing.policy.educational_exempt
         return self._decide(standing, terms, outcome.used_ms, outcome.at_ms, is_exempt=is_exempt)
 
-    async def _tell(self, profile_id: str, outcome: Outcome, decision: Decision) -> None:
+    async def _tell(self, ready: Ready, terms: DayTerms, outcome: Outcome, decision: Decision) -> None:
         """Tell the child's devices. An event that cannot be sent is no reason to refuse the beat."""
         try:
             if outcome.superseded_id:
-                facts = {"session_id": outcome.superseded_id, "by": {"device_type": outcome.by_device_type}}
-                await self._events.add(profile_id, "session_superseded", facts, at_ms=outcome.at_ms)
+                facts = {"session_id": outcome.superseded_id, "by": {"device_type": ready.beat.device_type}}
+                await self._events.add(ready.profile_id, "session_superseded", facts, at_ms=outcome.at_ms)
             if _has_just_blocked(outcome, decision):
-                facts = {"next_reset_at": rfc3339(outcome.day_ends_ms)}
-                await self._events.add(profile_id, "blocked", facts, at_ms=outcome.at_ms)
+                facts = {"next_reset_at": rfc3339(terms.ends_ms)}
+                await self._events.add(ready.profile_id, "blocked", facts, at_ms=outcome.at_ms)
         except CountersUnavailable:
             return
 

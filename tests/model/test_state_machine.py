@@ -640,7 +640,9 @@ class Home(RuleBasedStateMachine):
             self.unbroken = None
             return
         assert is_accepted, f"a {expected} session was refused: {Status(outcome.status).name}"
-        assert outcome.day == self.days[-1], "every instant in its viewing day"
+        live = self._live()
+        assert live is not None, "what was counted is there"
+        assert live.day == self.days[-1], "every instant in its viewing day"
         self.turn += 1
         self.watching.beat(
             sent, session_id=outcome.session_id, is_exempt=policy.educational_exempt, synced=policy.synced

@@ -28,12 +28,16 @@ local function total(s)
   return s[L_SESSION_EARLIER_MS] + s[L_SESSION_USED_MS] + s[L_SESSION_EDUCATIONAL_MS] + s[L_SESSION_OVERRUN_MS]
 end
 
-local function outcome(s, status, at_ms, ended_ms, superseded_id)
-  return {
-    status, at_ms, s[L_POLICY_VERSION], s[L_DAY_NUMBER], s[L_DAY_STARTS_MS], s[L_DAY_ENDS_MS], s[L_USED_MS],
-    s[L_EDUCATIONAL_MS], s[L_OVERRUN_MS], s[L_SESSION_ID], total(s),
-    (ended_ms and ended_ms ~= 0) and ended_ms or s[L_LAST_BEAT_MS], s[L_DEVICE_TYPE], superseded_id or '', 0,
+local function outcome(s, status, at_ms, ended_ms, counted_ms, superseded_id)
+  local o = {
+    status, at_ms, (ended_ms and ended_ms ~= 0) and ended_ms or s[L_LAST_BEAT_MS], s[L_SESSION_ID], total(s),
+    s[L_USED_MS], counted_ms or 0, superseded_id or '', s[L_DAY_NUMBER],
   }
+  if status ~= STATUS_OK then
+    o[O_DAY_STARTS_MS], o[O_DAY_ENDS_MS] = s[L_DAY_STARTS_MS], s[L_DAY_ENDS_MS]
+    o[O_POLICY_VERSION], o[O_BY_DEVICE_TYPE] = s[L_POLICY_VERSION], s[L_DEVICE_TYPE]
+  end
+  return o
 end
 
 -- Keep a copy for the flush. What goes on is newer, so that it wins where both tell of the same day.
@@ -263,9 +267,8 @@ local function record(s, b, at_ms, generation)
       s[L_PAUSED_SINCE_MS] = at_ms
     end
   end
-  local result = outcome(s, STATUS_OK, at_ms, 0, superseded_id)
-  result[O_COUNTED_MS] = s[L_USED_MS] - (s[L_DAY_NUMBER] == day_before and used_before_ms or 0)
-  return result, closed
+  local counted_ms = s[L_USED_MS] - (s[L_DAY_NUMBER] == day_before and used_before_ms or 0)
+  return outcome(s, STATUS_OK, at_ms, 0, counted_ms, superseded_id), closed
 end
 
 local call = cmsgpack.unpack(ARGV[1])

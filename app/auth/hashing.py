@@ -98,8 +98,8 @@ class Place:
 
     async def run(self, work: Callable[[], Answer]) -> Answer:
         """Have a picklable function called in its turn. Raises HashingInterrupted."""
-        self._is_used = True
         future = self._processes.submit(work)
+        self._is_used = True
         future.add_done_callback(lambda _: self._room.release())  # not before, even if the caller has gone away
         try:
             return await asyncio.wrap_future(future)

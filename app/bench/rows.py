@@ -1,6 +1,7 @@
 """The viewers' rows in PostgreSQL, put there as fast as it takes them."""
 
 from collections.abc import Callable, Iterable, Iterator
+from datetime import date
 from itertools import islice
 from typing import Any
 
@@ -39,6 +40,17 @@ async def load(database_url: str, viewers: int, *, at_ms: int, advance: Callable
                 await _copy(database, table, columns, chunk)
                 advance(len(chunk))
         await database.execute("ANALYZE")
+    finally:
+        await database.close()
+
+
+async def note_as_prepared(database_url: str, *, week_end: date) -> None:
+    """Have nothing prepared while beats are measured: that falls into an hour a week, and is measured by itself."""
+    database = await asyncpg.connect(database_url)
+    try:
+        statement = "INSERT INTO weekly_reports (account_id, week_ending, changes) SELECT id, $1, 0 FROM accounts"
+        await database.execute(statement, week_end)
+        await database.execute("ANALYZE weekly_reports")
     finally:
         await database.close()
 

@@ -19,12 +19,15 @@ from app.postgres_store.access import connection, is_uuid, transaction
 
 _NIL = str(UUID(int=0))
 
+# Where to begin is said of each table: the planner infers it of none, and would read each from its start.
 _MISSING = text("""
 SELECT a.id::text
   FROM accounts a
  WHERE a.id > CAST(:after AS uuid)
-   AND EXISTS (SELECT FROM profiles p WHERE p.account_id = a.id AND p.is_kids)
-   AND NOT EXISTS (SELECT FROM weekly_reports w WHERE w.account_id = a.id AND w.week_ending = :week_end)
+   AND EXISTS (SELECT FROM profiles p
+                WHERE p.account_id = a.id AND p.account_id > CAST(:after AS uuid) AND p.is_kids)
+   AND NOT EXISTS (SELECT FROM weekly_reports w
+                    WHERE w.account_id = a.id AND w.account_id > CAST(:after AS uuid) AND w.week_ending = :week_end)
  ORDER BY a.id
  LIMIT :most
 """)

@@ -64,7 +64,7 @@ class WeeklyReports:
         Returns:
             How many reports were made.
         """
-        await self._enter_due(_last_sunday(utc(at_ms).date()), settled_ms=at_ms - SETTLING_MS)
+        await self._enter_due(last_sunday(utc(at_ms).date()), settled_ms=at_ms - SETTLING_MS)
         count, since = 0, utc(at_ms).date() - _RENEWED
         after = (since, "")
         while changed := await self._prepared.changed(since=since, after=after, most=_ACCOUNTS_AT_ONCE):
@@ -153,5 +153,6 @@ def _finished(viewers: Sequence[Viewer], at_ms: int) -> date:
     )
 
 
-def _last_sunday(today: date) -> date:
+def last_sunday(today: date) -> date:
+    """The end of the week that is prepared, before ``today``."""
     return today - timedelta(days=today.isoweekday())

@@ -59,6 +59,19 @@ SELECT gen_random_uuid(), day, TIMESTAMPTZ 'epoch' + starts_ms * INTERVAL '1 mil
   FROM viewing_time_balances;
 """
 
+# Families of one child each, of whom half have their report entered already.
+_FAMILIES = """
+INSERT INTO accounts (id, email, password_hash, timezone, created_at)
+SELECT id, id || '@example.org', '', 'Etc/UTC', now()
+  FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, 5000)) AS families;
+INSERT INTO profiles (id, account_id, name, is_kids, timezone, policy_version, policy_changed_at, created_at)
+SELECT gen_random_uuid(), id, 'Ada', true, 'Etc/UTC', 1, now(), now() FROM accounts WHERE password_hash = '';
+INSERT INTO weekly_reports (account_id, week_ending, changes)
+SELECT id, DATE '2026-03-01', 0 FROM accounts WHERE password_hash = '' AND id < '80000000-0000-0000-0000-000000000000'
+    ON CONFLICT DO NOTHING;
+ANALYZE accounts, profiles, weekly_reports;
+"""
+
 
 @dataclass
 class Plans:
@@ -249,3 +262,24 @@ async def test_offline_sync(plans: Plans, family: Family) -> None:
     settlement = Settlement((MINUTE,), (Part(0, *stretch, MINUTE),), (OfflineUse(number, MINUTE),))
     with _read(plans, first=TODAY - timedelta(days=2), last=TODAY + timedelta(days=1), least=4):
         await PostgresOffline(plans.engine).apply(batch, settle=lambda *_: settlement, terms_of=lambda _: terms)
+
+
+async def test_which_reports_are_missing_is_read_from_where_the_batch_before_has_ended(plans: Plans) -> None:
+    """Not from the start, which made the preparation of many accounts take the square of their number."""
+    async with plans.engine.begin() as database:
+        for statement in _FAMILIES.split(";")[:-1]:
+            await database.exec_driver_sql(statement)
+    plans.told.clear()
+    after = "f0000000-0000-0000-0000-000000000000"
+    missing = await PostgresWeeklyReports(plans.engine).missing(date(2026, 3, 1), after=after, most=10)
+    assert len(missing) == 10
+    assert sorted(missing) == missing
+    assert missing[0] > after
+    [plan] = plans.told
+    read = {
+        node["Relation Name"]: node["Actual Rows"] * node["Actual Loops"]
+        for node in _nodes(plan["Plan"])
+        if "Relation Name" in node
+    }
+    assert read.keys() == {"accounts", "profiles", "weekly_reports"}
+    assert max(read.values()) <= 1_000, "a sixteenth of 5,000 or 10,000"

@@ -1,7 +1,6 @@
 """The viewers' rows in PostgreSQL, put there as fast as it takes them."""
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import date
 from itertools import islice
 from typing import Any
 
@@ -9,8 +8,10 @@ import asyncpg
 import msgspec
 
 from app.bench.viewers import EDUCATIONAL_TITLES, TITLES, account_id, profile_id, title_id
+from app.clock import now_ms
 from app.domain.viewing_day import Calendar
 from app.instants import utc
+from app.reports.weekly import last_sunday
 
 CHUNK = 10_000
 TABLES_A_VIEWER = 4
@@ -20,6 +21,11 @@ WEEKDAY_LIMITS = (60, 90, 120, 180, 240)
 WEEKEND_LIMITS = (120, 180, 240, 300, 480)
 PASSWORD_HASH = "$2b$12$" + "." * 53
 """Looks like one and opens nothing."""
+
+_PREPARED = """
+INSERT INTO weekly_reports AS w (account_id, week_ending, changes) SELECT id, $1, 0 FROM accounts
+    ON CONFLICT (account_id, week_ending) DO UPDATE SET changes = 0 WHERE w.changes > 0
+"""
 
 
 async def load(database_url: str, viewers: int, *, at_ms: int, advance: Callable[[int], None]) -> None:
@@ -44,12 +50,12 @@ async def load(database_url: str, viewers: int, *, at_ms: int, advance: Callable
         await database.close()
 
 
-async def note_as_prepared(database_url: str, *, week_end: date) -> None:
-    """Have nothing prepared while beats are measured: that falls into an hour a week, and is measured by itself."""
+async def note_as_prepared(database_url: str) -> None:
+    """Have no weekly reports prepared beside what is measured: it is for an hour a week and has a figure of its own."""
+    week_end = last_sunday(utc(now_ms()).date())
     database = await asyncpg.connect(database_url)
     try:
-        statement = "INSERT INTO weekly_reports (account_id, week_ending, changes) SELECT id, $1, 0 FROM accounts"
-        await database.execute(statement, week_end)
+        await database.execute(_PREPARED, week_end)
         await database.execute("ANALYZE weekly_reports")
     finally:
         await database.close()

@@ -24,10 +24,8 @@ from app.embedded.postgres import Postgres
 from app.embedded.secrets import NAMES, development_secrets
 from app.embedded.system import wait_until
 from app.embedded.valkey import Valkey
-from app.instants import utc
 from app.postgres_store.migrate import head, upgrade
 from app.redis_store.keys import Keys
-from app.reports.weekly import last_sunday
 from app.settings import SERVER_URLS, Settings, environment, load_settings, variable_of
 from app.wiring import open_worker, tokens_of
 
@@ -382,7 +380,7 @@ def _prepare_rows(folder: Path, postgres: Postgres, viewers: int, view: View) ->
             upgrade(postgres.url)
         with view.doing("putting viewers into PostgreSQL", total=rows.TABLES_A_VIEWER * viewers) as advance:
             asyncio.run(rows.load(postgres.url, viewers, at_ms=now_ms() - DAY_MS, advance=advance))
-    asyncio.run(rows.note_as_prepared(postgres.url, week_end=last_sunday(utc(now_ms()).date())))
+    asyncio.run(rows.note_as_prepared(postgres.url))
     (folder / NOTE).write_text(json.dumps(wanted), encoding="utf-8")
 
 

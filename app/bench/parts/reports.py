@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 
 from app.auth.tokens import Role
-from app.bench import openloop, past
+from app.bench import openloop, past, rows
 from app.bench.client import Connection
 from app.bench.crew import SERVICE, Crew
 from app.bench.failures import BenchFailed
@@ -54,6 +54,7 @@ def run(stage: Stage) -> Figures:
             stage.folder, stage.postgres, stage.plan.children, viewers=stage.viewers.count, advance=advance
         )
     made_seconds = time.monotonic() - began
+    asyncio.run(rows.note_as_prepared(made.url))
     requests = _requests(stage, made)
     figures: Figures = {
         "children": made.children,

@@ -343,11 +343,12 @@ async def test_a_restored_redis_forgets_by_itself(api: Api, worker: WorkerServic
     """Days later, when the worker no longer looks for the erased: what was unflushed meets the tombstone."""
     family, child = await _family(api)
     redis = api.services.redis
-    backup = [(key, await redis.dump(key) or b"", await redis.pttl(key)) async for key in redis.scan_iter()]
+    backup = [(key, await redis.dump(key), await redis.pttl(key)) async for key in redis.scan_iter()]
     await family.parent.delete(f"/profiles/{child}")
     api.clock.at_ms += 3 * 86_400_000
     for key, value, life_ms in backup:
-        await redis.restore(key, max(0, life_ms), value, replace=True)
+        if value is not None:  # a count of requests may have ended its short life
+            await redis.restore(key, max(0, life_ms), value, replace=True)
     assert "dirty" in await _keys_with(redis, child)
     beat = await family.player.post("/viewing-time/heartbeat", json=_beat(child))
     assert beat.status_code == 403

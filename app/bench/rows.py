@@ -8,7 +8,6 @@ import asyncpg
 import msgspec
 
 from app.bench.viewers import EDUCATIONAL_TITLES, TITLES, account_id, profile_id, title_id
-from app.clock import now_ms
 from app.domain.viewing_day import Calendar
 from app.instants import utc
 from app.reports.weekly import last_sunday
@@ -50,12 +49,11 @@ async def load(database_url: str, viewers: int, *, at_ms: int, advance: Callable
         await database.close()
 
 
-async def note_as_prepared(database_url: str) -> None:
-    """Have no weekly reports prepared beside what is measured: it is for an hour a week and has a figure of its own."""
-    week_end = last_sunday(utc(now_ms()).date())
+async def note_as_prepared(database_url: str, *, at_ms: int) -> None:
+    """Have no weekly reports prepared that are due at an instant: it is for an hour a week and has its own figure."""
     database = await asyncpg.connect(database_url)
     try:
-        await database.execute(_PREPARED, week_end)
+        await database.execute(_PREPARED, last_sunday(utc(at_ms).date()))
         await database.execute("ANALYZE weekly_reports")
     finally:
         await database.close()

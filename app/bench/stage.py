@@ -380,7 +380,7 @@ def _prepare_rows(folder: Path, postgres: Postgres, viewers: int, view: View) ->
             upgrade(postgres.url)
         with view.doing("putting viewers into PostgreSQL", total=rows.TABLES_A_VIEWER * viewers) as advance:
             asyncio.run(rows.load(postgres.url, viewers, at_ms=now_ms() - DAY_MS, advance=advance))
-    asyncio.run(rows.note_as_prepared(postgres.url))
+    asyncio.run(rows.note_as_prepared(postgres.url, at_ms=now_ms()))
     (folder / NOTE).write_text(json.dumps(wanted), encoding="utf-8")
 
 

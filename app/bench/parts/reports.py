@@ -27,7 +27,7 @@ from app.instants import ms_of, utc
 from app.postgres_store.engine import create_engine
 from app.postgres_store.reports import PostgresReports
 from app.postgres_store.weekly_reports import PostgresWeeklyReports
-from app.reports.weekly import WeeklyReports
+from app.reports.weekly import WeeklyReports, last_sunday
 from app.wiring import tokens_of
 
 RIVAL = ("rival", "n_plus_one")
@@ -39,9 +39,9 @@ ASKED_ABOUT = 200
 STARTING_SECONDS = 1.5
 OK = 200
 MIDWEEK = 2
-_ALL_OTHERS_ARE_PREPARED = """
-INSERT INTO weekly_reports (account_id, week_ending, changes)
-SELECT id, $1, 0 FROM accounts WHERE email LIKE 'viewer-%'
+_FORGET_THE_FAMILIES = """
+DELETE FROM weekly_reports w USING accounts a
+ WHERE a.id = w.account_id AND a.email NOT LIKE 'viewer-%' AND w.week_ending = $1
 """
 
 
@@ -54,7 +54,7 @@ def run(stage: Stage) -> Figures:
             stage.folder, stage.postgres, stage.plan.children, viewers=stage.viewers.count, advance=advance
         )
     made_seconds = time.monotonic() - began
-    asyncio.run(rows.note_as_prepared(made.url))
+    asyncio.run(rows.note_as_prepared(made.url, at_ms=now_ms()))
     requests = _requests(stage, made)
     figures: Figures = {
         "children": made.children,
@@ -156,10 +156,9 @@ async def _prepared_per_second(made: Past, weekend_days: Sequence[int]) -> float
     """How many children of the families have their weekly reports prepared in a second."""
     today = utc(now_ms())
     midweek = today - timedelta(days=(today.weekday() - MIDWEEK) % 7)  # the week before has ended for everybody
-    week_end = midweek.date() - timedelta(days=midweek.isoweekday())
+    await rows.note_as_prepared(made.url, at_ms=ms_of(midweek))
     database = await asyncpg.connect(made.url)
-    await database.execute("DELETE FROM weekly_reports WHERE week_ending = $1", week_end)
-    await database.execute(_ALL_OTHERS_ARE_PREPARED, week_end)
+    await database.execute(_FORGET_THE_FAMILIES, last_sunday(midweek.date()))
     await database.close()
     engine = create_engine(made.url, pool_size=1, timeout_seconds=30)
     weekly = WeeklyReports(PostgresReports(engine, weekend_days=weekend_days), PostgresWeeklyReports(engine))

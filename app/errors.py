@@ -1,13 +1,14 @@
-"""Expected refusals: one class per code of the contract, with its HTTP status.
+"""Expected errors: one class per code of the contract, with its HTTP status.
 
-Services raise these; ``app/main.py`` turns them into problem details (RFC 9457). None carries what the client sent.
+Services raise these errors. ``app/http/problems.py`` turns them into problem details (RFC 9457), and for heartbeats
+``app/viewing/endpoint.py`` does. No error contains client input.
 """
 
 from collections.abc import Mapping, Sequence
 
 
 class HourglassError(Exception):
-    """A refusal that the contract knows.
+    """An error of the contract.
 
     Attributes:
         status: HTTP status.
@@ -69,7 +70,7 @@ class TooLarge(HourglassError):
     title = "The request body is larger than allowed."
 
     def __init__(self, detail: str | None = None) -> None:
-        super().__init__(detail, headers={"Connection": "close"})  # what still arrives is not read
+        super().__init__(detail, headers={"Connection": "close"})  # the rest of the body is not read
 
 
 class HeadTooLarge(HourglassError):
@@ -87,7 +88,7 @@ class BodyTimeout(HourglassError):
     title = "The request did not arrive in time."
 
     def __init__(self, detail: str | None = None) -> None:
-        super().__init__(detail, headers={"Connection": "close"})  # what still arrives is not read
+        super().__init__(detail, headers={"Connection": "close"})  # the rest of the body is not read
 
 
 class Unauthenticated(HourglassError):
@@ -164,7 +165,7 @@ class PreconditionRequired(HourglassError):
 
 
 class CountersUnavailable(HourglassError):
-    """Redis cannot be reached in time. Nothing is guessed; the next beat credits the gap."""
+    """Redis did not answer in time. Nothing was counted; the next heartbeat credits the gap."""
 
     status = 503
     code = "counters_unavailable"
@@ -184,7 +185,7 @@ class DatabaseUnavailable(HourglassError):
 
 
 class RowsLocked(DatabaseUnavailable):
-    """Somebody else holds a row for too long; what needs other rows can go on."""
+    """Another transaction holds a row for too long. Work on other rows can go on."""
 
 
 class UnsupportedMediaType(HourglassError):
@@ -203,7 +204,7 @@ class TooManyRequests(HourglassError):
 
 
 class HashingInterrupted(HourglassError):
-    """The process that hashed a PIN or password was ended from outside. A comparison counted as a try."""
+    """The process that hashed a PIN or password was killed or too slow. The attempt did not count."""
 
     status = 503
     code = "hashing_interrupted"
@@ -229,8 +230,35 @@ class EmailTaken(Conflict):
     title = "There is an account with this e-mail address."
 
 
+class ExternalIdTaken(Conflict):
+    code = "external_id_taken"
+    title = "This id belongs to another account or profile."
+
+
+class FreshSignInRequired(Unauthenticated):
+    """Instead of a password: a token that says when its holder signed in (RFC 9470)."""
+
+    code = "fresh_sign_in_required"
+    title = "This needs the password, or a token of a sign-in of the last minutes."
+
+    def __init__(self, *, seconds: int) -> None:
+        super().__init__()
+        self.headers["WWW-Authenticate"] = f'Bearer error="insufficient_user_authentication", max_age={seconds}'
+
+
+class IdentityUnavailable(HourglassError):
+    """No key of the identity service has been read yet, or not for too long."""
+
+    status = 503
+    code = "identity_unavailable"
+    title = "Tokens of the identity service cannot be verified at the moment."
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Retry-After": "5"})
+
+
 class Unexpected(HourglassError):
-    """Nobody foresaw this; the log has the details under ``request_id``."""
+    """An unexpected error; the log has its details under ``request_id``."""
 
     status = 500
     code = "unexpected"
@@ -264,6 +292,11 @@ class AlreadyDecided(Conflict):
     title = "This request was answered before, or its day is over."
 
 
+class NoSignIn(Conflict):
+    code = "no_sign_in"
+    title = "This token belongs to no sign-in of ours; it ends when it expires."
+
+
 class WrongPassword(Unauthenticated):
     code = "wrong_password"
     title = "The password is wrong."
@@ -286,6 +319,14 @@ class PinRequired(Forbidden):
     title = "Only parents may do that; a PIN unlocks it."
 
 
+class BudgetExhausted(Forbidden):
+    code = "budget_exhausted"
+    title = "A caregiver may not grant that much on this day."
+
+    def __init__(self, *, left_minutes: int) -> None:
+        super().__init__(extra={"left_minutes": left_minutes})
+
+
 class Locked(HourglassError):
     status = 423
     code = "locked"
@@ -293,6 +334,23 @@ class Locked(HourglassError):
 
     def __init__(self, detail: str | None = None, *, retry_after_seconds: int) -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after_seconds)})
+
+
+class EventFeedOff(Conflict):
+    code = "event_feed_off"
+    title = "The event feed is off in this deployment."
+
+
+class TooManyReceivers(HourglassError):
+    status = 422
+    code = "too_many_receivers"
+    title = "There are as many receivers of webhooks as there may be; remove one first."
+
+
+class CursorExpired(HourglassError):
+    status = 410
+    code = "cursor_expired"
+    title = "Events after this cursor are no longer kept; read again without a cursor."
 
 
 class TooManyDevices(HourglassError):

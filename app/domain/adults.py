@@ -1,4 +1,4 @@
-"""What is known of adults who watch: nothing is counted, and of a running session only what and where it plays."""
+"""Running sessions of adults. Nothing is counted for them; only title and device are kept."""
 
 import msgspec
 

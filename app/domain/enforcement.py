@@ -6,11 +6,16 @@ Heartbeat, balance and eligibility all decide here.
 from collections.abc import Sequence
 
 import msgspec
+from msgspec.structs import replace
 
+from app.domain.markets import SHADOW
+from app.domain.opening_hours import OpeningHours
 from app.domain.policy import MINUTE_MS, UNLIMITED
 
 ALLOWED = "allowed"
 BLOCKED = "blocked"
+DAILY_LIMIT = "daily_limit"
+WEEKLY_LIMIT = "weekly_limit"
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
@@ -18,6 +23,9 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
     ``remaining_ms`` is None when unlimited. ``stop_at_ms`` is the instant at which the allowance ends if playback goes
     on, None when nothing will end it. ``next_beat_ms`` and ``lease_ms`` are durations from the instant decided at.
+    ``would_be`` is the enforcement that was decided and not enforced, in shadow mode only. ``reason`` names the rule
+    that has ended playback, or that will at ``stop_at_ms``; None where nothing will. ``available_again_ms`` is when a
+    blocked child may play again; None where that is not known, and for one that may play.
     """
 
     enforcement: str
@@ -25,6 +33,9 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     stop_at_ms: int | None
     next_beat_ms: int
     lease_ms: int
+    would_be: str | None = None
+    reason: str | None = None
+    available_again_ms: int | None = None
 
     @property
     def may_play(self) -> bool:
@@ -42,8 +53,11 @@ def decide(
     warning_minutes: Sequence[int],
     interval_ms: int,
     longest_lease_ms: int,
+    opening_hours: OpeningHours | None = None,
+    limit_reason: str = DAILY_LIMIT,
+    next_week_ms: int | None = None,
 ) -> Decision:
-    """Judge the state of a viewing day at an instant.
+    """Judge the state of a viewing day at an instant. The strictest of all rules decides.
 
     Args:
         at_ms: the instant.
@@ -55,27 +69,136 @@ def decide(
         warning_minutes: thresholds below which the player warns.
         interval_ms: the regular beat interval, jitter applied.
         longest_lease_ms: upper bound of the lease.
+        opening_hours: when playback is open at all; None for always.
+        limit_reason: the rule that the allowance comes from.
+        next_week_ms: when there is an allowance again where the next day has none; None where that is not known.
     """
+    decision = decide_by_allowance(
+        at_ms,
+        used_ms,
+        allowance_ms,
+        is_exempt,
+        day_ends_ms,
+        next_allowance_ms,
+        warning_minutes,
+        interval_ms,
+        longest_lease_ms,
+        limit_reason,
+        next_week_ms,
+    )
+    if opening_hours is None:
+        return decision
+    return _by_opening_hours(decision, opening_hours, at_ms=at_ms, is_exempt=is_exempt, warning_minutes=warning_minutes)
+
+
+def decide_by_allowance(  # noqa: PLR0917  every heartbeat comes here, and keywords cost
+    at_ms: int,
+    used_ms: int,
+    allowance_ms: int,
+    is_exempt: bool,
+    day_ends_ms: int,
+    next_allowance_ms: int,
+    warning_minutes: Sequence[int],
+    interval_ms: int,
+    longest_lease_ms: int,
+    limit_reason: str = DAILY_LIMIT,
+    next_week_ms: int | None = None,
+) -> Decision:
+    """The decision of the allowance alone, as ``decide`` without opening hours."""
     if allowance_ms == UNLIMITED:
         return Decision(ALLOWED, None, None, interval_ms, longest_lease_ms)
     remaining_ms = max(0, allowance_ms - used_ms)
     to_day_end_ms = max(1, day_ends_ms - at_ms)
     if is_exempt:
         return Decision(ALLOWED, remaining_ms, None, min(interval_ms, to_day_end_ms), longest_lease_ms)
-    next_beat_ms = min(interval_ms, to_day_end_ms)
+    next_beat_ms = _next_beat_ms(remaining_ms, min(interval_ms, to_day_end_ms), warning_minutes)
+    stop_at_ms = _stop_at_ms(at_ms, remaining_ms, day_ends_ms, next_allowance_ms)
+    return Decision(
+        enforcement_of(remaining_ms, warning_minutes),
+        remaining_ms,
+        stop_at_ms,
+        next_beat_ms,
+        min(remaining_ms, longest_lease_ms),
+        None,
+        None if stop_at_ms is None else limit_reason,
+        None if remaining_ms else day_ends_ms if next_allowance_ms else next_week_ms,
+    )
+
+
+def _by_opening_hours(
+    decision: Decision, opening_hours: OpeningHours, *, at_ms: int, is_exempt: bool, warning_minutes: Sequence[int]
+) -> Decision:
+    """The decision of the allowance, where the opening hours may be stricter."""
+    place = opening_hours.place_of(at_ms)
+    closed_by, changes_ms = opening_hours.closed_by[place], opening_hours.ends_ms(place)
+    again_ms = decision.available_again_ms
+    if closed_by is not None:
+        next_beat_ms = decision.next_beat_ms if changes_ms is None else min(decision.next_beat_ms, changes_ms - at_ms)
+        if decision.may_play or again_ms is not None:
+            again_ms = opening_hours.opens_ms(at_ms if again_ms is None else again_ms)
+        return Decision(BLOCKED, 0, at_ms, next_beat_ms, 0, None, closed_by, again_ms)
+    if changes_ms is None:
+        return decision
+    if not decision.may_play:
+        return decision if again_ms is None else replace(decision, available_again_ms=opening_hours.opens_ms(again_ms))
+    left_ms = changes_ms - at_ms
+    remaining_ms = left_ms if decision.remaining_ms is None else min(left_ms, decision.remaining_ms)
+    closes_first = decision.stop_at_ms is None or changes_ms <= decision.stop_at_ms
+    return Decision(
+        enforcement_of(left_ms if is_exempt else remaining_ms, warning_minutes),
+        remaining_ms,
+        changes_ms if closes_first else decision.stop_at_ms,
+        _next_beat_ms(left_ms, decision.next_beat_ms, warning_minutes),
+        min(left_ms, decision.lease_ms),
+        None,
+        opening_hours.closed_by[place + 1] if closes_first else decision.reason,
+    )
+
+
+def not_enforced(decision: Decision, mode: str, *, longest_lease_ms: int) -> Decision:
+    """What a player is told where limits are counted but not enforced.
+
+    Nothing limits it: neither ``remaining_ms`` nor ``stop_at_ms`` nor a short lease. In shadow mode the answer says
+    what was decided, by which rule, and until when.
+
+    Args:
+        decision: as for a profile whose limits are enforced.
+        mode: `shadow` or `off`.
+        longest_lease_ms: upper bound of the lease.
+    """
+    if mode != SHADOW:
+        return Decision(ALLOWED, None, None, decision.next_beat_ms, longest_lease_ms)
+    return Decision(
+        ALLOWED,
+        None,
+        None,
+        decision.next_beat_ms,
+        longest_lease_ms,
+        decision.enforcement,
+        decision.reason,
+        decision.available_again_ms,
+    )
+
+
+def _next_beat_ms(remaining_ms: int, next_beat_ms: int, warning_minutes: Sequence[int]) -> int:
+    """A beat falls on each threshold and on the end of what remains, if that comes before the regular one."""
     for minutes in warning_minutes:
         to_threshold_ms = remaining_ms - minutes * MINUTE_MS
         if 0 < to_threshold_ms < next_beat_ms:
             next_beat_ms = to_threshold_ms
-    if 0 < remaining_ms < next_beat_ms:
-        next_beat_ms = remaining_ms
-    return Decision(
-        enforcement_of(remaining_ms, warning_minutes),
-        remaining_ms,
-        _stop_at_ms(at_ms, remaining_ms, day_ends_ms, next_allowance_ms),
-        next_beat_ms,
-        min(remaining_ms, longest_lease_ms),
-    )
+    return remaining_ms if 0 < remaining_ms < next_beat_ms else next_beat_ms
+
+
+def lease_end_s(decision: Decision, *, at_ms: int) -> int | None:
+    """When a signed lease for a decision ends (UTC seconds), rounded down; None if playback must not go on.
+
+    It ends with the answer's own lease, and never after the instant at which playback must stop.
+    """
+    ends_ms = at_ms + decision.lease_ms
+    if decision.stop_at_ms is not None:
+        ends_ms = min(ends_ms, decision.stop_at_ms)
+    ends_s = ends_ms // 1000
+    return ends_s if decision.may_play and ends_s * 1000 > at_ms else None
 
 
 def enforcement_of(remaining_ms: int, warning_minutes: Sequence[int]) -> str:
@@ -90,7 +213,7 @@ def enforcement_of(remaining_ms: int, warning_minutes: Sequence[int]) -> str:
 
 
 def _stop_at_ms(at_ms: int, remaining_ms: int, day_ends_ms: int, next_allowance_ms: int) -> int | None:
-    """Playback that reaches the reset goes on with the next day's allowance; no allowance outlasts a second day."""
+    """Playback that reaches the reset continues with the next day's allowance, but never into a third day."""
     if remaining_ms == 0 or at_ms + remaining_ms < day_ends_ms:
         return at_ms + remaining_ms
     return None if next_allowance_ms == UNLIMITED else day_ends_ms + next_allowance_ms

@@ -9,13 +9,17 @@ import msgspec
 
 from app.domain.policy import UNLIMITED, Grant, Policy, terms_of
 from app.domain.viewing_day import ViewingDay, day_number_of
+from app.domain.weekly import cut
 from app.errors import AlreadyDecided
 
 MINUTES_OFFERED = (15, 30, 60)
 
 
 class GrantEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A grant in the ledger. ``minutes`` None lifts the limit until the day ends; ``is_remote``: not on the player."""
+    """A grant in the ledger. ``minutes`` None lifts the limit until the day ends; ``is_remote``: not on the player.
+
+    ``covered_ms`` is by how much the child was over its allowance at ``granted_ms``.
+    """
 
     grant_id: str
     minutes: int | None
@@ -23,7 +27,13 @@ class GrantEntry(msgspec.Struct, frozen=True, kw_only=True):
     granted_by: str
     is_remote: bool
     granted_ms: int
+    covered_ms: int = 0
     revoked_ms: int | None = None
+
+    def grant_in(self, policy: Policy) -> Grant:
+        """The entry as a part of a policy. Its instant decides something only where there are windows."""
+        at_ms = self.granted_ms if policy.has_windows else 0
+        return Grant(day_number_of(self.day), self.minutes, self.covered_ms, at_ms)
 
 
 class RequestStatus(StrEnum):
@@ -31,7 +41,7 @@ class RequestStatus(StrEnum):
     APPROVED = "approved"
     DENIED = "denied"
     EXPIRED = "expired"
-    """Nobody answered before the day ended."""
+    """No parent answered before the day ended."""
 
 
 class ExtraTimeRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +74,17 @@ class ExtraTimeRequest(msgspec.Struct, frozen=True, kw_only=True):
         return RequestStatus.EXPIRED if is_over else self.status
 
 
+class AnsweredRequest(msgspec.Struct, frozen=True):
+    """A request after a parent's answer, and the policy that is now in force, None when nothing was granted.
+
+    ``is_first``: it was open before.
+    """
+
+    request: ExtraTimeRequest
+    policy: Policy | None
+    is_first: bool
+
+
 class RunningAllowance(msgspec.Struct, frozen=True):
     """What the running day allows beats to use: -1 for unlimited. ``is_override``: by a grant, against a limit."""
 
@@ -74,29 +95,36 @@ class RunningAllowance(msgspec.Struct, frozen=True):
 
 def with_grant(policy: Policy, entry: GrantEntry) -> Policy:
     """The policy after a grant."""
-    grants = (*policy.grants, Grant(day_number_of(entry.day), entry.minutes))
-    return msgspec.structs.replace(policy, version=policy.version + 1, grants=grants)
+    return msgspec.structs.replace(policy, version=policy.version + 1, grants=(*policy.grants, entry.grant_in(policy)))
 
 
 def without_grant(policy: Policy, entry: GrantEntry) -> Policy:
     """The policy after a grant was revoked."""
-    grants = list(policy.grants)
-    revoked = Grant(day_number_of(entry.day), entry.minutes)
-    if revoked in grants:  # those of past days are not part of it
-        grants.remove(revoked)
+    grants, grant = list(policy.grants), entry.grant_in(policy)
+    if grant in grants:  # those of past days are not part of it
+        grants.remove(grant)
     return msgspec.structs.replace(policy, version=policy.version + 1, grants=tuple(grants))
 
 
-def running_allowance(policy: Policy, *, at_ms: int, weekend_days: Collection[int]) -> RunningAllowance:
-    """What a child may watch on the viewing day that holds an instant."""
-    day = running_day(policy, at_ms)
+def running_allowance(
+    policy: Policy,
+    *,
+    at_ms: int,
+    weekend_days: Collection[int],
+    pinned: ViewingDay | None = None,
+    week_left_ms: int | None = None,
+) -> RunningAllowance:
+    """What a child may watch on its running day. ``week_left_ms`` is what a weekly limit leaves, None without one."""
+    day = running_day(policy, at_ms, pinned=pinned)
     terms = terms_of(policy, day, weekend_days=weekend_days)
+    if week_left_ms is not None:
+        terms = cut(terms, week_left_ms)
     is_override = terms.allowance_ms == UNLIMITED and terms.limit_ms != UNLIMITED
     return RunningAllowance(day, terms.allowance_ms, is_override)
 
 
-def running_day(policy: Policy, at_ms: int) -> ViewingDay:
-    """The viewing day of a child that holds an instant."""
+def running_day(policy: Policy, at_ms: int, *, pinned: ViewingDay | None = None) -> ViewingDay:
+    """The running day of a child, whose counters have pinned a day, or none."""
     if policy.calendar is None:
         raise ValueError("an adult has no viewing days")
-    return policy.calendar.day_at(at_ms)
+    return policy.calendar.days_from(pinned, at_ms)[-1]

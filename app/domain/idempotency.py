@@ -6,7 +6,7 @@ from typing import Self
 import msgspec
 
 KEY_LIFE_MS = 24 * 3_600_000
-LONGEST_KEY = 100
+MAX_KEY = 100
 
 
 class IdempotencyKey(msgspec.Struct, frozen=True):

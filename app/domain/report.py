@@ -1,12 +1,15 @@
 """What parents read about past viewing days: rows as they were flushed, and what they add up to."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import date, timedelta
+from enum import StrEnum
 from functools import lru_cache
 
 import msgspec
 
+from app.domain.co_viewing import CoViewed
 from app.domain.policy import MINUTE_MS
+from app.domain.tampering import TamperHint
 from app.domain.viewing_day import DAY_MS, HOUR_MS, Calendar, ViewingDay, day_number_of, reset_ms
 
 WEEK = 7
@@ -17,13 +20,14 @@ _LATEST_END_MS = 3 * DAY_MS
 
 
 class Viewer(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom a report is about. ``calendar`` is None for an adult."""
+    """The profile of a report. ``calendar`` is None for an adult. ``has_siblings``: the account has other profiles."""
 
     account_id: str
     profile_id: str
     name: str
     timezone: str
     calendar: Calendar | None
+    has_siblings: bool = False
 
 
 class DayAsked(msgspec.Struct, frozen=True):
@@ -38,30 +42,45 @@ class DayTotals(msgspec.Struct, frozen=True, kw_only=True):
     """One viewing day of one child; all zero when nothing was watched.
 
     ``limit_minutes`` is the limit that the day ended with, None for unlimited (or for a day before there was a limit).
+    ``is_lifted``: a grant had lifted it by then. ``hints`` of tampering are known to the history alone.
     """
 
     day: date
     counted_ms: int = 0
     educational_ms: int = 0
     overrun_ms: int = 0
+    penalty_ms: int = 0
     limit_minutes: int | None = None
+    is_lifted: bool = False
     starts_ms: int = 0
     ends_ms: int = 0
+    hints: tuple[TamperHint, ...] = ()
 
     @property
     def total_ms(self) -> int:
         return self.counted_ms + self.educational_ms + self.overrun_ms
 
 
+class Source(StrEnum):
+    """How a session became known."""
+
+    HEARTBEAT = "heartbeat"
+    OFFLINE = "offline"
+
+
 class SessionPart(msgspec.Struct, frozen=True, kw_only=True):
-    """The share of a session that lies in one viewing day. ``title_name`` is None for a title we do not know."""
+    """The share of a session that lies in one viewing day. ``title_name`` is None for a title we do not know.
+
+    ``uncounted`` are the time ranges of it, in ms, in which nothing was counted. An offline sync does not tell the type
+    of its device. ``co_viewers`` watched along for ``together_ms`` of it.
+    """
 
     session_id: str
     day: date
     title_id: str
     title_name: str | None
     device_id: str
-    device_type: str
+    device_type: str | None
     is_educational: bool
     started_ms: int
     last_beat_ms: int
@@ -69,6 +88,10 @@ class SessionPart(msgspec.Struct, frozen=True, kw_only=True):
     counted_ms: int
     educational_ms: int
     overrun_ms: int
+    source: Source = Source.HEARTBEAT
+    uncounted: tuple[tuple[int, int], ...] = ()
+    co_viewers: tuple[CoViewed, ...] = ()
+    together_ms: int = 0
 
     @property
     def total_ms(self) -> int:
@@ -99,7 +122,7 @@ class ReportedDay(msgspec.Struct, frozen=True):
 
 
 class TitleTime(msgspec.Struct, frozen=True):
-    """How long a title was watched. ``name`` is None for a title we do not know."""
+    """The watched time of a title. ``name`` is None for an unknown title."""
 
     title_id: str
     name: str | None
@@ -107,7 +130,10 @@ class TitleTime(msgspec.Struct, frozen=True):
 
 
 class ChildWeek(msgspec.Struct, frozen=True):
-    """Seven viewing days of a child, and the total of the seven before them."""
+    """Seven viewing days of a child, and the total of the seven before them.
+
+    ``together_ms`` of the seven days were watched with other children.
+    """
 
     profile_id: str
     profile_name: str
@@ -115,6 +141,7 @@ class ChildWeek(msgspec.Struct, frozen=True):
     previous_ms: int
     granted: Granted
     top_titles: tuple[TitleTime, ...] = ()
+    together_ms: int = 0
 
     @property
     def total_ms(self) -> int:
@@ -134,8 +161,15 @@ class ChildWeek(msgspec.Struct, frozen=True):
 
     @property
     def limit_usage(self) -> float | None:
-        """The share of the limits that was used, 1 = all; days without a limit are left out, None if none has one."""
-        limited = [(day.counted_ms, day.limit_minutes) for day in self.days if day.limit_minutes is not None]
+        """The share of the limits that was used, 1 = all.
+
+        Days that were unlimited, by settings or by a grant, are left out on both sides; None if all were.
+        """
+        limited = [
+            (day.counted_ms, day.limit_minutes)
+            for day in self.days
+            if day.limit_minutes is not None and not day.is_lifted
+        ]
         limits_ms = sum(minutes * MINUTE_MS for _, minutes in limited)
         return sum(counted_ms for counted_ms, _ in limited) / limits_ms if limits_ms else None
 
@@ -155,7 +189,13 @@ class WeeklyReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def child_week(
-    profile_id: str, profile_name: str, days: Sequence[ReportedDay], *, week_end: date, titles: Sequence[TitleTime]
+    profile_id: str,
+    profile_name: str,
+    days: Sequence[ReportedDay],
+    *,
+    week_end: date,
+    titles: Sequence[TitleTime],
+    together_ms: int = 0,
 ) -> ChildWeek:
     """Put the week that ends with ``week_end`` together from two weeks of days, in any order."""
     first = week_end - timedelta(days=WEEK - 1)
@@ -172,6 +212,7 @@ def child_week(
             unlimited=sum(reported.granted.unlimited for reported in this_week),
         ),
         top_titles=tuple(titles),
+        together_ms=together_ms,
     )
 
 
@@ -209,8 +250,3 @@ def lie_within(days: Sequence[DayTotals], span_ms: tuple[int, int]) -> bool:
 def _days_to(calendar: Calendar, at_ms: int) -> tuple[ViewingDay, ...]:
     """The days that the calendar knows, up to the running one. A report asks for those of each child twice."""
     return (calendar.anchor, *calendar.days_after(calendar.anchor, until_ms=at_ms))
-
-
-def limit_on(day: date, *, weekday: int | None, weekend: int | None, weekend_days: Collection[int]) -> int | None:
-    """The limit of a viewing day; its name decides weekday or weekend (Monday = 0)."""
-    return weekend if day.weekday() in weekend_days else weekday

@@ -11,7 +11,7 @@ class Title(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UploadCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of an upload; ``received`` is the sum of the others."""
+    """The result of an upload; ``received`` is the sum of the others."""
 
     received: int
     created: int

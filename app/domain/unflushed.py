@@ -1,8 +1,8 @@
-"""Counters on their way from Redis to PostgreSQL."""
+"""Counters to be flushed from Redis to PostgreSQL."""
 
 import msgspec
 
-from app.domain.accounting import Live
+from app.domain.counters import Counters
 
 
 class RowRefused(Exception):
@@ -16,7 +16,7 @@ class Unflushed(msgspec.Struct, frozen=True, gc=False):
     """
 
     profile_id: str
-    live: Live
+    counters: Counters
     source: str = ""
 
 

@@ -17,7 +17,7 @@ import msgspec
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
-SHORTEST_DAY_MS = 12 * HOUR_MS
+MIN_DAY_MS = 12 * HOUR_MS
 LONG_ABSENCE_MS = 60 * DAY_MS
 _EPOCH = date(1970, 1, 1)
 _DAYS_TO_SETTLE = 3
@@ -97,6 +97,14 @@ class Calendar(msgspec.Struct, frozen=True, array_like=True, gc=False):
             return self.anchor
         return self.days_after(self.anchor, until_ms=at_ms)[-1]
 
+    def days_from(self, pinned: ViewingDay | None, at_ms: int) -> list[ViewingDay]:
+        """The days from the one that counters have pinned (None: none is) to the running one, which is the last.
+
+        Everybody who needs the running day of a child asks here. An instant before the pinned day is within it.
+        """
+        first = pinned or self.day_at(at_ms)
+        return self.days_after(first, until_ms=at_ms) or [first]
+
     def days_after(self, last: ViewingDay, *, until_ms: int) -> list[ViewingDay]:
         """The days that follow ``last``, up to the one that holds ``until_ms``; long absences are skipped."""
         days: list[ViewingDay] = []
@@ -142,7 +150,7 @@ def next_day(day: ViewingDay, timezone: str, reset_hour: int) -> ViewingDay:
     """The day that starts where ``day`` ends, under one rule. Children who share a rule share the answer."""
     starts_ms = day.ends_ms
     number = max(_local_day_number(starts_ms, timezone), day.number + 1)
-    earliest_ms = starts_ms + SHORTEST_DAY_MS
+    earliest_ms = starts_ms + MIN_DAY_MS
     candidate = _local_day_number(earliest_ms, timezone) - 1
     while (ends_ms := reset_ms(candidate, timezone, reset_hour)) < earliest_ms:
         candidate += 1

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 import msgspec
 
 
-class Watched(msgspec.Struct, frozen=True):
+class PlaybackBounds(msgspec.Struct, frozen=True):
     """One session by its player's account; instants in ms since 1970.
 
     Attributes:
-        opened_after_ms: when the first beat that was answered was sent.
+        opened_after_ms: when its first opening beat was sent, answered or not: what was counted is settled by the next.
         opened_before_ms: when its answer was read.
         ended_after_ms: when what ended it was first sent.
         ended_before_ms: when the answer to that was read.
@@ -33,7 +33,7 @@ class Watched(msgspec.Struct, frozen=True):
         return max(0, least_ms), max(0, most_ms)
 
 
-def bounds_ms(sessions: Iterable[Watched], starts_ms: int, ends_ms: int) -> tuple[int, int]:
+def bounds_ms(sessions: Iterable[PlaybackBounds], starts_ms: int, ends_ms: int) -> tuple[int, int]:
     """The least and the most that all of them may count for between two instants."""
     least_ms = most_ms = 0
     for session in sessions:

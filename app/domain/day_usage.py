@@ -1,11 +1,11 @@
-"""What one place knows of a child's viewing day, for comparing places with each other."""
+"""A child's usage of one viewing day, to compare Redis with PostgreSQL."""
 
 import msgspec
 
-from app.domain.accounting import Live
+from app.domain.counters import Counters
 
 
-class Tally(msgspec.Struct, frozen=True):
+class DayUsage(msgspec.Struct, frozen=True):
     """Counted time of a child on one viewing day, in ms."""
 
     profile_id: str
@@ -17,15 +17,15 @@ class Tally(msgspec.Struct, frozen=True):
     overrun_ms: int
 
     @classmethod
-    def of(cls, profile_id: str, live: Live) -> "Tally":
+    def of(cls, profile_id: str, counters: Counters) -> "DayUsage":
         return cls(
             profile_id,
-            live.day_number,
-            live.day_starts_ms,
-            live.day_ends_ms,
-            live.used_ms,
-            live.educational_ms,
-            live.overrun_ms,
+            counters.day_number,
+            counters.day_starts_ms,
+            counters.day_ends_ms,
+            counters.used_ms,
+            counters.educational_ms,
+            counters.overrun_ms,
         )
 
     @property
@@ -36,7 +36,7 @@ class Tally(msgspec.Struct, frozen=True):
     def total_ms(self) -> int:
         return self.used_ms + self.educational_ms + self.overrun_ms
 
-    def lacks(self, other: "Tally | None") -> int:
+    def lacks(self, other: "DayUsage | None") -> int:
         """How many ms of another tally of the same day are missing here."""
         if other is None:
             return 0
@@ -47,8 +47,8 @@ class Tally(msgspec.Struct, frozen=True):
         )
         return sum(max(0, theirs - ours) for ours, theirs in pairs)
 
-    def merged(self, other: "Tally | None") -> "Tally":
-        """The larger of each: counters only grow, so whoever knows more is right."""
+    def merged(self, other: "DayUsage | None") -> "DayUsage":
+        """The larger value of each field. Counters only grow, so the larger one is right."""
         if other is None:
             return self
         return msgspec.structs.replace(
@@ -59,11 +59,11 @@ class Tally(msgspec.Struct, frozen=True):
         )
 
 
-class Held(msgspec.Struct, frozen=True):
-    """A tally in Redis.
+class BufferedUsage(msgspec.Struct, frozen=True):
+    """Usage in Redis.
 
-    ``waits``: it is marked for the flush, so that PostgreSQL may still lack some of it.
+    ``waits`` is whether it is marked for the flush, so that PostgreSQL may still have less.
     """
 
-    tally: Tally
+    tally: DayUsage
     waits: bool

@@ -1,4 +1,7 @@
-"""The operating-system user that servers run as: ourselves, or, as PostgreSQL refuses root, one without rights."""
+"""The operating-system user that runs the servers: the current user, or an unprivileged one under root.
+
+PostgreSQL refuses to run as root.
+"""
 
 import os
 import pwd
@@ -13,18 +16,18 @@ NAME = "hourglass"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Account:
+class SystemUser:
     uid: int
     gid: int
 
     @classmethod
     def unprivileged(cls) -> Self:
-        """The user itself, or where we are root a system user made for the purpose (else ``nobody``)."""
+        """The current user; under root a system user created for the purpose, or else ``nobody``."""
         if os.geteuid() != 0:
             return cls(uid=os.geteuid(), gid=os.getegid())
         entry = _entry(NAME) or _created() or _entry("nobody")
         if entry is None:
-            raise AccountError(f"cannot create the system user {NAME!r} that PostgreSQL needs; run as another user")
+            raise SystemUserError(f"cannot create the system user {NAME!r} that PostgreSQL needs; run as another user")
         return cls(uid=entry.pw_uid, gid=entry.pw_gid)
 
     @property
@@ -33,7 +36,7 @@ class Account:
 
     @property
     def user(self) -> int | None:
-        """For `subprocess`, like the next two: nothing to change where this user is ourselves."""
+        """Arguments for `subprocess`, like the next two. They change nothing for the current user."""
         return None if self.is_us else self.uid
 
     @property
@@ -45,12 +48,12 @@ class Account:
         return None if self.is_us else []
 
     def may(self, access: str, path: Path) -> bool:
-        """Whether this user may read (``r``), write (``w``) or run or enter (``x``) a path, seen as a whole."""
+        """Whether this user may read (``r``), write (``w``) or execute (``x``) a path, with all its parents."""
         probe = ["/bin/sh", "-c", f'test -{access} "$1"', "sh", str(path)]
         return self.run(probe).returncode == 0
 
     def run(self, command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
-        """Run a short command as this user, away from our folder and our environment."""
+        """Run a short command as this user, outside of the current folder and environment."""
         return subprocess.run(  # noqa: S603  our own commands
             command,
             check=False,
@@ -66,19 +69,19 @@ class Account:
         )
 
     def own(self, folder: Path) -> None:
-        """Make a folder that only this user (and root) can enter."""
+        """Create a folder that only this user and root can enter."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self.is_us:
             os.chown(folder, self.uid, self.gid)
         folder.chmod(0o700)
 
 
-class AccountError(Exception):
-    """No user to run PostgreSQL as."""
+class SystemUserError(Exception):
+    """No suitable user to run PostgreSQL."""
 
 
 ENVIRONMENT = {"PATH": os.defpath, "LC_MESSAGES": "C"}
-"""Servers see nothing of ours: the caller's PGHOST or PGDATA would lead them to other servers' data."""
+"""An environment without local variables: PGHOST or PGDATA would lead servers to other data."""
 
 
 def _entry(name: str) -> pwd.struct_passwd | None:

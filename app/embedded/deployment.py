@@ -1,7 +1,7 @@
-"""A deployment on one machine: a data folder with its servers, its secrets and a note of what runs.
+"""A deployment on one machine: a data folder with servers, secrets and a description of running processes.
 
-``deployment.json`` in the data folder tells other commands where everything is. It holds secrets, so only its
-owner can read it, and it is there only while the deployment is (or after it was killed, see `end_leftovers`).
+``deployment.json`` in the data folder tells other commands all addresses. It contains secrets, so only its owner can
+read it. It exists while the deployment runs, or after the deployment was killed, see `end_leftovers`.
 """
 
 import contextlib
@@ -18,19 +18,19 @@ from app.embedded.secrets import development_secrets
 from app.embedded.server import Server
 from app.embedded.system import command_of, end
 from app.embedded.valkey import Valkey
-from app.settings import environment, is_given, variable_of
+from app.settings.settings import environment, is_given, variable_of
 
 NOTE = "deployment.json"
 LEFTOVER_SECONDS = 5.0
 
 
 class DeploymentError(Exception):
-    """Nothing runs in this data folder, or something does that is in the way."""
+    """The data folder has no running deployment, or another process uses it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """What runs.
+    """A running deployment.
 
     Attributes:
         api_url: base address, without a trailing slash.
@@ -46,7 +46,7 @@ class Deployment:
 
 
 class Servers:
-    """The servers of a data folder: those whose address the environment does not give."""
+    """The servers of a data folder. A server whose address is in the environment is left out."""
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir.absolute()
@@ -55,13 +55,13 @@ class Servers:
 
     @property
     def all(self) -> list[Server]:
-        """In the order in which they start."""
+        """The servers in start order."""
         return [server for server in (self.postgres, self.valkey) if server is not None]
 
     def variables(self) -> dict[str, str]:
-        """The environment of processes that use this deployment: what was given, completed by what is ours.
+        """The environment of the deployment's processes: given variables, completed by own ones.
 
-        The servers must have been started: only then are their addresses known.
+        Start the servers first, because only then their addresses are known.
         """
         given = {name: value for name, value in environment().items() if _configures(name)}
         ours: dict[str, str] = {}
@@ -80,11 +80,11 @@ def _configures(variable: str) -> bool:
 
 
 @contextlib.contextmanager
-def claimed(data_dir: Path) -> Iterator[None]:
-    """Hold a data folder for ourselves.
+def locked(data_dir: Path) -> Iterator[None]:
+    """Lock a data folder for this process.
 
     Raises:
-        DeploymentError: another process holds it.
+        DeploymentError: another process has locked it.
     """
     data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
     descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -99,7 +99,7 @@ def claimed(data_dir: Path) -> Iterator[None]:
 
 
 def write(data_dir: Path, deployment: Deployment) -> None:
-    """Note what runs, in one step: readers see the old note or the new one."""
+    """Write the description atomically: readers see the old or the new one."""
     note = data_dir / NOTE
     draft = note.with_suffix(".draft")
     draft.unlink(missing_ok=True)
@@ -116,7 +116,7 @@ def locate(data_dir: Path) -> Deployment:
     """The deployment that runs in a data folder.
 
     Raises:
-        DeploymentError: none does.
+        DeploymentError: no deployment runs there.
     """
     deployment = _read(data_dir)
     if deployment is None or not command_of(deployment.supervisor):
@@ -125,9 +125,9 @@ def locate(data_dir: Path) -> Deployment:
 
 
 def end_leftovers(data_dir: Path) -> None:
-    """End what a killed supervisor left behind, apart from the servers, which see to that themselves.
+    """End processes that a killed supervisor left behind, except for the servers, which handle that themselves.
 
-    Its children end on their own when it dies; here we only make sure, before new ones take their place.
+    The children exit when the supervisor dies. This function waits until they are gone, before new ones start.
     """
     deployment = _read(data_dir)
     if deployment is not None:

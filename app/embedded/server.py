@@ -1,9 +1,8 @@
-"""What PostgreSQL and Valkey have in common as our children: one server per folder, started, watched, ended.
+"""Base class of the PostgreSQL and Valkey child processes: one server per folder, started, monitored, ended.
 
-A lock file is opened and locked here and then inherited by the server and by all that it forks. So the kernel
-answers the question that matters, "does anything still run on this data?", also after a kill -9 of us or of
-the server, after a reboot, and when process ids were used again. What a dead predecessor left running is ended
-before a new server starts.
+This process opens and locks a lock file, and the server and its forks inherit it. The kernel then knows whether any
+process still uses the data: also after kill -9 of either process, after a reboot, and with reused process ids. A server
+left by a killed process is ended before a new one starts.
 """
 
 import contextlib
@@ -21,22 +20,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from app.embedded.account import ENVIRONMENT, Account
+from app.embedded.account import ENVIRONMENT, SystemUser
 from app.embedded.system import end, kill_with_children, running, wait_until
 
-LONGEST_SOCKET_PATH = 103
+MAX_SOCKET_PATH = 103
 PLAIN_PATH = re.compile(r"[A-Za-z0-9/._ -]+")
-"""Clients take a comma in a socket's path for a list, and servers have quoting rules of their own."""
+"""Characters that are safe in a socket path: clients split at commas, and servers have own quoting rules."""
 
 PREDECESSOR_SECONDS = 30.0
 
 
 class ServerFailed(Exception):
-    """A server could not be started or reached; the text says which, why and where its log is."""
+    """A server could not be started or reached. The text names the server, the cause and the log file."""
 
 
 class Server(ABC):
-    """A server on the data of one folder. Blocking; not for use by several threads."""
+    """A server on the data of one folder. Blocking; not safe for several threads."""
 
     title: ClassVar[str]
     start_seconds: ClassVar[float] = 120.0
@@ -44,25 +43,25 @@ class Server(ABC):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
-        self._account = Account(uid=os.geteuid(), gid=os.getegid())
+        self._account = SystemUser(uid=os.geteuid(), gid=os.getegid())
         self._sockets = self.folder
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     @abstractmethod
     def url(self) -> str:
-        """Where clients connect."""
+        """The address for clients."""
 
     @abstractmethod
     def _prepare(self) -> None:
-        """Bring folders, files and settings into the state the server starts from."""
+        """Create folders, files and settings that the server needs at start."""
 
     @abstractmethod
     def _command(self) -> Sequence[str | Path]:
-        """The server in the foreground; one argument is a path that no other server has."""
+        """The command line of the server in the foreground. One argument is a path that is unique to this server."""
 
     def _variables(self) -> Mapping[str, str]:
-        """What its environment holds beside what every server's does."""
+        """Environment variables in addition to those of every server."""
         return {}
 
     @abstractmethod
@@ -93,10 +92,10 @@ class Server(ABC):
         return self._process.pid
 
     def start(self) -> None:
-        """Start, and wait until it answers. Where it already runs for us nothing happens.
+        """Start the server and wait until it answers. A running server is kept.
 
         Raises:
-            ServerFailed: it ended, or did not answer in time.
+            ServerFailed: the server ended, or did not answer in time.
         """
         if self.running:
             return
@@ -112,7 +111,7 @@ class Server(ABC):
                     cwd="/",
                     env={**ENVIRONMENT, **self._variables()},
                     pass_fds=[lock],
-                    start_new_session=True,  # Ctrl-C in a terminal is ours to answer, in order
+                    start_new_session=True,  # this process handles Ctrl-C of the terminal, in order
                     user=self._account.user,
                     group=self._account.group,
                     extra_groups=self._account.extra_groups,
@@ -122,10 +121,10 @@ class Server(ABC):
         ready = wait_until(lambda: self._is_ready() or not self.running, seconds=self.start_seconds)
         if not ready or not self.running:
             self.kill9()
-            raise ServerFailed(f"{self.title} does not start: {self._last_words(logged)} (log: {self.log})")
+            raise ServerFailed(f"{self.title} does not start: {self._log_tail(logged)} (log: {self.log})")
 
     def stop(self, *, seconds: float = 10.0) -> None:
-        """End it in order; where that takes longer than ``seconds``, less and less politely."""
+        """End the server in order; after ``seconds`` use stronger signals."""
         if self._process is not None:
             end([self._process.pid] if self.running else [], self.stop_signals, seconds=seconds)
             self._process.wait()
@@ -135,7 +134,7 @@ class Server(ABC):
                 self._sockets.rmdir()
 
     def kill9(self) -> None:
-        """End it and all it forked as a power cut would."""
+        """Kill the server and all its forks, as a power cut would."""
         if self._process is not None:
             kill_with_children(self._process.pid)
             self._process.wait()
@@ -155,21 +154,21 @@ class Server(ABC):
                     raise ServerFailed(f"another process uses the data of {self.title} in {self.home}")
             yield lock
         finally:
-            os.close(lock)  # ours only: the server keeps its copy, and with it the lock
+            os.close(lock)  # closes only this copy; the server keeps its own, and the lock
 
-    def _last_words(self, since: int) -> str:
-        """What it logged since a position, from the fatal line on where there is one."""
+    def _log_tail(self, since: int) -> str:
+        """The log since a position, from the fatal line on if there is one."""
         lines = self.log.read_bytes()[since:].decode(errors="replace").strip().splitlines()
         fatal = [number for number, line in enumerate(lines) if "FATAL" in line or "PANIC" in line]
         told = lines[fatal[-1] :] if fatal else lines[-1:]
         return "; ".join(line.strip() for line in told[:4]) or "it said nothing"
 
 
-def socket_folder(home: Path, name: str, account: Account) -> Path:
-    """A folder for the unix socket ``name``: the server's own, or where that is too deep (or odd) a short private one.
+def socket_folder(home: Path, name: str, account: SystemUser) -> Path:
+    """A folder for the unix socket ``name``: the server's own, or a short private one if that path is unsuitable.
 
     Raises:
-        ServerFailed: no folder on this machine can hold a socket.
+        ServerFailed: no folder on this machine can contain a socket.
     """
     if _can_bind(home / name):
         return home
@@ -178,11 +177,13 @@ def socket_folder(home: Path, name: str, account: Account) -> Path:
         folder = base / f"hourglass-{digest_of(home)}"
         if _is_private(folder, account) and account.may("w", folder) and _can_bind(folder / name):
             return folder
-    raise ServerFailed(f"no folder for a unix socket: {home} is too deep or odd, and neither /run nor /tmp can be used")
+    raise ServerFailed(
+        f"no folder for a unix socket: {home} is too long or unsafe, and neither /run nor /tmp can be used"
+    )
 
 
-def _is_private(folder: Path, account: Account) -> bool:
-    """Make the folder; one that exists counts only if it is really this user's, for anybody may write to /tmp."""
+def _is_private(folder: Path, account: SystemUser) -> bool:
+    """Create the folder; return whether it belongs to this user, because /tmp is writable for all."""
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
@@ -195,13 +196,13 @@ def _is_private(folder: Path, account: Account) -> bool:
 
 
 def digest_of(path: Path) -> str:
-    """A short name for a path, the same every time."""
+    """A short, stable name for a path."""
     return hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
 
 
 def _can_bind(path: Path) -> bool:
-    """Some file systems know no sockets, and no socket may have a long name."""
-    if len(os.fsencode(path)) > LONGEST_SOCKET_PATH or not PLAIN_PATH.fullmatch(str(path)):
+    """Whether a socket can be bound: some file systems have no sockets, and socket paths are limited."""
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH or not PLAIN_PATH.fullmatch(str(path)):
         return False
     probe = path.with_name("probe")
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as trial:

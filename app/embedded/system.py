@@ -1,4 +1,4 @@
-"""Other processes on this machine: found, waited for and ended."""
+"""Find, await and end other processes on this machine."""
 
 import contextlib
 import signal
@@ -12,7 +12,7 @@ PATIENCE_SECONDS = 2.0
 
 
 def command_of(pid: int) -> list[str]:
-    """The command line of a process, empty where there is none."""
+    """The command line of a process, empty if it does not exist."""
     try:
         return list(psutil.Process(pid).cmdline())
     except psutil.Error:
@@ -20,7 +20,7 @@ def command_of(pid: int) -> list[str]:
 
 
 def running(is_meant: Callable[[Sequence[str]], bool]) -> list[int]:
-    """The ids of all processes whose command line is the one meant."""
+    """The ids of all processes with a matching command line."""
     return [process.pid for process in psutil.process_iter(["cmdline"]) if is_meant(process.info["cmdline"] or [])]
 
 
@@ -34,12 +34,12 @@ def listens(pid: int, port: int) -> bool:
 
 
 def end(pids: Iterable[int], signals: Sequence[signal.Signals], *, seconds: float) -> None:
-    """Send all of them the signals one after the other until they are gone, at last SIGKILL.
+    """Send signals in turn to all processes until they are gone, at last SIGKILL.
 
     Args:
-        pids: whom.
-        signals: the politest first.
-        seconds: patience after the first; after each further one 2 s.
+        pids: process ids.
+        signals: in order of strength.
+        seconds: wait after the first signal; after each further one 2 s.
     """
     leaving = _found(pids)
     for attempt, number in enumerate((*signals, signal.SIGKILL)):
@@ -51,14 +51,14 @@ def end(pids: Iterable[int], signals: Sequence[signal.Signals], *, seconds: floa
 
 
 def kill_with_children(pid: int) -> None:
-    """SIGKILL to a process and to all below it, and wait until they are gone."""
+    """Kill a process and its descendants with SIGKILL, and wait until they are gone."""
     with contextlib.suppress(psutil.NoSuchProcess):
         parent = psutil.Process(pid)
         end([pid, *(child.pid for child in parent.children(recursive=True))], [], seconds=PATIENCE_SECONDS)
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float) -> bool:
-    """Ask again and again until the condition holds; False once the time is over."""
+    """Poll until the condition holds; return False after the timeout."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -76,7 +76,7 @@ def _found(pids: Iterable[int]) -> list[psutil.Process]:
 
 
 def _is_gone(process: psutil.Process) -> bool:
-    """A zombie has closed all it held; who has to bury it, and when, is not ours to wait for."""
+    """Whether a process has ended. A zombie has: its files are closed, and its parent collects it later."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

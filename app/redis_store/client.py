@@ -6,7 +6,8 @@ until the server answers a probe. On a cluster ordinary commands, all of which m
 look at which node has what.
 """
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -32,12 +33,12 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
-from app import metrics
 from app.errors import CountersUnavailable
-from app.redis_address import Arrangement, RedisAddress, parse_redis_url
+from app.observability import metrics
 from app.redis_store.breaker import Breaker
 from app.redis_store.cluster import Cluster
 from app.redis_store.keys import PROBE
+from app.settings.redis_url import Arrangement, RedisAddress, parse_redis_url
 
 _AWAY = (
     RedisConnectionError,
@@ -51,9 +52,9 @@ _AWAY = (
     TryAgainError,
 )
 _AWAY_CODES = ("MISCONF", "NOREPLICAS", "CLUSTERDOWN", "READONLY", "OOM", "LOADING", "UNBLOCKED", "BUSY")
-"""Replies of a server that cannot write at the moment, some of them told inside a script's error."""
+"""Error replies of a server that cannot write now. Some are quoted inside the error of a script."""
 _CLOSED_HANDLE = "the handler is closed"
-"""uvloop's word for a connection that the other side reset while it lay idle in the pool: a bare RuntimeError."""
+"""The text of uvloop's RuntimeError for a connection that the server reset while it was idle in the pool."""
 _PROBE_PAUSE_SECONDS = 0.1
 _TRIES_ON_A_CLUSTER = 2
 _ORDINARY_CONNECTIONS = 8
@@ -86,7 +87,7 @@ class GuardedPool(BlockingConnectionPool):
         await super().aclose()
 
     async def _probe(self) -> None:
-        """Publish to nobody: a server that is paused, be it for writers only, does not answer that."""
+        """Publish on an unused channel. A server that is paused, even for writes only, does not answer."""
         connection = self._plain_class(**self.connection_kwargs)
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
@@ -97,12 +98,15 @@ class GuardedPool(BlockingConnectionPool):
 
 
 def _watched(connection_class: type[AbstractConnection], breaker: Breaker) -> type[AbstractConnection]:
-    """The same kind of connection; it tells the breaker when an answer does not come."""
+    """The same class of connection, which reports missing replies to the breaker."""
 
     class Watched(connection_class):  # type: ignore[misc, valid-type]  # the address decides which class it is
         _is_renewed = False
+        _sent_seconds = 0.0
+        """When the command under way was sent; 0 once its first reply arrived."""
 
         async def send_packed_command(self, *args: Any, **options: Any) -> None:  # noqa: ANN401  whatever is sent
+            self._sent_seconds = time.perf_counter()
             try:
                 await super().send_packed_command(*args, **options)
             except RuntimeError as error:
@@ -120,7 +124,11 @@ def _watched(connection_class: type[AbstractConnection], breaker: Breaker) -> ty
 
         async def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401  whatever was asked for
             try:
-                return await super().read_response(*args, **options)
+                reply = await super().read_response(*args, **options)
+                if self._sent_seconds:
+                    metrics.REDIS_SECONDS.observe(time.perf_counter() - self._sent_seconds)
+                    self._sent_seconds = 0.0
+                return reply  # noqa: TRY300  what is refused was not timed either
             except RedisTimeoutError:
                 breaker.trip()
                 raise
@@ -135,7 +143,7 @@ def create_client(url: str, *, timeout_seconds: float, connections: int) -> Redi
     """A client for commands: bytes in, bytes out. A cluster's answers the same commands.
 
     Args:
-        url: an address as ``app.redis_address`` describes it.
+        url: an address as ``app.settings.redis_url`` describes it.
         timeout_seconds: for connecting, for a connection from the pool and for each answer.
         connections: most connections of this process to a server.
     """
@@ -156,6 +164,19 @@ def create_client(url: str, *, timeout_seconds: float, connections: int) -> Redi
             return _master(address, options)
         case Arrangement.SINGLE:
             return _server(options)
+
+
+def connection_gauges(redis: Redis) -> Callable[[], None]:
+    """Reads how many connections are in use, and how many there may be; on a cluster nothing."""
+    pool = getattr(redis, "connection_pool", None)
+    in_use, limit = metrics.REDIS_CONNECTIONS.labels("in_use"), metrics.REDIS_CONNECTIONS.labels("limit")
+
+    def read() -> None:
+        if isinstance(pool, GuardedPool):
+            in_use.set(len(pool._in_use_connections))  # noqa: SLF001  the library tells it nowhere else
+            limit.set(pool.max_connections)
+
+    return read
 
 
 def _server(options: Mapping[str, Any]) -> Redis:
@@ -208,8 +229,8 @@ class _MasterPool(SentinelConnectionPool, GuardedPool):
 
 
 @contextmanager
-def unavailability_named() -> Iterator[None]:
-    """Turn a server that is away, full or read-only into CountersUnavailable; a defect of ours stays what it is."""
+def translate_errors() -> Iterator[None]:
+    """Turn errors of a server that is away, full or read-only into CountersUnavailable. Other errors pass."""
     try:
         yield
     except _AWAY as error:

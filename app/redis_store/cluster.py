@@ -1,9 +1,9 @@
 """A cluster of Redis or Valkey.
 
-redis-py's cluster client knows which node has which slot and carries the ordinary commands. Scripts, the hot path, go
-a way of their own: to each node through a pool like that of a single server, all that is sent in a tick in one piece.
-For redis-py sends one command at a time, raises at once when a pool is empty, closes the connections to every node when
-one node says that the cluster is down, and says ASKING on another connection than the command that needs it.
+redis-py's cluster client maps slots to nodes and sends the ordinary commands. Scripts are the hot path and use a pool
+per node, as for a single server; the commands of one tick are one write. redis-py alone does not suffice: it sends one
+command at a time, and raises at once if a pool is empty. It closes the connections to all nodes if one node reports
+that the cluster is down. It sends ASKING on another connection than the command that needs it.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
-from app.coalesce import Coalescer
+from app.kit.batching import Batcher
 
 _AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
 _ASKING = cast("bytes", pack_command(("ASKING",)))
@@ -98,7 +98,7 @@ class Cluster:
         raise ClusterDownError("the slot is on the move")
 
     def pubsub(self) -> PubSub:
-        """A subscription at a node, at another one each time: whatever is published anywhere reaches all nodes."""
+        """A subscription at one node, another one each time: a published message reaches all nodes."""
         self._look_again()
         return self._nodes_in_turn()[0].pubsub()
 
@@ -168,7 +168,7 @@ class Cluster:
         return {node.name: self._node(node.host, int(node.port)).redis for node in nodes}
 
     def _look_again(self) -> asyncio.Task[None]:
-        """Ask the nodes who has which slot, once at a time and not too often; the look that was taken last."""
+        """Read the slot map from the nodes, once at a time and not too often. Answers the last read."""
         now = asyncio.get_running_loop().time()
         if self._looking is None or (self._looking.done() and now > self._looked_at + _LOOK_PAUSE_SECONDS):
             self._looking, self._looked_at = asyncio.create_task(self._look(), name="cluster-look"), now
@@ -203,7 +203,7 @@ class _Node:
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
-        self._queue: Coalescer[tuple[bytes, ...], object] = Coalescer(
+        self._queue: Batcher[tuple[bytes, ...], object] = Batcher(
             self._exchange, max_batch=_EXCHANGE, max_in_flight=_EXCHANGES_IN_FLIGHT
         )
 
@@ -230,7 +230,7 @@ class _Node:
             await connection.send_packed_command(list(chain.from_iterable(batch)))
             return [[await _answer(connection) for _ in commands][-1] for commands in batch]
         except BaseException:
-            # Whatever is still to come on this connection belongs to this batch: nobody else may read it.
+            # Replies that still arrive on this connection belong to this batch and must not be read by another one.
             await connection.disconnect(nowait=True)
             raise
         finally:

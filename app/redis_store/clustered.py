@@ -5,14 +5,16 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
-from app.domain.accounting import Beat, Live, Outcome
 from app.domain.adults import AdultBeat, AdultSession
+from app.domain.checkpoint import Checkpoint
+from app.domain.counters import Beat, Counters, Outcome
 from app.domain.policy import Policy
-from app.domain.watermark import Mark
+from app.domain.tampering import PositionWatch
 from app.redis_store.adults import RedisAdultSessions
+from app.redis_store.checkpoints import RedisCheckpoints
 from app.redis_store.counters import RedisCounters
-from app.redis_store.marks import RedisMarks
 from app.redis_store.policies import SharedPolicies
+from app.redis_store.positions import RedisPositions
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -24,14 +26,14 @@ class ClusteredCounters(RedisCounters):
     async def record(self, beats: Sequence[tuple[str, Beat]]) -> list[Outcome]:
         return await by_bucket(beats, super().record, bucket_of=lambda beat: self._keys.bucket(beat[0]))
 
-    async def seed(self, seeds: Sequence[tuple[str, Live]]) -> None:
-        async def seeded(some: Sequence[tuple[str, Live]]) -> list[None]:
+    async def seed(self, seeds: Sequence[tuple[str, Counters]]) -> None:
+        async def seeded(some: Sequence[tuple[str, Counters]]) -> list[None]:
             await RedisCounters.seed(self, some)
             return [None] * len(some)
 
         await by_bucket(seeds, seeded, bucket_of=lambda seed: self._keys.bucket(seed[0]))
 
-    async def read(self, profile_ids: Sequence[str]) -> list[tuple[int, Live | None]]:
+    async def read(self, profile_ids: Sequence[str]) -> list[tuple[int, Counters | None]]:
         return await by_bucket(profile_ids, super().read, bucket_of=self._keys.bucket)
 
 
@@ -47,33 +49,45 @@ class ClusteredAdultSessions(RedisAdultSessions):
         return await by_bucket(profile_ids, super().running, bucket_of=self._keys.bucket)
 
 
+class ClusteredPositions(RedisPositions):
+    async def read(self, profile_ids: Sequence[str]) -> list[PositionWatch | None]:
+        return await by_bucket(profile_ids, super().read, bucket_of=self._keys.bucket)
+
+    async def keep(self, watches: Sequence[tuple[str, PositionWatch]]) -> None:
+        async def kept(some: Sequence[tuple[str, PositionWatch]]) -> list[None]:
+            await RedisPositions.keep(self, some)
+            return [None] * len(some)
+
+        await by_bucket(watches, kept, bucket_of=lambda watch: self._keys.bucket(watch[0]))
+
+
 class ClusteredPolicies(SharedPolicies):
     async def load(self, profile_ids: Sequence[str]) -> list[Policy | None]:
         return await by_bucket(profile_ids, super().load, bucket_of=self._keys.bucket)
 
-    async def put(self, policies: Sequence[Policy], lives: Mapping[str, Live] | None = None) -> list[Policy]:
+    async def put(self, policies: Sequence[Policy], counters_of: Mapping[str, Counters] | None = None) -> list[Policy]:
         async def put(some: Sequence[Policy]) -> list[list[Policy]]:
-            newer = {id(policy) for policy in await SharedPolicies.put(self, some, lives)}
+            newer = {id(policy) for policy in await SharedPolicies.put(self, some, counters_of)}
             return [[policy] if id(policy) in newer else [] for policy in some]
 
         found = await by_bucket(policies, put, bucket_of=lambda policy: self._keys.bucket(policy.profile_id))
         return [policy for some in found for policy in some]
 
 
-class ClusteredMarks(RedisMarks):
-    async def read(self) -> list[Mark]:
+class ClusteredCheckpoints(RedisCheckpoints):
+    async def read(self) -> list[Checkpoint]:
         return await by_bucket(range(self.buckets), self.read_some, bucket_of=int)
 
-    async def write(self, marks: Mapping[int, Mark]) -> None:
-        async def written(some: Sequence[tuple[int, Mark]]) -> list[None]:
-            await RedisMarks.write(self, dict(some))
+    async def write(self, marks: Mapping[int, Checkpoint]) -> None:
+        async def written(some: Sequence[tuple[int, Checkpoint]]) -> list[None]:
+            await RedisCheckpoints.write(self, dict(some))
             return [None] * len(some)
 
         await by_bucket(list(marks.items()), written, bucket_of=lambda pair: pair[0])
 
-    async def advance(self, known: Mapping[int, Mark]) -> dict[int, Mark] | None:
-        async def advanced(some: Sequence[tuple[int, Mark]]) -> list[tuple[int, Mark] | None]:
-            raised = await RedisMarks.advance(self, dict(some))
+    async def advance(self, known: Mapping[int, Checkpoint]) -> dict[int, Checkpoint] | None:
+        async def advanced(some: Sequence[tuple[int, Checkpoint]]) -> list[tuple[int, Checkpoint] | None]:
+            raised = await RedisCheckpoints.advance(self, dict(some))
             return [None] * len(some) if raised is None else [*raised.items()]
 
         found = await by_bucket(list(known.items()), advanced, bucket_of=lambda pair: pair[0])

@@ -6,18 +6,20 @@ from typing import cast
 import msgspec
 from redis.asyncio import Redis
 
-from app import metrics
-from app.domain.accounting import Beat, Live, Outcome, Rules, Share
+from app.domain.counters import Beat, Counters, Outcome, Rules, Share
+from app.domain.offline import counted_ranges
 from app.errors import CountersUnavailable
-from app.redis_store.client import unavailability_named
-from app.redis_store.continuity import LOOKS, Continuity, Trusting, look_again
+from app.observability import metrics
+from app.redis_store.beat_calls import BeatCall
+from app.redis_store.client import translate_errors
 from app.redis_store.keys import Keys
+from app.redis_store.ports import RollbackGuard
+from app.redis_store.rollback_guard import MAX_ATTEMPTS, NoRollbackGuard, refresh_checkpoints
 from app.redis_store.scripts import Script
 
 _SCANNED = 1000
 _encode = msgspec.msgpack.Encoder().encode
-_decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
-_decode_live = msgspec.msgpack.Decoder(Live).decode
+_decode_counters = msgspec.msgpack.Decoder(Counters).decode
 
 
 class RedisCounters:
@@ -36,7 +38,7 @@ class RedisCounters:
         rules: Rules,
         *,
         live_ttl_seconds: int,
-        continuity: Continuity | None = None,
+        rollback_guard: RollbackGuard | None = None,
         at_ms: int = 0,
     ) -> None:
         self._redis = redis
@@ -44,112 +46,127 @@ class RedisCounters:
         self._rules = rules
         self._live_ttl_seconds = live_ttl_seconds
         self.at_ms = at_ms
-        self._continuity = continuity or Trusting(keys.buckets)
-        self.generations = continuity.generations if continuity else [0] * keys.buckets
+        self._rollback_guard = rollback_guard or NoRollbackGuard(keys.buckets)
+        self.generations = rollback_guard.generations if rollback_guard else [0] * keys.buckets
         """By bucket; raised when Redis came back with an old state."""
         self._record = Script("record")
         self._seed = Script("seed")
         self._read = Script("read")
+        self._reserve = Script("reserve")
 
     async def record(self, beats: Sequence[tuple[str, Beat]]) -> list[Outcome]:
         """Count beats, given with their profile ids; outcomes in the same order.
 
         Raises:
-            CountersUnavailable: Redis did not answer in time, or came back with an older state that cannot be mended
+            CountersUnavailable: Redis did not answer in time, or came back with an older state that cannot be repaired
                 yet. Repeating later credits the time all the same.
         """
-        for _ in range(LOOKS):
+        for _ in range(MAX_ATTEMPTS):
             outcomes = await self._counted(beats)
             if outcomes is not None:
                 return outcomes
-            await look_again(self._continuity)
+            await refresh_checkpoints(self._rollback_guard)
         raise CountersUnavailable(retry_after_seconds=1)
 
     async def _counted(self, beats: Sequence[tuple[str, Beat]]) -> list[Outcome] | None:
         """The outcomes; None when the server is not as it is known, and nothing was counted."""
-        keys: list[str] = []
-        places: list[int] = []
-        bucket_keys: list[str] = []
-        place_of: dict[int, int] = {}
-        generations: list[int] = []
-        for profile_id, _ in beats:
-            bucket = self._keys.bucket(profile_id)
-            keys.append(self._keys.live_in(bucket, profile_id))
-            place = place_of.get(bucket)
-            if place is None:
-                place = place_of[bucket] = len(beats) + len(bucket_keys) + 1
-                bucket_keys += (self._keys.dirty(bucket), self._keys.closed(bucket))
-            places.append(place)
-            generations.append(self.generations[bucket])
+        call = BeatCall(beats, self._keys, self.generations)
         metrics.BEATS.inc(len(beats))
         metrics.SCRIPT_CALLS.inc()
-        first = next(iter(place_of))  # a server that came back older did so with all its buckets
-        mark = (self._continuity.watermarks[first], self._continuity.generations[first])
-        bucket_keys.append(self._keys.mark(first))
-        call = (self.at_ms, self._rules, [beat for _, beat in beats], places, generations, *mark)
-        with unavailability_named():
-            answer = await self._record(self._redis, keys + bucket_keys, (_encode(call),))
-        return None if answer is None else _decode_outcomes(cast("bytes", answer))
+        first = call.first_bucket  # a server that came back older did so with all its buckets
+        mark = (self._rollback_guard.watermarks[first], self._rollback_guard.generations[first])
+        head = (self.at_ms, self._rules, call.lengths, call.places, call.generations, *mark, call.days)
+        keys = [*call.keys, self._keys.mark(first)]
+        with translate_errors():
+            answer = await self._record(self._redis, keys, (_encode(head), call.packed()))
+        return None if answer is None else call.outcomes(cast("bytes", answer))
 
-    async def seed(self, seeds: Sequence[tuple[str, Live]]) -> None:
+    async def seed(self, seeds: Sequence[tuple[str, Counters]]) -> None:
         """Put counters recovered from PostgreSQL where there are none, or merge them into an older generation's."""
         keys: list[str] = []
-        lives: list[Live] = []
-        for profile_id, live in seeds:
-            keys.append(self._keys.live(profile_id))
-            lives.append(msgspec.structs.replace(live, generation=self.generations[self._keys.bucket(profile_id)]))
+        counters_of: list[Counters] = []
+        for profile_id, counters in seeds:
+            keys.append(self._keys.counters(profile_id))
+            counters_of.append(
+                msgspec.structs.replace(counters, generation=self.generations[self._keys.bucket(profile_id)])
+            )
         dirty = [self._keys.dirty(self._keys.bucket(profile_id)) for profile_id, _ in seeds]
-        with unavailability_named():
-            await self._seed(self._redis, keys + dirty, (_encode(lives), self._live_ttl_seconds, self.at_ms))
+        with translate_errors():
+            await self._seed(self._redis, keys + dirty, (_encode(counters_of), self._live_ttl_seconds, self.at_ms))
 
-    async def read(self, profile_ids: Sequence[str]) -> list[tuple[int, Live | None]]:
+    async def read(self, profile_ids: Sequence[str]) -> list[tuple[int, Counters | None]]:
         """Each child's counters, None when COLD or of an older generation, with the instant by the server's clock.
 
         Raises:
             CountersUnavailable: as for ``record``.
         """
         first = self._keys.bucket(profile_ids[0])
-        keys = [*map(self._keys.live, profile_ids), self._keys.mark(first)]
-        for _ in range(LOOKS):
-            arguments = (self.at_ms, self._continuity.watermarks[first], self._continuity.generations[first])
-            with unavailability_named():
+        keys = [*map(self._keys.counters, profile_ids), self._keys.mark(first)]
+        for _ in range(MAX_ATTEMPTS):
+            arguments = (self.at_ms, self._rollback_guard.watermarks[first], self._rollback_guard.generations[first])
+            with translate_errors():
                 answer = await self._read(self._redis, keys, arguments)
             if answer is not None:
                 return self._current(profile_ids, cast("list[bytes | int]", answer))
-            await look_again(self._continuity)
+            await refresh_checkpoints(self._rollback_guard)
         raise CountersUnavailable(retry_after_seconds=1)
 
-    def _current(self, profile_ids: Sequence[str], answer: Sequence[bytes | int]) -> list[tuple[int, Live | None]]:
+    def _current(self, profile_ids: Sequence[str], answer: Sequence[bytes | int]) -> list[tuple[int, Counters | None]]:
         at_ms = cast("int", answer[0])
-        found: list[tuple[int, Live | None]] = []
+        found: list[tuple[int, Counters | None]] = []
         for profile_id, raw in zip(profile_ids, answer[1:], strict=True):
-            live = _decode_live(cast("bytes", raw)) if raw else None
-            is_current = live is not None and live.generation >= self.generations[self._keys.bucket(profile_id)]
-            found.append((at_ms, live if is_current else None))
+            counters = _decode_counters(cast("bytes", raw)) if raw else None
+            is_current = counters is not None and counters.generation >= self.generations[self._keys.bucket(profile_id)]
+            found.append((at_ms, counters if is_current else None))
         return found
 
-    async def closed_stretches(self, profile_id: str) -> list[tuple[int, int]]:
-        """From when to when finished sessions ran that wait to be flushed, in ms. Raises CountersUnavailable."""
+    async def reserve(self, profile_id: str, version: int, ranges: Sequence[tuple[int, int]]) -> bool | None:
+        """Keep time ranges from being counted, if the counters are still of the version read.
+
+        Args:
+            profile_id: the child.
+            version: of the counters as read.
+            ranges: in ms, ascending and apart from each other.
+
+        Returns:
+            False when the counters changed, None when there are none or only those of an older generation.
+
+        Raises:
+            CountersUnavailable: Redis did not answer in time.
+        """
+        bucket = self._keys.bucket(profile_id)
+        keys = [self._keys.counters_in(bucket, profile_id), self._keys.dirty(bucket)]
+        arguments = (version, _encode(ranges), self.at_ms, self.generations[bucket])
+        with translate_errors():
+            answer = await self._reserve(self._redis, keys, arguments)
+        return None if answer == -1 else answer == 1
+
+    async def closed_ranges(self, profile_id: str) -> list[tuple[int, int]]:
+        """The time ranges in which finished sessions were counted that wait to be flushed, in ms.
+
+        Raises:
+            CountersUnavailable: Redis did not answer in time.
+        """
         key = self._keys.closed(self._keys.bucket(profile_id))
-        stretches: list[tuple[int, int]] = []
-        with unavailability_named():
+        ranges: list[tuple[int, int]] = []
+        with translate_errors():
             async for _, raw in self._redis.hscan_iter(key, match=f"{profile_id}|*", count=_SCANNED):
-                live = _decode_live(cast("bytes", raw))
-                stretches.append((live.session_started_ms, live.last_beat_ms))
-        return stretches
+                counters = _decode_counters(cast("bytes", raw))
+                ranges += counted_ranges(counters, until_ms=counters.last_beat_ms)
+        return ranges
 
     async def closed_shares(self, profile_id: str, session_id: str, day_numbers: Sequence[int]) -> list[Share]:
         """A finished session's shares of some days, as far as they wait to be flushed. Raises CountersUnavailable."""
         fields = [f"{profile_id}|{session_id}|{day_number}" for day_number in day_numbers]
         key = self._keys.closed(self._keys.bucket(profile_id))
-        with unavailability_named():
+        with translate_errors():
             found = cast("list[bytes | None]", await self._redis.hmget(key, fields))
-        lives = [_decode_live(raw) for raw in found if raw]
+        counters_of = [_decode_counters(raw) for raw in found if raw]
         return [
             Share(
-                live.day_number,
-                live.session_used_ms + live.session_educational_ms + live.session_overrun_ms,
-                live.last_beat_ms,
+                counters.day_number,
+                counters.session_used_ms + counters.session_educational_ms + counters.session_overrun_ms,
+                counters.last_beat_ms,
             )
-            for live in lives
+            for counters in counters_of
         ]

@@ -9,15 +9,15 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from app import metrics
 from app.errors import CountersUnavailable
-from app.redis_store.client import unavailability_named
+from app.observability import metrics
+from app.redis_store.client import translate_errors
 from app.redis_store.cluster import Cluster, as_cluster
 
 log = structlog.get_logger(__name__)
 
 
-class Concern(StrEnum):
+class HealthIssue(StrEnum):
     """What is wrong with a server, by the name it has in answers and metrics."""
 
     EVICTS = "evicts_counters"
@@ -33,19 +33,19 @@ class Concern(StrEnum):
     """Of a cluster: the children of the other masters go on."""
 
 
-BLOCKING = frozenset({Concern.EVICTS, Concern.WRITE_FAILED, Concern.REPLICA, Concern.FULL})
+BLOCKING = frozenset({HealthIssue.EVICTS, HealthIssue.WRITE_FAILED, HealthIssue.REPLICA, HealthIssue.FULL})
 """With these heartbeats cannot be counted, or not safely."""
 
 _NODE_SECONDS = 0.7
 _SYNCED = frozenset({"always", "everysec", ""})
-"""Values of ``appendfsync``; managed services do not tell, and are trusted."""
+"""Values of ``appendfsync``. Managed services hide the value and are trusted."""
 
 
-async def examine(redis: Redis) -> frozenset[Concern]:
+async def examine(redis: Redis) -> frozenset[HealthIssue]:
     """What is wrong with the server now; also in the metrics. Raises CountersUnavailable."""
     cluster = as_cluster(redis)
     concerns = await (_of_cluster(cluster) if cluster else _of_server(redis))
-    for concern in Concern:
+    for concern in HealthIssue:
         metrics.REDIS_CONCERNS.labels(concern.value).set(concern in concerns)
     return concerns
 
@@ -55,13 +55,13 @@ class Durability:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self.concerns: frozenset[Concern] = frozenset()
+        self.concerns: frozenset[HealthIssue] = frozenset()
 
     async def look(self) -> None:
         """Raises CountersUnavailable."""
         found = await examine(self._redis)
         if found != self.concerns:
-            log.warning("redis_concerns", concerns=sorted(found))
+            log.warning("redis_health_issues", concerns=sorted(found))
         self.concerns = found
 
 
@@ -69,26 +69,26 @@ def evicts_counters(policy: str) -> bool:
     return policy.startswith("allkeys")
 
 
-async def _of_server(redis: Redis) -> frozenset[Concern]:
-    with unavailability_named():
+async def _of_server(redis: Redis) -> frozenset[HealthIssue]:
+    with translate_errors():
         info: dict[str, Any] = await redis.info("persistence", "memory", "replication")
         return frozenset(_concerns(info, await _fsync(redis)))
 
 
-async def _of_cluster(cluster: Cluster) -> frozenset[Concern]:
+async def _of_cluster(cluster: Cluster) -> frozenset[HealthIssue]:
     """What is wrong with any of its masters. What keeps some from counting is no reason to stop the others."""
-    with unavailability_named():
+    with translate_errors():
         masters, _ = await cluster.nodes()
     looks = (asyncio.wait_for(_of_server(node), _NODE_SECONDS) for node in masters.values())
     answers = await asyncio.gather(*looks, return_exceptions=True)
     found = [answer for answer in answers if not isinstance(answer, BaseException)]
     fit = [concerns for concerns in found if not concerns & BLOCKING]
-    everything = frozenset[Concern]().union(*found)
+    everything = frozenset[HealthIssue]().union(*found)
     if not found:
         raise CountersUnavailable
     if not fit or len(fit) == len(answers):
         return everything
-    return everything - BLOCKING | everything & {Concern.EVICTS} | {Concern.PARTLY}
+    return everything - BLOCKING | everything & {HealthIssue.EVICTS} | {HealthIssue.PARTLY}
 
 
 async def _fsync(redis: Redis) -> str:
@@ -99,19 +99,19 @@ async def _fsync(redis: Redis) -> str:
     return answer.get("appendfsync", "")
 
 
-def _concerns(info: Mapping[str, Any], fsync: str) -> Iterable[Concern]:
+def _concerns(info: Mapping[str, Any], fsync: str) -> Iterable[HealthIssue]:
     policy = str(info["maxmemory_policy"])
     if evicts_counters(policy):
-        yield Concern.EVICTS
+        yield HealthIssue.EVICTS
     elif policy != "noeviction":
-        yield Concern.EVICTS_FLUSHED
+        yield HealthIssue.EVICTS_FLUSHED
     if not info["aof_enabled"]:
-        yield Concern.NOT_APPENDING
+        yield HealthIssue.NOT_APPENDING
     elif fsync not in _SYNCED:
-        yield Concern.NOT_SYNCED
+        yield HealthIssue.NOT_SYNCED
     if info.get("aof_last_write_status", "ok") != "ok":
-        yield Concern.WRITE_FAILED
+        yield HealthIssue.WRITE_FAILED
     if info["role"] != "master":
-        yield Concern.REPLICA
+        yield HealthIssue.REPLICA
     if 0 < int(info["maxmemory"]) <= int(info["used_memory"]):
-        yield Concern.FULL
+        yield HealthIssue.FULL

@@ -5,8 +5,8 @@ from typing import cast
 
 from redis.asyncio import Redis
 
-from app.auth.rates import Admission, Quota, Standing
-from app.redis_store.client import unavailability_named
+from app.auth.ports import Quota, QuotaAdmission, QuotaState
+from app.redis_store.client import translate_errors
 from app.redis_store.keys import rate
 from app.redis_store.scripts import Script
 
@@ -16,15 +16,15 @@ class RedisRates:
         self._redis = redis
         self._admit = Script("admit")
 
-    async def admit(self, account_id: str, quotas: Sequence[Quota], holders: Sequence[str]) -> Admission:
+    async def admit(self, account_id: str, quotas: Sequence[Quota], holders: Sequence[str]) -> QuotaAdmission:
         """Count a request against the quota of each holder, all or none. Raises CountersUnavailable."""
         keys = [rate(account_id, quota.name, holder) for quota, holder in zip(quotas, holders, strict=True)]
         limits = [number for quota in quotas for number in (quota.most, quota.window_ms)]
-        with unavailability_named():
+        with translate_errors():
             wait_ms, *stands = cast("list[int]", await self._admit(self._redis, keys, limits))
-        standings = map(_standing, stands[::2], stands[1::2])
-        return Admission(wait_ms=wait_ms, standings=tuple(standings))
+        standings = map(_quota_state, stands[::2], stands[1::2])
+        return QuotaAdmission(wait_ms=wait_ms, standings=tuple(standings))
 
 
-def _standing(left: int, whole_in_ms: int) -> Standing:
-    return Standing(left=left, whole_in_ms=whole_in_ms)
+def _quota_state(left: int, whole_in_ms: int) -> QuotaState:
+    return QuotaState(left=left, whole_in_ms=whole_in_ms)

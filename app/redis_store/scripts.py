@@ -1,6 +1,7 @@
-"""Loads the Lua scripts and calls them by digest, loading them again where a server has forgotten them."""
+"""Loads the Lua scripts and calls them by digest. A server that lacks a script gets its text."""
 
 import re
+import time
 from collections.abc import Sequence
 from functools import cache
 from hashlib import sha1
@@ -10,20 +11,32 @@ from hiredis import pack_command
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from app.domain.accounting import Beat, Closing, Live, Outcome, Status
-from app.domain.policy import DayTerms
+from app.domain.counters import FREE_ABANDONED_SESSIONS, MAX_UNCOUNTED, Beat, Counters, EndReason, Outcome, Status
+from app.domain.policy import DayTerms, EarlierDay
+from app.domain.weekly import WeekTerms
+from app.observability import metrics, tracing
+from app.redis_store.beat_calls import OrdinaryBeat
 from app.redis_store.cluster import as_cluster
 
 _FOLDER = Path(__file__).parent / "lua"
-_LAYOUTS: dict[str, type] = {"L": Live, "B": Beat, "D": DayTerms, "O": Outcome}
-_NAME = re.compile(r"\b(?:L|B|D|O|STATUS|CLOSING)_[A-Z_]+\b")
+_LAYOUTS: dict[str, type] = {
+    "C": Counters,
+    "B": Beat,
+    "P": OrdinaryBeat,
+    "D": DayTerms,
+    "O": Outcome,
+    "W": WeekTerms,
+    "E": EarlierDay,
+}
+_NAME = re.compile(r"\b(?:(?:C|B|P|D|O|W|E|STATUS|END_REASON)_[A-Z_]+|FREE_ABANDONED_SESSIONS|MAX_UNCOUNTED)\b")
 
 
 @cache
 def _positions() -> dict[str, str]:
-    """Capital names in the scripts and the numbers they stand for."""
+    """Names in capitals in the scripts, and the numbers that replace them."""
     names = {f"STATUS_{status.name}": str(int(status)) for status in Status}
-    names |= {f"CLOSING_{closing.name}": str(int(closing)) for closing in Closing}
+    names |= {f"END_REASON_{reason.name}": str(int(reason)) for reason in EndReason}
+    names |= {"FREE_ABANDONED_SESSIONS": str(FREE_ABANDONED_SESSIONS), "MAX_UNCOUNTED": str(MAX_UNCOUNTED)}
     for prefix, layout in _LAYOUTS.items():
         fields = layout.__struct_fields__  # type: ignore[attr-defined]
         names |= {f"{prefix}_{field.upper()}": str(place) for place, field in enumerate(fields, start=1)}
@@ -32,23 +45,29 @@ def _positions() -> dict[str, str]:
 
 
 class Script:
-    """One ``lua/<name>.lua``. Calls go by digest; a server that does not know it gets the text once more."""
+    """One ``lua/<name>.lua``. Calls go by digest; a server that lacks the script gets its text."""
 
     def __init__(self, name: str) -> None:
-        text = "".join((_FOLDER / f"{part}.lua").read_text(encoding="utf-8") for part in ("clock", name))
+        text = "".join((_FOLDER / f"{part}.lua").read_text(encoding="utf-8") for part in ("clock", "counters", name))
         self.text = _NAME.sub(lambda match: _positions()[match.group()], text)
         self.digest = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        self._span_name = f"script {name}"
+        self._seconds = metrics.SCRIPT_SECONDS.labels(name)
 
     async def __call__(self, redis: Redis, keys: Sequence[str], args: Sequence[str | bytes | int]) -> object:
         """Run the script. Raises redis.exceptions.RedisError; the caller names what that means."""
+        began_seconds = time.perf_counter()
         try:
-            return await send(redis, ("EVALSHA", self.digest, len(keys), *keys, *args), key=keys[0])
+            with tracing.span(self._span_name, db__system__name="redis", hourglass__keys=len(keys)):
+                return await send(redis, ("EVALSHA", self.digest, len(keys), *keys, *args), key=keys[0])
         except NoScriptError:  # on a cluster each node learns it by itself
             return await send(redis, ("EVAL", self.text, len(keys), *keys, *args), key=keys[0])
+        finally:
+            self._seconds.observe(time.perf_counter() - began_seconds)
 
 
 async def send(redis: Redis, command: tuple[str | bytes | int, ...], *, key: str) -> object:
-    """Send one command as one piece of memory, on a cluster to the node that has a key of it.
+    """Send one command in one write; on a cluster, to the node of its key.
 
     redis-py would encode the hundreds of arguments of a batch one by one in Python and write each by itself, which
     costs more than the whole rest of the call.
@@ -70,7 +89,7 @@ async def send(redis: Redis, command: tuple[str | bytes | int, ...], *, key: str
             await connection.disconnect(nowait=True)  # the address may lead to a writable server by now
         raise
     except BaseException:
-        # Whatever is still to come on this connection belongs to this call: nobody else may read it.
+        # Replies that still arrive on this connection belong to this call and must not be read by another one.
         await connection.disconnect(nowait=True)
         raise
     finally:

@@ -6,8 +6,9 @@
 -- returns       {ms to wait, 0 when admitted; then for each quota: requests left, ms until it is whole again}
 --
 -- All keys carry the hash tag of one account. Each request moves the instant by window / requests; it may not lie
--- further ahead than the window. A request that is refused moves nothing, so who hammers is not shut out for longer.
--- A hundredth of a millisecond is given away, for such is what floating point makes of exact thirds and tenths.
+-- further ahead than the window. A refused request moves nothing, so repeated requests do not prolong the refusal.
+-- An instant that lies further ahead than the window means that the clock fell: the quota is whole.
+-- A tolerance of 0.01 ms absorbs the rounding of floating point.
 
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + time[2] / 1000
@@ -16,6 +17,7 @@ local whole_at, moved_to, wait_ms = {}, {}, 0
 for i = 1, #KEYS do
   local window_ms = tonumber(ARGV[2 * i])
   whole_at[i] = math.max(now_ms, tonumber(redis.call('GET', KEYS[i]) or 0))
+  if whole_at[i] - now_ms > window_ms + 1 then whole_at[i] = now_ms end
   moved_to[i] = whole_at[i] + window_ms / ARGV[2 * i - 1]
   wait_ms = math.max(wait_ms, math.ceil(moved_to[i] - window_ms - now_ms - 0.01))
 end

@@ -6,7 +6,8 @@
 -- ARGV[3]      instant of the beats; 0 takes this server's clock
 -- ARGV[3 + i]  description of the session of beat i, which begins with its id; the id alone ends it
 --
--- A session has one description: another title takes the place of the one before.
+-- A session has one description: another title takes the place of the one before. A beat that lies ahead means that the
+-- clock fell: what still plays beats again.
 
 local ID_LENGTH = 36
 
@@ -22,5 +23,6 @@ for i = 1, #KEYS do
     redis.call('ZREMRANGEBYRANK', key, 0, -most - 1)
   end
   redis.call('ZREMRANGEBYSCORE', key, '-inf', '(' .. at_ms - silence_ms)
+  redis.call('ZREMRANGEBYSCORE', key, '(' .. at_ms, '+inf')
   redis.call('PEXPIRE', key, silence_ms)
 end

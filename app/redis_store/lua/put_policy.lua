@@ -2,24 +2,25 @@
 -- none.
 --
 -- KEYS[1..n]      policy copies of n profiles
--- KEYS[n+1..2n]   their live counters
+-- KEYS[n+1..2n]   the counters of these profiles
 -- KEYS[2n+1..3n]  the dirty set of each profile's bucket
 -- KEYS[3n+1]      the mark of one of these buckets (hash)
 -- ARGV[1]         life of a policy copy in seconds
 -- ARGV[2]         life of counters that PostgreSQL has, in seconds
 -- ARGV[3]         instant in ms; 0 takes this server's clock
--- ARGV[4]         MessagePack {max_gap_ms, puts, watermark, generation}: puts are n arrays {version, terms, generation},
---                 the terms of the running day as an array of DayTerms, or an empty string, and the generation of the
---                 bucket; then that mark, as the caller knows it
+-- ARGV[4]         MessagePack {max_gap_ms, puts, watermark, generation}: puts are n arrays {version, terms,
+--                 generation, week}: the terms of the running day as an array of DayTerms, or an empty string, the
+--                 generation of the bucket, and the weekly limit as an array of WeekTerms, or an empty string; then that mark,
+--                 as the caller knows it
 -- ARGV[5..n+4]    n policies as MessagePack
--- ARGV[n+5..2n+4] n counters as last flushed (MessagePack array of Live), empty where there are none
+-- ARGV[n+5..2n+4] n counters as last flushed (MessagePack array of Counters), empty where there are none
 -- returns         the positions of the policies that were newer; nothing when this server knows less than the caller, or
 --                 has been noticed to have known less: then nothing was put
 --
 -- Newer wins, so puts may be repeated and reordered. A limit that changes during a day is kept with that day's balance
 -- even if the child never beats again: the counters take the new terms here and become dirty. Counters of an older
 -- generation are left alone; they are merged, with the policy of then, before they count on. Flushed counters are put
--- only where there are none: whoever does so has read the same rows.
+-- only where there are none: racing processes have read the same rows.
 
 local at_ms = instant(ARGV[3])
 local max_gap_ms, puts, known_watermark, known_generation = unpack(cmsgpack.unpack(ARGV[4]))
@@ -27,23 +28,33 @@ local mark = redis.call('HMGET', KEYS[#KEYS], 'watermark', 'generation')
 if tonumber(mark[1] or 0) < known_watermark or tonumber(mark[2] or 0) > known_generation then return false end
 local n = #puts
 
--- Extra time for a child that is blocked counts from now: what it played since its last beat was beyond the allowance.
-local function settle_overrun(s)
-  local elapsed_ms = at_ms - s[L_LAST_BEAT_MS]
-  local is_running = s[L_SESSION_ID] ~= '' and s[L_HAS_ENDED] == 0 and s[L_PAUSED_SINCE_MS] == 0
-  local is_blocked = s[L_ALLOWANCE_MS] ~= -1 and s[L_USED_MS] >= s[L_ALLOWANCE_MS] and s[L_IS_EDUCATIONAL] == 0
-  if is_running and is_blocked and elapsed_ms > 0 and elapsed_ms <= max_gap_ms and at_ms < s[L_DAY_ENDS_MS] then
-    s[L_OVERRUN_MS] = s[L_OVERRUN_MS] + elapsed_ms
-    s[L_SESSION_OVERRUN_MS] = s[L_SESSION_OVERRUN_MS] + elapsed_ms
-    s[L_WATCHED_MS] = s[L_WATCHED_MS] + elapsed_ms
-    s[L_LAST_BEAT_MS] = at_ms
+-- The part of a time range (ms) that no offline sync was credited for. They are the thirteenth element of a policy's array.
+local function unsynced(from_ms, until_ms, policy)
+  local unsynced_ms = until_ms - from_ms
+  for _, range in ipairs(cmsgpack.unpack(policy)[13] or {}) do
+    unsynced_ms = unsynced_ms - math.max(0, math.min(until_ms, range[2]) - math.max(from_ms, range[1]))
+  end
+  return unsynced_ms
+end
+
+-- Count what a blocked child played since its last beat as overrun, so that extra time counts from now on.
+local function settle_overrun(s, policy)
+  local elapsed_ms = at_ms - s[C_LAST_BEAT_MS]
+  local is_running = s[C_SESSION_ID] ~= '' and s[C_HAS_ENDED] == 0 and s[C_PAUSED_SINCE_MS] == 0
+  local is_blocked = s[C_ALLOWANCE_MS] ~= -1 and s[C_USED_MS] >= s[C_ALLOWANCE_MS] and s[C_IS_EDUCATIONAL] == 0
+  if is_running and is_blocked and elapsed_ms > 0 and elapsed_ms <= max_gap_ms and at_ms < s[C_DAY_ENDS_MS] then
+    local played_ms = unsynced(s[C_LAST_BEAT_MS], at_ms, policy)
+    s[C_OVERRUN_MS] = s[C_OVERRUN_MS] + played_ms
+    s[C_SESSION_OVERRUN_MS] = s[C_SESSION_OVERRUN_MS] + played_ms
+    s[C_WATCHED_MS] = s[C_WATCHED_MS] + played_ms
+    s[C_LAST_BEAT_MS] = at_ms
   end
 end
 
 local found = redis.call('MGET', unpack(KEYS, 1, 2 * n))
 local newer = {}
 for i = 1, n do
-  local version, terms, generation = unpack(puts[i])
+  local version, terms, generation, week = unpack(puts[i])
   local known, raw = found[i], found[n + i]
   -- The version is the third element of the policy's array.
   if not known or cmsgpack.unpack(known)[3] < version then
@@ -54,15 +65,16 @@ for i = 1, n do
   local flushed = ARGV[n + i + 4]
   if not s and flushed ~= '' then
     redis.call('SET', KEYS[n + i], flushed, 'EX', ARGV[2])
-  elseif s and s[L_POLICY_VERSION] < version and s[L_GENERATION] >= generation then
-    s[L_POLICY_VERSION] = version
-    if terms ~= '' and s[L_DAY_NUMBER] == terms[D_NUMBER] then
-      settle_overrun(s)
-      s[L_LIMIT_MS], s[L_ALLOWANCE_MS] = terms[D_LIMIT_MS], terms[D_ALLOWANCE_MS]
+  elseif s and s[C_POLICY_VERSION] < version and s[C_GENERATION] >= generation then
+    s[C_POLICY_VERSION] = version
+    if terms ~= '' and s[C_DAY_NUMBER] == terms[D_NUMBER] then
+      settle_overrun(s, ARGV[i + 4])
+      local left_ms = week ~= '' and week_left(week, earlier_days(s, week, terms[D_NUMBER])) or math.huge
+      s[C_LIMIT_MS], s[C_ALLOWANCE_MS] = cut(terms, left_ms)
     end
-    s[L_VERSION] = math.max(s[L_VERSION] + 1, at_ms)
-    if s[L_DIRTY_SINCE_MS] == 0 then
-      s[L_DIRTY_SINCE_MS] = at_ms
+    s[C_VERSION] = math.max(s[C_VERSION] + 1, at_ms)
+    if s[C_DIRTY_SINCE_MS] == 0 then
+      s[C_DIRTY_SINCE_MS] = at_ms
       redis.call('ZADD', KEYS[2 * n + i], at_ms, string.sub(KEYS[i], -36))
     end
     redis.call('SET', KEYS[n + i], cmsgpack.pack(s))

@@ -1,6 +1,6 @@
 -- Read counters together with this server's clock.
 --
--- KEYS[1..n]  live counters
+-- KEYS[1..n]  counters of n profiles
 -- KEYS[n+1]   the mark of one of their buckets (hash)
 -- ARGV[1]     instant to answer; 0 takes this server's clock
 -- ARGV[2]     watermark of that mark, as the caller knows it

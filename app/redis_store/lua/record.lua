@@ -1,135 +1,183 @@
--- Count a batch of beats, each atomically: the twin of app/domain/accounting.py `record`, step by step.
+-- Count a batch of beats, each atomically: the twin of app/domain/reference.py `record`, step by step.
 --
--- KEYS[1..n]    live counters of n profiles (string, MessagePack array of Live)
+-- KEYS[1..n]    counters of n profiles (string, MessagePack array of Counters)
 -- KEYS[n+1..]   per bucket in use: its dirty set (zset), then its closed sessions and days (hash)
 -- KEYS[#KEYS]   the mark of one of these buckets (hash)
--- ARGV[1]       MessagePack {at_ms, rules, beats, places, generations, watermark, generation}
+-- ARGV[1]       MessagePack {at_ms, rules, lengths, places, generations, watermark, generation, days}
 --                 at_ms   the instant to count at; 0 takes this server's clock
 --                 rules   array of Rules
---                 beats   n arrays of Beat
+--                 lengths per beat, its bytes in ARGV[2]; negative for a beat of ordinary form
 --                 places  per beat, the position in KEYS of its bucket's dirty set
 --                 generations  per beat, that of its bucket; counters of an older one count as COLD
 --                 watermark, generation  of that mark, as the caller knows them
--- returns       MessagePack of n arrays of Outcome; nothing when this server knows less than the caller, or has been
+--                 days    the arrays of DayTerms that beats of ordinary form name by position
+-- ARGV[2]       the beats, one behind the other, as MessagePack: an array of Beat, or of OrdinaryBeat
+-- returns       MessagePack {at_ms, figures, others}; nothing when this server knows less than the caller, or has been
 --               noticed to have known less: then nothing was counted
+--                 figures  per ordinary beat the used time, what it added, and the session's total; per other beat -1
+--                 others   arrays of Outcome, of the other beats in their order
 --
--- Names in capitals (L_ Live, B_ Beat, D_ DayTerms, O_ Outcome) stand for positions; scripts.py fills them in from the classes, so
--- that the layout is written once. Repeating a call credits only the time since the last beat, so a retry is harmless.
+-- Names in capitals (C_ Counters, B_ Beat, P_ OrdinaryBeat, D_ DayTerms, O_ Outcome) are positions. scripts.py fills them in from the
+-- classes, so that the layout is written once. Repeating a call credits only the time since the last beat, so a retry is
+-- harmless.
 
-local max_gap_ms, pause_grace_ms, long_absence_ms, beat_spacing_ms, beat_burst, longest_unknown_ms
+local unpack_limit, pack = cmsgpack.unpack_limit, cmsgpack.pack
+local max_gap_ms, pause_grace_ms, long_absence_ms, beat_spacing_ms, beat_burst, longest_unknown_ms, longest_lease_ms
 
 local function copy(s)
   local t = {}
-  for i = 1, L_COUNT do t[i] = s[i] end
+  for i = 1, C_COUNT do t[i] = s[i] end
   return t
 end
 
 local function total(s)
-  return s[L_SESSION_EARLIER_MS] + s[L_SESSION_USED_MS] + s[L_SESSION_EDUCATIONAL_MS] + s[L_SESSION_OVERRUN_MS]
+  return s[C_SESSION_EARLIER_MS] + s[C_SESSION_USED_MS] + s[C_SESSION_EDUCATIONAL_MS] + s[C_SESSION_OVERRUN_MS]
 end
 
 local function outcome(s, status, at_ms, ended_ms, counted_ms, superseded_id)
   local o = {
-    status, at_ms, (ended_ms and ended_ms ~= 0) and ended_ms or s[L_LAST_BEAT_MS], s[L_SESSION_ID], total(s),
-    s[L_USED_MS], counted_ms or 0, superseded_id or '', s[L_DAY_NUMBER],
+    status, at_ms, (ended_ms and ended_ms ~= 0) and ended_ms or s[C_LAST_BEAT_MS], s[C_SESSION_ID], total(s),
+    s[C_USED_MS], counted_ms or 0, superseded_id or '', s[C_DAY_NUMBER],
   }
   if status ~= STATUS_OK then
-    o[O_DAY_STARTS_MS], o[O_DAY_ENDS_MS] = s[L_DAY_STARTS_MS], s[L_DAY_ENDS_MS]
-    o[O_POLICY_VERSION], o[O_BY_DEVICE_TYPE] = s[L_POLICY_VERSION], s[L_DEVICE_TYPE]
+    o[O_DAY_STARTS_MS], o[O_DAY_ENDS_MS] = s[C_DAY_STARTS_MS], s[C_DAY_ENDS_MS]
+    o[O_POLICY_VERSION], o[O_BY_DEVICE_TYPE] = s[C_POLICY_VERSION], s[C_DEVICE_TYPE]
   end
   return o
 end
 
--- Keep a copy for the flush. What goes on is newer, so that it wins where both tell of the same day.
-local function set_aside(s, closed, has_ended)
+-- Add a copy to the outbox. The counters get a newer version, so that they win over the copy of the same day.
+local function enqueue(s, closed, has_ended)
   local t = copy(s)
-  t[L_HAS_ENDED] = has_ended
+  t[C_HAS_ENDED] = has_ended
   closed[#closed + 1] = t
-  s[L_VERSION] = s[L_VERSION] + 1
+  s[C_VERSION] = s[C_VERSION] + 1
 end
 
--- Educational time apart while exempt; the rest up to the allowance; what is beyond it apart as overrun.
+-- Add a time range to ascending and disjoint ones.
+local function with_range(ranges, from_ms, to_ms)
+  local before, after = {}, {}
+  for i = 1, #ranges do
+    local starts_ms, ends_ms = unpack(ranges[i])
+    if ends_ms < from_ms then
+      before[#before + 1] = ranges[i]
+    elseif starts_ms > to_ms then
+      after[#after + 1] = ranges[i]
+    else
+      from_ms, to_ms = math.min(from_ms, starts_ms), math.max(to_ms, ends_ms)
+    end
+  end
+  before[#before + 1] = {from_ms, to_ms}
+  for i = 1, #after do before[#before + 1] = after[i] end
+  return before
+end
+
+local function uncounted_ranges(s)
+  local uncounted, ranges = s[C_UNCOUNTED] or {}, {}
+  for i = 1, #uncounted, 2 do ranges[#ranges + 1] = {uncounted[i], uncounted[i + 1]} end
+  return ranges
+end
+
+-- Note an uncounted time range of the session.
+local function skip(s, from_ms, to_ms)
+  if from_ms >= to_ms then return end
+  local ranges = with_range(uncounted_ranges(s), from_ms, to_ms)
+  if #ranges > MAX_UNCOUNTED then
+    local shortest = 1
+    for i = 2, #ranges do
+      local length_ms = ranges[i][2] - ranges[i][1]
+      if length_ms < ranges[shortest][2] - ranges[shortest][1] then shortest = i end
+    end
+    table.remove(ranges, shortest)
+  end
+  local uncounted = {} -- a table of its own: copies share the one before
+  for i = 1, #ranges do
+    uncounted[2 * i - 1], uncounted[2 * i] = unpack(ranges[i])
+  end
+  s[C_UNCOUNTED] = uncounted
+end
+
+-- Credit exempt educational time, else used time up to the allowance, and the rest as overrun.
 local function credit(s, part_ms, is_exempt)
-  if s[L_IS_EDUCATIONAL] == 1 and is_exempt == 1 then
-    s[L_EDUCATIONAL_MS] = s[L_EDUCATIONAL_MS] + part_ms
-    s[L_SESSION_EDUCATIONAL_MS] = s[L_SESSION_EDUCATIONAL_MS] + part_ms
+  if s[C_IS_EDUCATIONAL] == 1 and is_exempt == 1 then
+    s[C_EDUCATIONAL_MS] = s[C_EDUCATIONAL_MS] + part_ms
+    s[C_SESSION_EDUCATIONAL_MS] = s[C_SESSION_EDUCATIONAL_MS] + part_ms
     return
   end
   local counted_ms = part_ms
-  if s[L_ALLOWANCE_MS] ~= -1 then
-    counted_ms = math.min(part_ms, math.max(0, s[L_ALLOWANCE_MS] - s[L_USED_MS]))
+  if s[C_ALLOWANCE_MS] ~= -1 then
+    counted_ms = math.min(part_ms, math.max(0, s[C_ALLOWANCE_MS] - s[C_USED_MS]))
   end
-  s[L_USED_MS] = s[L_USED_MS] + counted_ms
-  s[L_SESSION_USED_MS] = s[L_SESSION_USED_MS] + counted_ms
+  s[C_USED_MS] = s[C_USED_MS] + counted_ms
+  s[C_SESSION_USED_MS] = s[C_SESSION_USED_MS] + counted_ms
   if counted_ms < part_ms then
-    s[L_OVERRUN_MS] = s[L_OVERRUN_MS] + part_ms - counted_ms
-    s[L_SESSION_OVERRUN_MS] = s[L_SESSION_OVERRUN_MS] + part_ms - counted_ms
+    s[C_OVERRUN_MS] = s[C_OVERRUN_MS] + part_ms - counted_ms
+    s[C_SESSION_OVERRUN_MS] = s[C_SESSION_OVERRUN_MS] + part_ms - counted_ms
   end
 end
 
--- Fresh counters for the day that follows; a running session goes on in it.
-local function begin_day(s, terms)
-  s[L_SESSION_EARLIER_MS] = total(s)
-  s[L_DAY_NUMBER], s[L_DAY_STARTS_MS], s[L_DAY_ENDS_MS] = terms[D_NUMBER], terms[D_STARTS_MS], terms[D_ENDS_MS]
-  s[L_LIMIT_MS], s[L_ALLOWANCE_MS] = terms[D_LIMIT_MS], terms[D_ALLOWANCE_MS]
-  s[L_USED_MS], s[L_EDUCATIONAL_MS], s[L_OVERRUN_MS] = 0, 0, 0
-  s[L_SESSION_USED_MS], s[L_SESSION_EDUCATIONAL_MS], s[L_SESSION_OVERRUN_MS] = 0, 0, 0
+-- Reset the counters for the next day. A running session continues in it.
+local function begin_day(s, terms, limit_ms, allowance_ms)
+  s[C_SESSION_EARLIER_MS] = total(s)
+  s[C_DAY_NUMBER], s[C_DAY_STARTS_MS], s[C_DAY_ENDS_MS] = terms[D_NUMBER], terms[D_STARTS_MS], terms[D_ENDS_MS]
+  s[C_LIMIT_MS], s[C_ALLOWANCE_MS] = limit_ms, allowance_ms
+  s[C_USED_MS], s[C_EDUCATIONAL_MS], s[C_OVERRUN_MS] = 0, 0, 0
+  s[C_ABANDONED_SESSIONS], s[C_UNCOUNTED] = nil, nil
+  s[C_SESSION_USED_MS], s[C_SESSION_EDUCATIONAL_MS], s[C_SESSION_OVERRUN_MS] = 0, 0, 0
 end
 
-local function is_silent(s, at_ms) return at_ms - s[L_LAST_BEAT_MS] > max_gap_ms end
+local function is_silent(s, at_ms) return at_ms - s[C_LAST_BEAT_MS] > max_gap_ms end
 
--- Set the session aside for the flush. Answers its id when it was still running and another took over.
-local function close(s, closed, closing, at_ms)
-  if s[L_SESSION_ID] == '' then return '' end
-  local was_running = s[L_HAS_ENDED] == 0 and not is_silent(s, at_ms)
-  s[L_PREVIOUS_SESSION_ID] = s[L_SESSION_ID]
-  s[L_PREVIOUS_CLOSING] = was_running and closing or CLOSING_ENDED
-  s[L_PREVIOUS_ENDED_MS] = was_running and at_ms or s[L_LAST_BEAT_MS]
-  if s[L_DIRTY_SINCE_MS] ~= 0 or was_running then set_aside(s, closed, 1) end
-  return (was_running and closing == CLOSING_SUPERSEDED) and s[L_SESSION_ID] or ''
+-- Add the session to the outbox and remember why it ended.
+local function close(s, closed, closing, at_ms, was_running, is_charged)
+  s[C_PREVIOUS_SESSION_ID] = s[C_SESSION_ID]
+  s[C_PREVIOUS_END_REASON] = was_running and closing or END_REASON_ENDED
+  s[C_PREVIOUS_ENDED_MS] = was_running and at_ms or s[C_LAST_BEAT_MS]
+  if s[C_DIRTY_SINCE_MS] ~= 0 or was_running or is_charged then enqueue(s, closed, 1) end
 end
 
 local function open(s, b, session_id, at_ms)
-  s[L_SESSION_ID] = session_id
-  s[L_TITLE_ID], s[L_IS_EDUCATIONAL] = b[B_TITLE_ID], b[B_IS_EDUCATIONAL]
-  s[L_DEVICE_ID], s[L_DEVICE_TYPE] = b[B_DEVICE_ID], b[B_DEVICE_TYPE]
-  s[L_SESSION_STARTED_MS], s[L_LAST_BEAT_MS] = at_ms, at_ms
-  s[L_PAUSED_SINCE_MS], s[L_WATCHED_MS], s[L_HAS_ENDED] = 0, 0, 0
-  s[L_SESSION_USED_MS], s[L_SESSION_EDUCATIONAL_MS], s[L_SESSION_OVERRUN_MS] = 0, 0, 0
-  s[L_SESSION_EARLIER_MS] = 0
+  s[C_SESSION_ID] = session_id
+  s[C_TITLE_ID], s[C_IS_EDUCATIONAL] = b[B_TITLE_ID], b[B_IS_EDUCATIONAL]
+  s[C_DEVICE_ID], s[C_DEVICE_TYPE] = b[B_DEVICE_ID], b[B_DEVICE_TYPE]
+  s[C_SESSION_STARTED_MS], s[C_LAST_BEAT_MS] = at_ms, at_ms
+  s[C_PAUSED_SINCE_MS], s[C_WATCHED_MS], s[C_HAS_ENDED] = 0, 0, 0
+  s[C_UNCOUNTED] = nil
+  s[C_SESSION_USED_MS], s[C_SESSION_EDUCATIONAL_MS], s[C_SESSION_OVERRUN_MS] = 0, 0, 0
+  s[C_SESSION_EARLIER_MS] = 0
 end
 
 local RUNNING, NEW, LOST = 'running', 'new', 'lost'
 
--- The session meant; or nothing, why the beat is refused, and when that session ended.
-local function session_meant(s, b, at_ms)
+-- The session match; or nothing, why the beat is refused, and when that session ended.
+local function match_session(s, b, at_ms)
   local is_end = b[B_IS_END] == 1
   local claims = b[B_WATCHED_MS] ~= -1
-  local is_previous = b[B_SESSION_ID] == s[L_PREVIOUS_SESSION_ID]
+  local is_previous = b[B_SESSION_ID] == s[C_PREVIOUS_SESSION_ID]
   if b[B_SESSION_ID] == '' then
-    if b[B_NEW_SESSION_ID] ~= s[L_SESSION_ID] then return NEW end
+    if b[B_NEW_SESSION_ID] ~= s[C_SESSION_ID] then return NEW end
     -- else a repeat of the call that opened it
-  elseif b[B_SESSION_ID] ~= s[L_SESSION_ID] then
-    local is_repeated_retitling = is_previous and s[L_PREVIOUS_CLOSING] == CLOSING_TITLE
-      and b[B_TITLE_ID] == s[L_TITLE_ID] and b[B_DEVICE_ID] == s[L_DEVICE_ID] and not is_end
+  elseif b[B_SESSION_ID] ~= s[C_SESSION_ID] then
+    local is_repeated_retitling = is_previous and s[C_PREVIOUS_END_REASON] == END_REASON_TITLE
+      and b[B_TITLE_ID] == s[C_TITLE_ID] and b[B_DEVICE_ID] == s[C_DEVICE_ID] and not is_end
     if not is_repeated_retitling then
-      local proof_ms = b[B_PROOF_MS]
-      if proof_ms == 0 then return nil, STATUS_UNKNOWN end
-      -- The clock that dated the proof may be ahead of ours, but whom we know to be closed was not lost.
-      if is_previous or at_ms - proof_ms > longest_unknown_ms or proof_ms <= s[L_SESSION_STARTED_MS] then
-        if is_previous and s[L_PREVIOUS_CLOSING] == CLOSING_ENDED then
-          return nil, STATUS_ENDED, s[L_PREVIOUS_ENDED_MS]
+      local issued_at_ms = b[B_ISSUED_AT_MS]
+      if issued_at_ms == 0 then return nil, STATUS_UNKNOWN end
+      -- The clock that dated the proof may be ahead of this one, but a session known to be closed was not lost.
+      if is_previous or at_ms - issued_at_ms > longest_unknown_ms or issued_at_ms <= s[C_SESSION_STARTED_MS] then
+        if is_previous and s[C_PREVIOUS_END_REASON] == END_REASON_ENDED then
+          return nil, STATUS_ENDED, s[C_PREVIOUS_ENDED_MS]
         end
-        local ended_ms = s[L_PREVIOUS_ENDED_MS]
-        return nil, STATUS_SUPERSEDED, ended_ms ~= 0 and ended_ms or s[L_SESSION_STARTED_MS]
+        local ended_ms = s[C_PREVIOUS_ENDED_MS]
+        return nil, STATUS_SUPERSEDED, ended_ms ~= 0 and ended_ms or s[C_SESSION_STARTED_MS]
       end
-      local counted_to_ms = math.max(math.min(proof_ms, at_ms), math.min(s[L_LAST_BEAT_MS], at_ms))
+      local counted_to_ms = math.max(math.min(issued_at_ms, at_ms), math.min(s[C_LAST_BEAT_MS], at_ms))
       if at_ms - counted_to_ms > max_gap_ms and not claims then return nil, STATUS_ENDED, counted_to_ms end
       return LOST
     end
   end
-  if s[L_HAS_ENDED] == 1 or (is_silent(s, at_ms) and not claims) then
-    return nil, is_end and STATUS_OK or STATUS_ENDED, s[L_LAST_BEAT_MS]
+  if s[C_HAS_ENDED] == 1 or (is_silent(s, at_ms) and not claims) then
+    return nil, is_end and STATUS_OK or STATUS_ENDED, s[C_LAST_BEAT_MS]
   end
   return RUNNING
 end
@@ -138,28 +186,40 @@ end
 local function days_reach(s, days, at_ms)
   local first, last = days[1], days[#days]
   if not first then return false end
-  if at_ms < s[L_DAY_ENDS_MS] then return last[D_NUMBER] == s[L_DAY_NUMBER] end
-  local follows = first[D_STARTS_MS] <= s[L_DAY_ENDS_MS] or at_ms - s[L_DAY_ENDS_MS] >= long_absence_ms
+  if at_ms < s[C_DAY_ENDS_MS] then return last[D_NUMBER] == s[C_DAY_NUMBER] end
+  local follows = first[D_STARTS_MS] <= s[C_DAY_ENDS_MS] or at_ms - s[C_DAY_ENDS_MS] >= long_absence_ms
   return follows and last[D_STARTS_MS] <= at_ms and at_ms < last[D_ENDS_MS]
 end
 
--- Up to when the time since the last beat counts, but for what was synced.
-local function counts_until(s, b, at_ms)
+-- Synced time ranges and reserved ones: the policy of the process may not have the latter yet.
+local function with_reserved(s, synced)
+  local uncounted = s[C_UNCOUNTED]
+  if #uncounted == 0 or uncounted[#uncounted] <= s[C_LAST_BEAT_MS] then return synced end
+  for i = 1, #uncounted, 2 do
+    if uncounted[i + 1] > s[C_LAST_BEAT_MS] then
+      synced = with_range(synced, math.max(uncounted[i], s[C_LAST_BEAT_MS]), uncounted[i + 1])
+    end
+  end
+  return synced
+end
+
+-- The instant up to which the time since the last beat counts, apart from synced time.
+local function counts_until(s, b, synced, at_ms)
   if is_silent(s, at_ms) then
-    local reach_ms, synced = s[L_LAST_BEAT_MS] + math.max(0, b[B_WATCHED_MS] - s[L_WATCHED_MS]), b[B_SYNCED]
+    local reach_ms = s[C_LAST_BEAT_MS] + math.max(0, b[B_WATCHED_MS] - s[C_WATCHED_MS])
     for i = 1, #synced do
       local starts_ms, ends_ms = unpack(synced[i])
       if starts_ms < reach_ms then
-        reach_ms = reach_ms + math.max(0, ends_ms - math.max(s[L_LAST_BEAT_MS], starts_ms))
+        reach_ms = reach_ms + math.max(0, ends_ms - math.max(s[C_LAST_BEAT_MS], starts_ms))
       end
     end
     return math.min(at_ms, reach_ms)
   end
-  if s[L_PAUSED_SINCE_MS] ~= 0 then return math.min(at_ms, s[L_PAUSED_SINCE_MS] + pause_grace_ms) end
+  if s[C_PAUSED_SINCE_MS] ~= 0 then return math.min(at_ms, s[C_PAUSED_SINCE_MS] + pause_grace_ms) end
   return at_ms
 end
 
--- How much of a stretch no offline sync was credited for.
+-- The part of a time range (ms) that no offline sync was credited for.
 local function unsynced(from_ms, until_ms, synced)
   local unsynced_ms = math.max(0, until_ms - from_ms)
   for i = 1, #synced do
@@ -169,144 +229,320 @@ local function unsynced(from_ms, until_ms, synced)
   return unsynced_ms
 end
 
--- The player's count of the session after a beat. A claim made under another session's id says nothing of it.
+-- The player's own count of the session after a beat. A claim under another session id does not apply.
 local function watched_after(s, b, earned_ms)
-  if b[B_WATCHED_MS] ~= -1 and (b[B_SESSION_ID] == '' or b[B_SESSION_ID] == s[L_SESSION_ID]) then
-    return math.max(s[L_WATCHED_MS], b[B_WATCHED_MS])
+  if b[B_WATCHED_MS] ~= -1 and (b[B_SESSION_ID] == '' or b[B_SESSION_ID] == s[C_SESSION_ID]) then
+    return math.max(s[C_WATCHED_MS], b[B_WATCHED_MS])
   end
-  return s[L_PAUSED_SINCE_MS] ~= 0 and s[L_WATCHED_MS] or s[L_WATCHED_MS] + earned_ms
+  return s[C_PAUSED_SINCE_MS] ~= 0 and s[C_WATCHED_MS] or s[C_WATCHED_MS] + earned_ms
 end
 
--- Credit what counts of the time since the last beat, split at every reset on the way to the instant.
-local function credit_by_day(s, b, closed, until_ms, is_unflushed, at_ms)
-  local days, is_exempt, synced = b[B_DAYS], b[B_IS_EXEMPT], b[B_SYNCED]
-  local cursor_ms = s[L_LAST_BEAT_MS]
-  if at_ms < s[L_DAY_ENDS_MS] then
+-- Limit and allowance of a day after the earlier days of its week, which are kept. Without a weekly limit none are kept.
+local function within_week(s, week, terms)
+  if not week then
+    s[C_WEEK] = nil
+    return terms[D_LIMIT_MS], terms[D_ALLOWANCE_MS]
+  end
+  s[C_WEEK] = earlier_days(s, week, terms[D_NUMBER])
+  return cut(terms, week_left(week, s[C_WEEK]))
+end
+
+-- Credit the unsynced part of a time range of the running day. Answers that part in ms.
+local function credit_part(s, is_exempt, synced, from_ms, until_ms)
+  local part_ms = unsynced(from_ms, until_ms, synced)
+  credit(s, part_ms, is_exempt)
+  for i = 1, #synced do
+    skip(s, math.max(from_ms, synced[i][1]), math.min(until_ms, synced[i][2]))
+  end
+  return part_ms
+end
+
+-- Credit the time since the last beat up to until_ms, split at every reset before the instant.
+local function credit_by_day(s, b, closed, synced, until_ms, is_unflushed, at_ms)
+  local days, is_exempt = b[B_DAYS], b[B_IS_EXEMPT]
+  local cursor_ms = s[C_LAST_BEAT_MS]
+  if at_ms < s[C_DAY_ENDS_MS] then
     local last = days[#days]
-    s[L_LIMIT_MS], s[L_ALLOWANCE_MS] = last[D_LIMIT_MS], last[D_ALLOWANCE_MS]
-    credit(s, unsynced(cursor_ms, until_ms, synced), is_exempt)
+    if last[D_NUMBER] == s[C_DAY_NUMBER] then
+      s[C_LIMIT_MS], s[C_ALLOWANCE_MS] = within_week(s, b[B_WEEK], last)
+    end
+    if #synced == 0 then
+      credit(s, math.max(0, until_ms - cursor_ms), is_exempt)
+    else
+      credit_part(s, is_exempt, synced, cursor_ms, until_ms)
+    end
+    if until_ms < at_ms then skip(s, math.max(cursor_ms, until_ms), at_ms) end
     return
   end
-  local part_ms = unsynced(cursor_ms, math.min(until_ms, s[L_DAY_ENDS_MS]), synced)
-  credit(s, part_ms, is_exempt)
+  local part_ms = credit_part(s, is_exempt, synced, cursor_ms, math.min(until_ms, s[C_DAY_ENDS_MS]))
   is_unflushed = is_unflushed or part_ms > 0
   local counted_ms = 0
   for i = 1, #days do
     local terms = days[i]
-    if terms[D_STARTS_MS] >= s[L_DAY_ENDS_MS] then
-      cursor_ms = math.max(cursor_ms, math.min(until_ms, s[L_DAY_ENDS_MS]))
+    if terms[D_STARTS_MS] > at_ms then break end
+    if terms[D_STARTS_MS] >= s[C_DAY_ENDS_MS] then
+      cursor_ms = math.max(cursor_ms, math.min(until_ms, s[C_DAY_ENDS_MS]))
       counted_ms = counted_ms + part_ms
       if is_unflushed then
-        set_aside(s, closed, s[L_HAS_ENDED])
-        -- Whoever has this day and not the next goes on from where it is counted to.
+        enqueue(s, closed, s[C_HAS_ENDED])
+        -- A store that has this day but not the next continues from this instant.
         local day = closed[#closed]
-        day[L_LAST_BEAT_MS] = cursor_ms
-        if s[L_PAUSED_SINCE_MS] == 0 then day[L_WATCHED_MS] = day[L_WATCHED_MS] + counted_ms end
+        day[C_LAST_BEAT_MS] = cursor_ms
+        if s[C_PAUSED_SINCE_MS] == 0 then day[C_WATCHED_MS] = day[C_WATCHED_MS] + counted_ms end
       end
-      begin_day(s, terms)
+      if b[B_WEEK] then
+        local week = {unpack(s[C_WEEK] or {})} -- the copy in the outbox keeps its own
+        week[#week + 1] = {s[C_DAY_NUMBER], s[C_USED_MS], s[C_LIMIT_MS], 0}
+        s[C_WEEK] = week
+      end
+      begin_day(s, terms, within_week(s, b[B_WEEK], terms))
       cursor_ms = math.max(cursor_ms, terms[D_STARTS_MS])
-      part_ms = unsynced(cursor_ms, math.min(until_ms, terms[D_ENDS_MS]), synced)
-      credit(s, part_ms, is_exempt)
+      part_ms = credit_part(s, is_exempt, synced, cursor_ms, math.min(until_ms, terms[D_ENDS_MS]))
       is_unflushed = part_ms > 0
     end
   end
+  skip(s, math.max(cursor_ms, until_ms), at_ms)
 end
 
--- Answers the outcome, and the sessions and days set aside when the counters changed.
-local function record(s, b, at_ms, generation)
-  if s[L_GENERATION] < generation then return outcome(s, STATUS_COLD, at_ms) end
-  if s[L_POLICY_VERSION] > b[B_POLICY_VERSION] then return outcome(s, STATUS_STALE, at_ms) end
-  local longest_lead_ms = beat_spacing_ms * beat_burst
-  local paced_ms = math.max(s[L_PACED_MS], at_ms)
-  if paced_ms - at_ms > longest_lead_ms then paced_ms = at_ms end -- the clock fell
-  paced_ms = paced_ms + beat_spacing_ms
-  if paced_ms - at_ms > longest_lead_ms then return outcome(s, STATUS_TOO_FAST, at_ms) end
-  local meant, refusal, ended_ms = session_meant(s, b, at_ms)
-  if not meant then return outcome(s, refusal, at_ms, ended_ms) end
-  if not days_reach(s, b[B_DAYS], at_ms) then return outcome(s, STATUS_DAY, at_ms) end
-  local is_end = b[B_IS_END] == 1
-  local changes_title = meant == RUNNING and not is_end and b[B_TITLE_ID] ~= s[L_TITLE_ID]
-  if changes_title and b[B_NEW_SESSION_ID] == '' then return outcome(s, STATUS_NEEDS_ID, at_ms) end
+-- Credit a session that another one ends, as its own beat at that instant would.
+local function settle(s, b, closed, synced, until_ms, at_ms)
+  local earned_ms = unsynced(s[C_LAST_BEAT_MS], until_ms, synced)
+  credit_by_day(s, b, closed, synced, until_ms, s[C_DIRTY_SINCE_MS] ~= 0, at_ms)
+  if s[C_PAUSED_SINCE_MS] == 0 then s[C_WATCHED_MS] = s[C_WATCHED_MS] + earned_ms end
+  s[C_LAST_BEAT_MS] = math.max(s[C_LAST_BEAT_MS], at_ms)
+end
 
-  local day_before, used_before_ms = s[L_DAY_NUMBER], s[L_USED_MS]
-  s[L_VERSION] = math.max(s[L_VERSION] + 1, at_ms)
-  s[L_POLICY_VERSION] = b[B_POLICY_VERSION]
-  s[L_PACED_MS] = beat_spacing_ms > 0 and paced_ms or 0
-  local closed = {}
-  local superseded_id = ''
-  local is_unflushed = s[L_DIRTY_SINCE_MS] ~= 0
-  if meant ~= RUNNING then
-    local known_beat_ms = s[L_LAST_BEAT_MS]
-    superseded_id = close(s, closed, CLOSING_SUPERSEDED, at_ms)
-    is_unflushed = is_unflushed and #closed == 0
-    local issued_ms = meant == LOST and math.min(b[B_PROOF_MS], at_ms) or at_ms
-    open(s, b, b[B_SESSION_ID] ~= '' and b[B_SESSION_ID] or b[B_NEW_SESSION_ID], issued_ms)
-    -- What is already counted up to the last known beat is not counted again.
-    s[L_LAST_BEAT_MS] = math.max(issued_ms, math.min(known_beat_ms, at_ms))
-  end
-
-  local until_ms = meant == NEW and s[L_LAST_BEAT_MS] or counts_until(s, b, at_ms)
-  local earned_ms = unsynced(s[L_LAST_BEAT_MS], until_ms, b[B_SYNCED])
-  credit_by_day(s, b, closed, until_ms, is_unflushed, at_ms)
-
-  s[L_WATCHED_MS] = watched_after(s, b, earned_ms)
-  local clock_fell = s[L_LAST_BEAT_MS] - at_ms > max_gap_ms
-  s[L_LAST_BEAT_MS] = clock_fell and at_ms or math.max(s[L_LAST_BEAT_MS], at_ms)
-  if changes_title then
-    close(s, closed, CLOSING_TITLE, at_ms)
-    open(s, b, b[B_NEW_SESSION_ID], at_ms)
-  end
-  if is_end then
-    set_aside(s, closed, 1) -- no later beat could restore it: it is flushed next
-    s[L_HAS_ENDED] = 1
-  else
-    s[L_IS_EDUCATIONAL] = b[B_IS_EDUCATIONAL]
-    if b[B_IS_PAUSED] == 0 then
-      s[L_PAUSED_SINCE_MS] = 0
-    elseif s[L_PAUSED_SINCE_MS] == 0 then
-      s[L_PAUSED_SINCE_MS] = at_ms
+-- Settle and close the session for another one. Answers its id if it was still running.
+local function take_over(s, b, closed, synced, at_ms)
+  if s[C_SESSION_ID] == '' then return '' end
+  local was_running = s[C_HAS_ENDED] == 0 and not is_silent(s, at_ms)
+  local is_charged = false
+  if was_running then
+    settle(s, b, closed, synced, counts_until(s, b, synced, at_ms), at_ms)
+  elseif (s[C_LEASE_MS] or 0) > 0 and s[C_HAS_ENDED] == 0 and s[C_LAST_BEAT_MS] == s[C_SESSION_STARTED_MS] then
+    s[C_ABANDONED_SESSIONS] = (s[C_ABANDONED_SESSIONS] or 0) + 1
+    is_charged = s[C_ABANDONED_SESSIONS] > FREE_ABANDONED_SESSIONS
+    if is_charged then
+      local until_ms = math.min(at_ms, s[C_LAST_BEAT_MS] + s[C_LEASE_MS])
+      settle(s, b, closed, synced, until_ms, until_ms)
     end
   end
-  local counted_ms = s[L_USED_MS] - (s[L_DAY_NUMBER] == day_before and used_before_ms or 0)
-  return outcome(s, STATUS_OK, at_ms, 0, counted_ms, superseded_id), closed
+  close(s, closed, END_REASON_SUPERSEDED, at_ms, was_running, is_charged)
+  return was_running and s[C_SESSION_ID] or ''
+end
+
+-- How long a player may continue without a further answer.
+local function lease(s, b, at_ms)
+  local lease_ms, closed = longest_lease_ms, b[B_CLOSED] or {}
+  for i = 1, #closed do
+    if at_ms < closed[i][2] then
+      lease_ms = math.min(lease_ms, math.max(0, closed[i][1] - at_ms))
+      break
+    end
+  end
+  if s[C_ALLOWANCE_MS] == -1 or (s[C_IS_EDUCATIONAL] == 1 and b[B_IS_EXEMPT] == 1) then return lease_ms end
+  return math.min(lease_ms, math.max(0, s[C_ALLOWANCE_MS] - s[C_USED_MS]))
+end
+
+-- The theoretical arrival time of the beat after this one (generic cell rate algorithm).
+local function next_tat(gcra_tat_ms, at_ms)
+  local tat_ms = math.max(gcra_tat_ms, at_ms)
+  if tat_ms - at_ms > beat_spacing_ms * beat_burst then tat_ms = at_ms end -- the clock fell
+  return tat_ms + beat_spacing_ms
+end
+
+-- Answers the outcome, and the copies for the outbox if the counters changed.
+local function record(s, b, at_ms, generation)
+  if s[C_GENERATION] < generation then return outcome(s, STATUS_COLD, at_ms) end
+  if s[C_POLICY_VERSION] > b[B_POLICY_VERSION] then return outcome(s, STATUS_STALE, at_ms) end
+  local gcra_tat_ms = next_tat(s[C_GCRA_TAT_MS], at_ms)
+  if gcra_tat_ms - at_ms > beat_spacing_ms * beat_burst then return outcome(s, STATUS_TOO_FAST, at_ms) end
+  local match, refusal, ended_ms = match_session(s, b, at_ms)
+  if not match then return outcome(s, refusal, at_ms, ended_ms) end
+  if not days_reach(s, b[B_DAYS], at_ms) then return outcome(s, STATUS_DAY, at_ms) end
+  local is_end = b[B_IS_END] == 1
+  local changes_title = match == RUNNING and not is_end and b[B_TITLE_ID] ~= s[C_TITLE_ID]
+  if changes_title and b[B_NEW_SESSION_ID] == '' then return outcome(s, STATUS_NEEDS_ID, at_ms) end
+
+  local day_before, used_before_ms = s[C_DAY_NUMBER], s[C_USED_MS]
+  s[C_VERSION] = math.max(s[C_VERSION] + 1, at_ms)
+  s[C_POLICY_VERSION] = b[B_POLICY_VERSION]
+  s[C_GCRA_TAT_MS] = beat_spacing_ms > 0 and gcra_tat_ms or 0
+  local closed = {}
+  local superseded_id = ''
+  local is_unflushed = s[C_DIRTY_SINCE_MS] ~= 0
+  local synced = b[B_SYNCED]
+  if s[C_UNCOUNTED] then synced = with_reserved(s, synced) end
+  if match ~= RUNNING then
+    local issued_ms = match == LOST and math.min(b[B_ISSUED_AT_MS], at_ms) or at_ms
+    -- What is already counted up to the last known beat is not counted again.
+    local from_ms = math.max(issued_ms, math.min(s[C_LAST_BEAT_MS], at_ms))
+    superseded_id = take_over(s, b, closed, synced, from_ms)
+    is_unflushed = is_unflushed and #closed == 0
+    open(s, b, b[B_SESSION_ID] ~= '' and b[B_SESSION_ID] or b[B_NEW_SESSION_ID], issued_ms)
+    s[C_LAST_BEAT_MS] = from_ms
+    skip(s, issued_ms, from_ms)
+  end
+
+  local until_ms = match == NEW and s[C_LAST_BEAT_MS] or counts_until(s, b, synced, at_ms)
+  local earned_ms = unsynced(s[C_LAST_BEAT_MS], until_ms, synced)
+  credit_by_day(s, b, closed, synced, until_ms, is_unflushed, at_ms)
+
+  s[C_WATCHED_MS] = watched_after(s, b, earned_ms)
+  local clock_fell = s[C_LAST_BEAT_MS] - at_ms > max_gap_ms
+  if clock_fell then s[C_UNCOUNTED] = nil end -- the same instants come again, and may be counted then
+  s[C_LAST_BEAT_MS] = clock_fell and at_ms or math.max(s[C_LAST_BEAT_MS], at_ms)
+  if changes_title then
+    close(s, closed, END_REASON_TITLE, at_ms, true, false)
+    open(s, b, b[B_NEW_SESSION_ID], at_ms)
+  end
+  if match == NEW or changes_title then
+    s[C_LEASE_MS] = lease(s, b, at_ms)
+  elseif s[C_LEASE_MS] then
+    s[C_LEASE_MS] = nil
+  end
+  if is_end then
+    enqueue(s, closed, 1) -- no later beat could restore it: it is flushed next
+    s[C_HAS_ENDED] = 1
+  else
+    s[C_IS_EDUCATIONAL] = b[B_IS_EDUCATIONAL]
+    if b[B_IS_PAUSED] == 0 then
+      s[C_PAUSED_SINCE_MS] = 0
+    elseif s[C_PAUSED_SINCE_MS] == 0 then
+      s[C_PAUSED_SINCE_MS] = at_ms
+    end
+  end
+  local counted_ms = s[C_USED_MS] - (s[C_DAY_NUMBER] == day_before and used_before_ms or 0)
+  local told = outcome(s, STATUS_OK, at_ms, 0, counted_ms, superseded_id)
+  if b[B_WEEK] then
+    told[O_DAY_STARTS_MS], told[O_DAY_ENDS_MS], told[O_POLICY_VERSION], told[O_BY_DEVICE_TYPE] = 0, 0, 0, ''
+    told[O_WEEK_LEFT_MS] = week_left(b[B_WEEK], s[C_WEEK] or {})
+  end
+  return told, closed
+end
+
+-- An ordinary beat: the running session plays the same title on, on the same day, and was heard of within the gap.
+--
+-- Such a beat counts as `record` counts it, but only some elements of the stored array change, so that the array is read and
+-- written in three runs, without tables. Its second run is what an OrdinaryBeat ends with, byte by byte: session, title and
+-- device. Answers the used time, what the beat added, the session's total, the counters as stored and whether they were clean;
+-- nothing if the beat is not ordinary after all.
+local HEADER_BYTES = 3 -- of an array of more than 15 elements
+local ORDINARY_COUNT = C_GCRA_TAT_MS -- no lease is open, no session abandoned, nothing uncounted or reserved
+local TIMES = C_GCRA_TAT_MS - C_DEVICE_TYPE
+
+local function record_ordinary(raw, playing, policy_version, is_free, claim_ms, terms, at_ms, generation)
+  if string.byte(raw, HEADER_BYTES) ~= ORDINARY_COUNT then return end
+  local playing_at, version, known_generation, known_policy_version, dirty_since_ms, day_number, day_starts_ms, day_ends_ms,
+    _, _, used_ms, educational_ms, overrun_ms = unpack_limit(raw, C_OVERRUN_MS, HEADER_BYTES)
+  if known_generation < generation or known_policy_version > policy_version or at_ms >= day_ends_ms
+    or not terms or terms[D_NUMBER] ~= day_number
+    or string.find(raw, playing, playing_at + 1, true) ~= playing_at + 1 then return end
+  local _, started_ms, last_beat_ms, paused_since_ms, watched_ms, session_used_ms, session_educational_ms,
+    session_overrun_ms, earlier_ms, has_ended, previous_id, previous_end_reason, previous_ended_ms, gcra_tat_ms =
+    unpack_limit(raw, TIMES, playing_at + #playing)
+  local earned_ms = at_ms - last_beat_ms
+  if earned_ms < 0 or earned_ms > max_gap_ms or paused_since_ms ~= 0 or has_ended ~= 0 then return end
+  gcra_tat_ms = next_tat(gcra_tat_ms, at_ms)
+  if gcra_tat_ms - at_ms > beat_spacing_ms * beat_burst then return end
+
+  local allowance_ms, counted_ms = terms[D_ALLOWANCE_MS], earned_ms
+  if is_free == 1 then
+    counted_ms = 0
+    educational_ms, session_educational_ms = educational_ms + earned_ms, session_educational_ms + earned_ms
+  else
+    if allowance_ms ~= -1 then counted_ms = math.min(earned_ms, math.max(0, allowance_ms - used_ms)) end
+    local over_ms = earned_ms - counted_ms
+    used_ms, session_used_ms = used_ms + counted_ms, session_used_ms + counted_ms
+    overrun_ms, session_overrun_ms = overrun_ms + over_ms, session_overrun_ms + over_ms
+  end
+  watched_ms = claim_ms == -1 and watched_ms + earned_ms or math.max(watched_ms, claim_ms)
+  local stored = string.sub(raw, 1, HEADER_BYTES)
+    .. pack(math.max(version + 1, at_ms), known_generation, policy_version, dirty_since_ms == 0 and at_ms or dirty_since_ms,
+      day_number, day_starts_ms, day_ends_ms, terms[D_LIMIT_MS], allowance_ms, used_ms, educational_ms, overrun_ms)
+    .. playing
+    .. pack(started_ms, at_ms, 0, watched_ms, session_used_ms, session_educational_ms, session_overrun_ms, earlier_ms, 0,
+      previous_id, previous_end_reason, previous_ended_ms, beat_spacing_ms > 0 and gcra_tat_ms or 0)
+  local total_ms = earlier_ms + session_used_ms + session_educational_ms + session_overrun_ms
+  return used_ms, counted_ms, total_ms, stored, dirty_since_ms == 0
 end
 
 local call = cmsgpack.unpack(ARGV[1])
-max_gap_ms, pause_grace_ms, long_absence_ms, beat_spacing_ms, beat_burst, longest_unknown_ms = unpack(call[2])
-local beats, places, generations = call[3], call[4], call[5]
+max_gap_ms, pause_grace_ms, long_absence_ms, beat_spacing_ms, beat_burst, longest_unknown_ms, longest_lease_ms =
+  unpack(call[2])
+local lengths, places, generations, days = call[3], call[4], call[5], call[8]
 local mark = redis.call('HMGET', KEYS[#KEYS], 'watermark', 'generation')
 if tonumber(mark[1] or 0) < call[6] or tonumber(mark[2] or 0) > call[7] then return false end
 local at_ms = instant(call[1])
 
-local raws = redis.call('MGET', unpack(KEYS, 1, #beats))
-local live_of, changed, outcomes = {}, {}, {}
-for i = 1, #beats do
-  local key = KEYS[i]
-  local s = live_of[key] -- a child's second beat in this call goes on from its first
-  if not s and raws[i] then
-    s = cmsgpack.unpack(raws[i])
-    live_of[key] = s
+local raws = redis.call('MGET', unpack(KEYS, 1, #lengths))
+local live_of, stored_of = {}, {} -- a child's second beat in this call continues from its first
+local changed, figures, others = {}, {}, {}
+
+local function change(i, key, was_clean, stored)
+  if was_clean then redis.call('ZADD', KEYS[places[i]], at_ms, string.sub(key, -36)) end
+  changed[#changed + 1] = key
+  changed[#changed + 1] = stored
+end
+
+-- Count any beat. Answers its outcome.
+local function count(i, key, s, beat)
+  local result, closed = record(s, beat, at_ms, generations[i])
+  if not closed then return result end
+  local was_clean = s[C_DIRTY_SINCE_MS] == 0
+  if was_clean then s[C_DIRTY_SINCE_MS] = at_ms end
+  for j = 1, #closed do
+    local t = closed[j]
+    local field = string.sub(key, -36) .. '|' .. t[C_SESSION_ID] .. '|' .. t[C_DAY_NUMBER]
+    redis.call('HSET', KEYS[places[i] + 1], field, packed(t))
   end
-  if not s then
-    outcomes[i] = {STATUS_COLD, at_ms}
-  else
-    local result, closed = record(s, beats[i], at_ms, generations[i])
-    outcomes[i] = result
-    if closed then
-      local profile_id = string.sub(key, -36)
-      if s[L_DIRTY_SINCE_MS] == 0 then
-        s[L_DIRTY_SINCE_MS] = at_ms
-        redis.call('ZADD', KEYS[places[i]], at_ms, profile_id)
-      end
-      for j = 1, #closed do
-        local t = closed[j]
-        local field = profile_id .. '|' .. t[L_SESSION_ID] .. '|' .. t[L_DAY_NUMBER]
-        redis.call('HSET', KEYS[places[i] + 1], field, cmsgpack.pack(t))
-      end
-      changed[#changed + 1] = key
-      changed[#changed + 1] = cmsgpack.pack(s)
+  local is_short = not (s[C_LEASE_MS] or s[C_ABANDONED_SESSIONS] or s[C_UNCOUNTED] or s[C_WEEK])
+  change(i, key, was_clean, is_short and pack(s) or packed(s))
+  return result
+end
+
+-- Count a beat of ordinary form; or answer it as an array of Beat.
+local function count_ordinary(i, key, raw, starts_at, ends_at)
+  local playing_at, policy_version, is_exempt, is_free, claim_ms, day = unpack_limit(ARGV[2], P_DAYS, starts_at + 1)
+  if not live_of[key] then
+    local playing = string.sub(ARGV[2], playing_at + 1, ends_at)
+    local terms = days[day][#days[day]]
+    local used_ms, counted_ms, total_ms, stored, was_clean =
+      record_ordinary(raw, playing, policy_version, is_free, claim_ms, terms, at_ms, generations[i])
+    if stored then
+      stored_of[key] = stored
+      change(i, key, was_clean, stored)
+      figures[3 * i - 2], figures[3 * i - 1], figures[3 * i] = used_ms, counted_ms, total_ms
+      return nil
     end
+  end
+  local _, session_id, title_id, is_educational, device_id, device_type =
+    unpack_limit(ARGV[2], P_COUNT - P_DAYS, playing_at)
+  return {
+    [B_SESSION_ID] = session_id, [B_NEW_SESSION_ID] = '', [B_ISSUED_AT_MS] = 0, [B_TITLE_ID] = title_id,
+    [B_IS_EDUCATIONAL] = is_educational, [B_IS_EXEMPT] = is_exempt, [B_IS_PAUSED] = 0, [B_IS_END] = 0,
+    [B_WATCHED_MS] = claim_ms, [B_DEVICE_ID] = device_id, [B_DEVICE_TYPE] = device_type,
+    [B_POLICY_VERSION] = policy_version, [B_DAYS] = days[day], [B_SYNCED] = {},
+  }
+end
+
+local ends_at = 0
+for i = 1, #lengths do
+  local key, starts_at = KEYS[i], ends_at
+  local raw = stored_of[key] or raws[i]
+  ends_at = starts_at + math.abs(lengths[i])
+  local beat
+  if raw and lengths[i] < 0 then
+    beat = count_ordinary(i, key, raw, starts_at, ends_at)
+  elseif raw then
+    beat = cmsgpack.unpack(string.sub(ARGV[2], starts_at + 1, ends_at))
+  end
+  if beat or not raw then
+    local s = live_of[key] or raw and cmsgpack.unpack(raw)
+    live_of[key] = s
+    others[#others + 1] = s and count(i, key, s, beat) or {STATUS_COLD, at_ms}
+    figures[3 * i - 2], figures[3 * i - 1], figures[3 * i] = -1, -1, -1
   end
 end
 if #changed > 0 then redis.call('MSET', unpack(changed)) end
-return cmsgpack.pack(outcomes)
+return pack({at_ms, figures, others})

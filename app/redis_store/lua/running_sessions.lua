@@ -8,6 +8,6 @@
 local at_ms = instant(ARGV[2])
 local answer = {}
 for i = 1, #KEYS do
-  answer[i] = redis.call('ZRANGEBYSCORE', KEYS[i], at_ms - tonumber(ARGV[1]), '+inf', 'WITHSCORES')
+  answer[i] = redis.call('ZRANGEBYSCORE', KEYS[i], at_ms - tonumber(ARGV[1]), at_ms, 'WITHSCORES')
 end
 return answer

@@ -1,8 +1,8 @@
-"""Whether Redis still knows all that PostgreSQL has.
+"""The rollback guard: detects that Redis came back with less data than PostgreSQL has.
 
-Each API process remembers the marks that it last saw, and every script call compares one of them with what Redis
-holds: a server that lost its memory, came back from an old snapshot or was a lagging replica is recognised before it
-counts a beat. The worker looks before each flush cycle and at each batch. Whoever notices raises the generation.
+Each API process remembers the checkpoints that it last saw, and every script call compares one of them with Redis. So a
+server that lost its memory, came back from an old snapshot or was a lagging replica is detected before it counts a
+beat. The worker compares before each flush cycle and at each batch. The first process to notice raises the generation.
 """
 
 import asyncio
@@ -10,23 +10,23 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
-from app import metrics
-from app.continuity.ports import Marks, NotedMarks
-from app.domain.watermark import Mark, agreed
+from app.domain.checkpoint import Checkpoint, agreed
 from app.errors import CountersUnavailable
+from app.observability import metrics
+from app.rollback_guard.ports import CounterCheckpoints, DatabaseCheckpoints
 
 log = structlog.get_logger(__name__)
 
 
-class Continuity:
-    """What one process knows of the marks.
+class RollbackGuard:
+    """The checkpoints that one process last saw.
 
     Attributes:
         watermarks: by bucket, as last seen; changed in place.
         generations: likewise.
     """
 
-    def __init__(self, *, marks: Marks, noted: NotedMarks) -> None:
+    def __init__(self, *, marks: CounterCheckpoints, noted: DatabaseCheckpoints) -> None:
         self._marks = marks
         self._noted = noted
         self.watermarks = [0] * marks.buckets
@@ -48,9 +48,9 @@ class Continuity:
                 await self._compare()
                 self._checks += 1
 
-    async def advance(self, buckets: Sequence[int]) -> Mapping[int, Mark]:
+    async def advance(self, buckets: Sequence[int]) -> Mapping[int, Checkpoint]:
         """Raise watermarks of buckets, to be noted with the rows read before. Raises CountersUnavailable."""
-        known = {bucket: Mark(self.watermarks[bucket], self.generations[bucket]) for bucket in buckets}
+        known = {bucket: Checkpoint(self.watermarks[bucket], self.generations[bucket]) for bucket in buckets}
         advanced = await self._marks.advance(known)
         if advanced is None:
             raise CountersUnavailable("Redis came back with an older state.", retry_after_seconds=1)
@@ -75,7 +75,7 @@ class Continuity:
         else:
             self._know(await self._noted.settle(self._marks.buckets, self._settle))
 
-    async def _settle(self, noted: Sequence[Mark]) -> list[Mark]:
+    async def _settle(self, noted: Sequence[Checkpoint]) -> list[Checkpoint]:
         found = await self._marks.read()
         settled = [agreed(mark, noted=known) for mark, known in zip(found, noted, strict=True)]
         # The others are left alone: the flush may be raising their watermarks meanwhile.
@@ -86,9 +86,9 @@ class Continuity:
             log.warning("redis_came_back_older", buckets=len(changed))
         return settled
 
-    def _known(self) -> list[Mark]:
-        return [Mark(*known) for known in zip(self.watermarks, self.generations, strict=True)]
+    def _known(self) -> list[Checkpoint]:
+        return [Checkpoint(*known) for known in zip(self.watermarks, self.generations, strict=True)]
 
-    def _know(self, marks: Sequence[Mark]) -> None:
+    def _know(self, marks: Sequence[Checkpoint]) -> None:
         self.watermarks[:] = [mark.watermark for mark in marks]
         self.generations[:] = [mark.generation for mark in marks]

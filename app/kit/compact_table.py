@@ -1,17 +1,17 @@
-"""Short values by digest, for tables of so many entries that objects of their own would take too much memory."""
+"""Short values by digest, in tables too large for one Python object per entry."""
 
 DIGEST_BYTES = 16
 _RECORDS_IN_BUCKET = 4
 
 
-class DigestTable:
-    """Bytes by digest, as in a ``dict``; those of the usual length in half the memory.
+class CompactTable:
+    """Bytes by digest, as in a ``dict``, in half the memory if values have the usual length.
 
-    A digest and its value are one record; the records of a bucket are one ``bytes``.
+    A digest and its value are one record. The records of a bucket are one ``bytes``.
 
     Args:
-        size: how many entries are expected; more only make it slower.
-        usual_bytes: the length of most values. Others are kept in a ``dict``.
+        size: expected number of entries. More entries make the table slower.
+        usual_bytes: length of most values. Values of another length are kept in a ``dict``.
     """
 
     def __init__(self, size: int, *, usual_bytes: int) -> None:

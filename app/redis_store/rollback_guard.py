@@ -1,27 +1,15 @@
-"""What a script call tells of the marks that its caller knows, and what to do where the server holds others."""
-
-from typing import Protocol
+"""The checkpoints that script calls carry, and what happens if the server holds others."""
 
 from app.errors import CountersUnavailable, DatabaseUnavailable
+from app.redis_store.ports import RollbackGuard
 
-LOOKS = 3
+MAX_ATTEMPTS = 3
 """How often a call is made before its caller gives up; each time the marks have been learnt anew."""
 
 ANY_GENERATION = 2**31
 
 
-class Continuity(Protocol):
-    """What is known of each bucket's mark, and what to do when a server holds another."""
-
-    watermarks: list[int]
-    generations: list[int]
-
-    async def check(self) -> None:
-        """Learn the marks anew. Raises CountersUnavailable or DatabaseUnavailable."""
-        ...
-
-
-class Trusting:
+class NoRollbackGuard:
     """Trusts any server."""
 
     def __init__(self, buckets: int) -> None:
@@ -32,9 +20,9 @@ class Trusting:
         raise CountersUnavailable(retry_after_seconds=1)
 
 
-async def look_again(continuity: Continuity) -> None:
+async def refresh_checkpoints(rollback_guard: RollbackGuard) -> None:
     """The server is not as it is known. Raises CountersUnavailable when nothing can be learnt now."""
     try:
-        await continuity.check()
+        await rollback_guard.check()
     except DatabaseUnavailable as error:
         raise CountersUnavailable from error

@@ -1,4 +1,4 @@
-"""What Redis knows of profiles and accounts: shown to whom it concerns, and removed when they are erased."""
+"""Data of profiles and accounts in Redis, for exports and erasures."""
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
@@ -7,17 +7,17 @@ from typing import cast
 import msgspec
 from redis.asyncio import Redis
 
-from app.auth.lockout import PASSWORD, PIN
-from app.domain.accounting import Live
+from app.auth.lockout_rules import PASSWORD, PIN
+from app.domain.counters import Counters
 from app.domain.erasure import Erased
-from app.redis_store.client import unavailability_named
-from app.redis_store.keys import INVALIDATE, Keys, tries, unlocks
+from app.redis_store.client import translate_errors
+from app.redis_store.keys import INVALIDATE, Keys, attempts, unlocks, web_session, web_sessions
 
 _SCANNED = 1000
-_decode_live = msgspec.msgpack.Decoder(Live).decode
+_decode_counters = msgspec.msgpack.Decoder(Counters).decode
 
 
-class RedisTraces:
+class RedisErasure:
     """Every call may raise CountersUnavailable."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
@@ -25,8 +25,8 @@ class RedisTraces:
         self._keys = keys
 
     async def announce(self, erased: Erased, *, household: str) -> None:
-        """Tell every process who of a household is no more."""
-        with unavailability_named():
+        """Publish the erased profiles of a household to every process."""
+        with translate_errors():
             await self._redis.publish(INVALIDATE, f"household:{household}")
             for account_id in erased.account_ids:
                 await self._redis.publish(INVALIDATE, f"account:{account_id}")
@@ -41,25 +41,39 @@ class RedisTraces:
         by_bucket: dict[int, list[str]] = defaultdict(list)
         for profile_id in erased.profile_ids:
             by_bucket[self._keys.bucket(profile_id)].append(profile_id)
-        with unavailability_named():
+        with translate_errors():
             for bucket, profile_ids in by_bucket.items():
                 await self._remove_profiles(bucket, profile_ids)
             for account_id in erased.account_ids:
+                await self._remove_web_sessions(account_id)
                 await self._redis.delete(
-                    unlocks(account_id), tries(account_id, PIN.kind), tries(account_id, PASSWORD.kind)
+                    unlocks(account_id), attempts(account_id, PIN.kind), attempts(account_id, PASSWORD.kind)
                 )
 
-    async def counters(self, profile_id: str) -> list[Live]:
+    async def counters(self, profile_id: str) -> list[Counters]:
         """The running counters of a profile, then finished sessions and days that wait to be flushed."""
-        with unavailability_named():
-            raw = await self._redis.get(self._keys.live(profile_id))
+        with translate_errors():
+            raw = await self._redis.get(self._keys.counters(profile_id))
             waiting = [raw async for _, raw in self._closed(self._keys.bucket(profile_id), profile_id)]
-        return [_decode_live(found) for found in (cast("bytes | None", raw), *waiting) if found]
+        return [_decode_counters(found) for found in (cast("bytes | None", raw), *waiting) if found]
+
+    async def _remove_web_sessions(self, account_id: str) -> None:
+        known = web_sessions(account_id)
+        for digest in cast("list[bytes]", await self._redis.zrange(known, 0, -1)):
+            await self._redis.delete(web_session(digest.decode()))
+        await self._redis.delete(known)
 
     async def _remove_profiles(self, bucket: int, profile_ids: Sequence[str]) -> None:
         keys = [
             key(profile_id)
-            for key in (self._keys.live, self._keys.policy, self._keys.events, self._keys.sessions)
+            for key in (
+                self._keys.counters,
+                self._keys.policy,
+                self._keys.events,
+                self._keys.old_events,
+                self._keys.sessions,
+                self._keys.position,
+            )
             for profile_id in profile_ids
         ]
         await self._redis.delete(*keys)

@@ -1,0 +1,58 @@
+-- Counters as they are stored. Their last four fields are left out while they say nothing, as for most children: that keeps
+-- the stored array short. A script finds nil there, then.
+local function packed(s)
+  local lease_ms, abandoned, uncounted = s[C_LEASE_MS], s[C_ABANDONED_SESSIONS], s[C_UNCOUNTED]
+  local week = s[C_WEEK]
+  if week and #week == 0 then week = nil end
+  if lease_ms or abandoned or uncounted or week then
+    lease_ms, abandoned, uncounted = lease_ms or 0, abandoned or 0, uncounted or {}
+    if lease_ms == 0 and abandoned == 0 and #uncounted == 0 and not week then
+      lease_ms, abandoned, uncounted = nil, nil, nil
+    end
+    s[C_LEASE_MS], s[C_ABANDONED_SESSIONS], s[C_UNCOUNTED] = lease_ms, abandoned, uncounted
+  end
+  s[C_WEEK] = week
+  return cmsgpack.pack(s)
+end
+
+-- The days of a week before one of its days: as the counters have seen them end, then as PostgreSQL has them. The twin of
+-- app/domain/weekly.py.
+local function earlier_days(s, week, number)
+  local first = number - (number + 3 - week[W_STARTS_ON]) % 7 -- 1970-01-01 was a Thursday
+  local by_number, days = {}, {}
+  for _, source in ipairs({s[C_WEEK] or {}, week[W_DAYS]}) do
+    for i = 1, #source do
+      local day = source[i]
+      if first <= day[E_NUMBER] and day[E_NUMBER] < number then
+        local known = by_number[day[E_NUMBER]]
+        if not known then
+          known = {day[E_NUMBER], day[E_USED_MS], day[E_LIMIT_MS], day[E_OFFLINE_MS]}
+          by_number[day[E_NUMBER]] = known
+          days[#days + 1] = known
+        end
+        known[E_USED_MS] = math.max(known[E_USED_MS], day[E_USED_MS])
+        known[E_OFFLINE_MS] = math.max(known[E_OFFLINE_MS], day[E_OFFLINE_MS])
+      end
+    end
+  end
+  return days
+end
+
+-- What earlier days leave of the weekly limit. Extra time does not count.
+local function week_left(week, days)
+  local left_ms = week[W_LIMIT_MS]
+  for i = 1, #days do
+    local used_ms, limit_ms = days[i][E_USED_MS] + days[i][E_OFFLINE_MS], days[i][E_LIMIT_MS]
+    left_ms = left_ms - (limit_ms == -1 and used_ms or math.min(used_ms, limit_ms))
+  end
+  return math.max(0, left_ms)
+end
+
+-- Limit and allowance of a day of which the week leaves so much.
+local function cut(terms, left_ms)
+  local limit_ms, allowance_ms = terms[D_LIMIT_MS], terms[D_ALLOWANCE_MS]
+  if limit_ms <= left_ms then return limit_ms, allowance_ms end
+  if allowance_ms ~= -1 then allowance_ms = math.max(0, allowance_ms - (limit_ms - left_ms)) end
+  return left_ms, allowance_ms
+end
+

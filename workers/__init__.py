@@ -1,1 +1,1 @@
-"""Processes that hold only time and signals; what they do are functions of the application."""
+"""Processes that only keep time and handle signals. The work itself is in functions of the application."""

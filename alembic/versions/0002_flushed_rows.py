@@ -1,7 +1,7 @@
 """Types of the rows that a flush sends.
 
-A statement takes all its rows as one array. Their types are not those of the tables, which may get columns that a
-flush knows nothing of.
+A statement takes all its rows as one array. The row types differ from the tables, which may get columns that a flush
+does not write.
 
 Revision ID: 0002
 Revises: 0001

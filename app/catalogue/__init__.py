@@ -1,1 +1,1 @@
-"""The titles of the platform, of which we need to know which are educational."""
+"""The platform's titles and their educational mark."""

@@ -1,4 +1,4 @@
-"""What the catalogue needs from the outside."""
+"""Ports of the catalogue."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,18 +7,22 @@ from app.domain.title import Title, UploadCounts
 
 
 class Titles(Protocol):
-    """Every call may raise DatabaseUnavailable."""
+    """Stores titles. Every call may raise DatabaseUnavailable."""
 
     async def upsert(self, titles: Sequence[Title], *, at_ms: int) -> UploadCounts:
-        """Keep titles, whose ids differ; those that say nothing new are left alone."""
+        """Store titles with distinct ids; unchanged titles are not written."""
+        ...
+
+    async def remove(self, title_id: str, *, at_ms: int) -> bool:
+        """Take a title out of the catalogue; whether it ever was in it. History goes on to show its name."""
         ...
 
     async def page(self, *, after_id: str, limit: int) -> list[Title]:
-        """Up to ``limit`` titles whose ids follow ``after_id``, ascending."""
+        """At most ``limit`` titles with ids after ``after_id``, ascending."""
         ...
 
 
 class TitleAnnouncer(Protocol):
     async def announce_titles(self) -> None:
-        """Tell every process to look titles up again. Raises CountersUnavailable."""
+        """Tell every process to load titles again. Raises CountersUnavailable."""
         ...

@@ -1,4 +1,4 @@
-"""The platform's titles, as its catalogue service tells them."""
+"""Store and list the titles of the platform's catalogue service."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import structlog
 from app.catalogue.ports import TitleAnnouncer, Titles
 from app.clock import Clock
 from app.domain.title import Title, UploadCounts
-from app.errors import CountersUnavailable
+from app.errors import CountersUnavailable, NotFound
 
 log = structlog.get_logger(__name__)
 
@@ -19,16 +19,25 @@ class Catalogue:
         self._clock = clock
 
     async def upload(self, titles: Sequence[Title]) -> UploadCounts:
-        """Keep titles whose ids differ, and tell every process if anything is new."""
+        """Store titles with distinct ids, and announce the upload if it changed a title."""
         counts = await self._titles.upsert(titles, at_ms=self._clock())
         if counts.created or counts.updated:
-            try:
-                await self._announcer.announce_titles()
-            except CountersUnavailable as error:
-                log.warning("titles_not_announced", reason=error.code)
+            await self._announce()
         return counts
 
+    async def remove(self, title_id: str) -> None:
+        """Take a title out of the catalogue. Repeating it does no harm. Raises NotFound: it never was in it."""
+        if not await self._titles.remove(title_id, at_ms=self._clock()):
+            raise NotFound
+        await self._announce()
+
     async def page(self, *, after_id: str, limit: int) -> tuple[list[Title], str | None]:
-        """Titles by id, and the id to go on after; None when these are the last."""
+        """A page of titles, and the id after which the next page begins; None on the last page."""
         titles = await self._titles.page(after_id=after_id, limit=limit + 1)
         return titles[:limit], (titles[limit - 1].id if len(titles) > limit else None)
+
+    async def _announce(self) -> None:
+        try:
+            await self._announcer.announce_titles()
+        except CountersUnavailable as error:
+            log.warning("titles_not_announced", reason=error.code)

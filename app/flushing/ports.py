@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from app.domain.accounting import Live
+from app.domain.checkpoint import NO_CHECKPOINTS, Checkpoint
+from app.domain.counters import Counters
 from app.domain.unflushed import Backlog, Unflushed
-from app.domain.watermark import NO_MARKS, Mark
 
 
 class UnflushedCounters(Protocol):
@@ -34,17 +34,19 @@ class UnflushedCounters(Protocol):
     async def backlog(self) -> Backlog: ...
 
 
-class Ledger(Protocol):
+class UsageStore(Protocol):
     """Every call may raise DatabaseUnavailable."""
 
-    async def upsert(self, entries: Sequence[tuple[str, Live]], marks: Mapping[int, Mark] = NO_MARKS) -> None:
-        """Write counters where they are newer and note the marks of their buckets, all or nothing.
+    async def upsert(
+        self, entries: Sequence[tuple[str, Counters]], marks: Mapping[int, Checkpoint] = NO_CHECKPOINTS
+    ) -> None:
+        """Write newer counters and the checkpoints of their buckets, in one transaction.
 
-        Raises RowRefused for what can never be written, RowsLocked when somebody else holds one of the rows.
+        Raises RowRefused for a row that can never be written, RowsLocked if another transaction holds a row.
         """
         ...
 
-    async def park(self, entry: Unflushed, error: str, *, at_ms: int) -> None:
+    async def dead_letter(self, entry: Unflushed, error: str, *, at_ms: int) -> None:
         """Set an unacceptable entry aside, visibly."""
         ...
 
@@ -53,19 +55,19 @@ class Ledger(Protocol):
         ...
 
 
-class Continuity(Protocol):
+class RollbackGuard(Protocol):
     """Every call may raise CountersUnavailable."""
 
     async def check(self) -> None:
         """Notice where Redis has come back with an older state. Raises DatabaseUnavailable, too."""
         ...
 
-    async def advance(self, buckets: Sequence[int]) -> Mapping[int, Mark]:
+    async def advance(self, buckets: Sequence[int]) -> Mapping[int, Checkpoint]:
         """Raise the watermarks of buckets in Redis, to be noted with what was peeked before."""
         ...
 
 
-class SoleFlusher(Protocol):
+class LeaderLock(Protocol):
     async def is_ours(self) -> bool:
         """Whether this process may flush; takes the lock when it is free."""
         ...

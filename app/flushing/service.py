@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 import structlog
 
 from app.clock import Clock
+from app.domain.checkpoint import Checkpoint
 from app.domain.unflushed import Backlog, RowRefused, Unflushed
-from app.domain.watermark import Mark
 from app.errors import CountersUnavailable, RowsLocked
-from app.flushing.ports import Continuity, Ledger, SoleFlusher, UnflushedCounters
+from app.flushing.ports import LeaderLock, RollbackGuard, UnflushedCounters, UsageStore
+from app.observability import tracing, worker_metrics
+from app.observability.worker_metrics import FLUSH_SECONDS
 
 log = structlog.get_logger(__name__)
 _LANES = 2
@@ -35,7 +37,7 @@ class Flushed:
 
 
 @dataclass
-class _Tally:
+class _FlushCount:
     """What a cycle has done so far."""
 
     entries: int = 0
@@ -56,17 +58,17 @@ class Flusher:
         self,
         *,
         counters: UnflushedCounters,
-        ledger: Ledger,
-        lock: SoleFlusher,
-        continuity: Continuity,
+        usage_store: UsageStore,
+        lock: LeaderLock,
+        rollback_guard: RollbackGuard,
         clock: Clock,
         age_ms: int,
         batch: int,
     ) -> None:
         self._counters = counters
-        self._ledger = ledger
+        self._usage_store = usage_store
         self._lock = lock
-        self._continuity = continuity
+        self._rollback_guard = rollback_guard
         self._clock = clock
         self._age_ms = age_ms
         self._batch = batch
@@ -79,18 +81,22 @@ class Flusher:
 
         Raises:
             CountersUnavailable: a server is away; the buckets of all others are written.
-            DatabaseUnavailable: some may be written; the next cycle goes on.
+            DatabaseUnavailable: some rows may be written; the next cycle writes the rest.
         """
         if not await self._lock.is_ours():
             return Flushed(was_ours=False)
+        with FLUSH_SECONDS.time(), tracing.job_span("flush"):
+            return await self._cycle(age_ms)
+
+    async def _cycle(self, age_ms: int | None) -> Flushed:
         away: dict[str, CountersUnavailable] = {}
         try:
-            await self._continuity.check()
+            await self._rollback_guard.check()
         except CountersUnavailable as error:  # of several servers others may answer; ``advance`` compares once more
             away[_UNKNOWN] = error
         began_ms = self._clock()
         age_ms = self._age_ms if age_ms is None else age_ms
-        tally = _Tally()
+        tally = _FlushCount()
         waiting = self._groups()
 
         async def lane() -> None:
@@ -107,7 +113,7 @@ class Flusher:
         for end in ends:
             if end is not None:
                 raise end
-        await self._ledger.note_flush(tally.complete, at_ms=began_ms)
+        await self._usage_store.note_flush(tally.complete, at_ms=began_ms)
         for failure in away.values():
             raise failure
         return Flushed(entries=tally.entries, parked=tally.parked, postponed=len(tally.postponed))
@@ -128,7 +134,7 @@ class Flusher:
             for first in range(0, len(buckets), _BUCKETS_AT_ONCE):
                 yield server, buckets[first : first + _BUCKETS_AT_ONCE]
 
-    async def _flush_buckets(self, buckets: Sequence[int], age_ms: int, tally: _Tally) -> None:
+    async def _flush_buckets(self, buckets: Sequence[int], age_ms: int, tally: _FlushCount) -> None:
         """Write what is due in some buckets, batch by batch; in each up to a batch in which a row is locked."""
         waiting = buckets
         while waiting:
@@ -136,18 +142,18 @@ class Flusher:
             due = await self._counters.peek(waiting, older_than_ms=age_ms, limit=share)
             due = {bucket: entries for bucket, entries in due.items() if entries}
             if due:
-                await self._write_buckets(due, await self._continuity.advance(list(due)), tally)
+                await self._write_buckets(due, await self._rollback_guard.advance(list(due)), tally)
             waiting = [
                 bucket for bucket, entries in due.items() if len(entries) == share and bucket not in tally.postponed
             ]
         tally.complete += [bucket for bucket in buckets if bucket not in tally.postponed]
 
     async def _write_buckets(
-        self, due: Mapping[int, Sequence[Unflushed]], marks: Mapping[int, Mark], tally: _Tally
+        self, due: Mapping[int, Sequence[Unflushed]], marks: Mapping[int, Checkpoint], tally: _FlushCount
     ) -> None:
         """Write and forget what is due, by bucket. Where a row is locked each bucket goes alone, and its own waits."""
         try:
-            tally.parked += await self._write([entry for entries in due.values() for entry in entries], marks)
+            parked = await self._write([entry for entries in due.values() for entry in entries], marks)
         except RowsLocked:
             if len(due) > 1:
                 for bucket, entries in due.items():
@@ -156,19 +162,23 @@ class Flusher:
             log.warning("flush_postponed", buckets=list(due), entries=sum(map(len, due.values())))
             tally.postponed.update(due)
             return
+        tally.parked += parked  # read and written without an await between: the other lane counts here too
         for bucket, entries in due.items():
             await self._counters.forget(bucket, entries)
             tally.entries += len(entries)
+            worker_metrics.FLUSHED.inc(len(entries))
 
-    async def _write(self, entries: Sequence[Unflushed], marks: Mapping[int, Mark]) -> int:
+    async def _write(self, entries: Sequence[Unflushed], marks: Mapping[int, Checkpoint]) -> int:
         """Write a batch; where a row in it can never be written, halve until only that row is left, and park it."""
         try:
-            await self._ledger.upsert([(entry.profile_id, entry.live) for entry in entries], marks)
+            await self._usage_store.upsert([(entry.profile_id, entry.counters) for entry in entries], marks)
         except RowRefused as error:
             if len(entries) == 1:
-                log.warning("row_parked", profile_id=entries[0].profile_id, error=str(error))
-                await self._ledger.park(entries[0], str(error), at_ms=self._clock())
+                log.warning("row_dead_lettered", profile_id=entries[0].profile_id, error=str(error))
+                await self._usage_store.dead_letter(entries[0], str(error), at_ms=self._clock())
+                worker_metrics.DEAD_LETTERS.inc()  # here, since a cycle that fails later on answers no number
                 return 1
             middle = len(entries) // 2
-            return await self._write(entries[:middle], marks) + await self._write(entries[middle:], marks)
+            first = await self._write(entries[:middle], marks)
+            return first + await self._write(entries[middle:], marks)
         return 0

@@ -1,6 +1,5 @@
-"""How adapters reach the database: a question, a connection or a transaction, and one name for "it is away"."""
+"""Access to the database: queries, connections, transactions, and DatabaseUnavailable for a database that is away."""
 
-import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
@@ -11,23 +10,25 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.domain import external_ids
 from app.errors import DatabaseUnavailable, RowsLocked
+from app.observability import metrics, tracing
 
-_AWAY = ("08", "53", "57", "40")
-"""SQLSTATE classes: connection lost, resources exhausted, shutdown or timeout, conflict with another transaction."""
+_AWAY = ("08", "53", "57", "40", "28", "3D", "55000")
+"""SQLSTATEs by their beginning: connection lost, resources exhausted, shutdown or timeout, conflict with another
+transaction; and a server that takes no connection: login refused, no such database, database closed to connections."""
 _CUT = ("08", "57P01")
 _CONFLICT = ("40001", "40P01")
 _LOCK_TIMEOUT = "55P03"
-_UUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _CLOSED = "connection is closed"
 """The driver's word for it, without a SQLSTATE."""
 
 
 class Query:
-    """A statement that only reads, for those who are asked often: the driver is asked directly.
+    """A frequent statement that only reads. It calls the driver directly.
 
-    What SQLAlchemy does around a statement costs three times as much processor time as the statement. Its pool stays,
-    and its way to name values (``:name``); their types PostgreSQL infers from the statement.
+    SQLAlchemy's work around a statement costs three times as much processor time as the statement. Its pool is still
+    used, and its names for values (``:name``). PostgreSQL infers their types from the statement.
     """
 
     def __init__(self, statement: str) -> None:
@@ -36,7 +37,7 @@ class Query:
         self._names = compiled.positiontup or ()
 
     async def rows(self, engine: AsyncEngine, **values: object) -> list[Record]:
-        """What the statement finds. Asked on another connection when the first one turns out to be broken.
+        """The rows of the statement. A broken connection is replaced once.
 
         Raises:
             DatabaseUnavailable: as for ``connection``.
@@ -50,13 +51,18 @@ class Query:
         return await self._asked(engine, arguments)
 
     async def _asked(self, engine: AsyncEngine, arguments: Sequence[object]) -> list[Record]:
-        with unavailability_named():
+        with translate_errors():
             opened = await engine.connect()
             try:
                 driver: Connection[Record] | None = (await opened.get_raw_connection()).driver_connection
                 assert driver is not None  # noqa: S101  it has just been opened
-                return await driver.fetch(self.statement, *arguments)
+                with (
+                    metrics.SQL_SECONDS.time(),
+                    tracing.span("SQL SELECT", db__system__name="postgresql", db__query__text=self.statement),
+                ):
+                    return await driver.fetch(self.statement, *arguments)
             except (PostgresError, InterfaceError, OSError) as error:
+                metrics.SQL_ERRORS.inc()
                 if _is_cut(error):
                     await opened.invalidate(error)
                 raise
@@ -66,17 +72,17 @@ class Query:
 
 @asynccontextmanager
 async def connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A connection for reading. Each statement stands for itself: a transaction would cost two more round trips.
+    """A connection for reading. Each statement commits alone: a transaction would cost two more round trips.
 
     Raises:
         DatabaseUnavailable: no connection in time, or it broke, or a statement or lock timed out.
     """
-    with unavailability_named():
+    with translate_errors():
         opened = await engine.connect()
         try:
             yield await opened.execution_options(isolation_level="AUTOCOMMIT")
         finally:
-            await opened.close()  # leaving it to ``async with`` would make a task of it
+            await opened.close()  # ``async with`` would create a task for this
 
 
 @asynccontextmanager
@@ -85,16 +91,16 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
     Raises:
         DatabaseUnavailable: as for ``connection``; nothing was written, unless the connection broke during the commit.
-        RowsLocked: nothing was written, because somebody else holds a row.
+        RowsLocked: nothing was written, because another transaction holds a row.
     """
-    with unavailability_named():
+    with translate_errors():
         async with engine.begin() as opened:
             yield opened
 
 
 @contextmanager
-def unavailability_named() -> Iterator[None]:
-    """Turn a database that is away or busy into DatabaseUnavailable; a defect of ours stays what it is."""
+def translate_errors() -> Iterator[None]:
+    """Turn errors of a database that is away or busy into DatabaseUnavailable. Other errors pass."""
     try:
         yield
     except (DBAPIError, PostgresError, InterfaceError) as error:
@@ -102,8 +108,10 @@ def unavailability_named() -> Iterator[None]:
             raise RowsLocked from error
         if not _is_away(error):
             raise
+        metrics.DATABASE_UNAVAILABLE.inc()
         raise DatabaseUnavailable from error
     except (PoolTimeout, OSError) as error:  # asyncpg lets the socket's errors and timeouts through
+        metrics.DATABASE_UNAVAILABLE.inc()
         raise DatabaseUnavailable from error
 
 
@@ -112,7 +120,7 @@ def _is_away(error: Exception) -> bool:
 
 
 def _is_cut(error: BaseException | None) -> bool:
-    """Whether the connection is no more: as SQLAlchemy tells it, and as the driver does."""
+    """Whether the connection was lost, by SQLAlchemy's or by the driver's error."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     is_closed = isinstance(error, ConnectionError) or (isinstance(error, InterfaceError) and _CLOSED in str(error))
@@ -131,5 +139,5 @@ def _state(error: BaseException | None) -> str:
 
 
 def is_uuid(value: str) -> bool:
-    """Only the spelling we issue; PostgreSQL would accept others and answer with this one."""
-    return _UUID.fullmatch(value) is not None
+    """Whether a text is a UUID in the spelling that the service issues. PostgreSQL would accept other spellings too."""
+    return external_ids.is_uuid(value)

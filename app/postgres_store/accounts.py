@@ -4,13 +4,12 @@ from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.auth.pins import Secrets
-from app.auth.ports import Account
+from app.auth.ports import Account, Secrets
 from app.errors import EmailTaken
-from app.instants import utc
 from app.postgres_store.access import connection, is_uuid, transaction
 from app.postgres_store.audit import note
 from app.postgres_store.tables import accounts
+from app.timestamps import ms_or_none, utc
 
 
 class PostgresAccounts:
@@ -35,10 +34,24 @@ class PostgresAccounts:
                 raise EmailTaken
 
     async def by_email(self, email: str) -> Account | None:
-        columns = (accounts.c.id, accounts.c.email, accounts.c.password_hash, accounts.c.timezone)
+        columns = (
+            accounts.c.id,
+            accounts.c.email,
+            accounts.c.password_hash,
+            accounts.c.timezone,
+            accounts.c.sign_ins_ended_at,
+        )
         async with connection(self._engine) as database:
             row = (await database.execute(select(*columns).where(accounts.c.email == email))).mappings().first()
-        return None if row is None else Account(**row)
+        if row is None:
+            return None
+        return Account(
+            id=row["id"],
+            email=row["email"],
+            password_hash=row["password_hash"],
+            timezone=row["timezone"],
+            sign_ins_ended_at_ms=ms_or_none(row["sign_ins_ended_at"]),
+        )
 
     async def exists(self, account_id: str) -> bool:
         if not is_uuid(account_id):
@@ -54,6 +67,14 @@ class PostgresAccounts:
         async with connection(self._engine) as database:
             row = (await database.execute(hashes)).mappings().first()
         return None if row is None else Secrets(**row)
+
+    async def renew_hash(self, account_id: str, kind: str, *, old: str, new: str) -> None:
+        """Keep another hash of the same secret (kind pin or password), if the old one is still there."""
+        column = accounts.c.pin_hash if kind == "pin" else accounts.c.password_hash
+        async with transaction(self._engine) as database:
+            await database.execute(
+                update(accounts).where(accounts.c.id == account_id, column == old).values({column: new})
+            )
 
     async def set_pin(
         self, account_id: str, pin_hash: str, *, instead_of: str | None, actor: str, action: str, at_ms: int

@@ -1,8 +1,7 @@
 """Idempotency keys: a repeat gets the first answer.
 
-The key and its answer are written in the transaction whose effect they stand for, so there is never the one without the
-other, whatever breaks. While that transaction runs it holds an advisory lock: a repeat that comes too early is told so
-at once instead of waiting.
+The key and its answer are written in the transaction of the effect, so neither exists without the other. The
+transaction holds an advisory lock: a repeat during that time is refused at once instead of waiting.
 """
 
 from typing import Any
@@ -13,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.idempotency import KEY_LIFE_MS, IdempotencyKey
 from app.errors import KeyReused, StillRunning
-from app.instants import utc
+from app.timestamps import utc
 
 _LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0))")
 _FIND = text("""

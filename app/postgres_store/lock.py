@@ -1,12 +1,15 @@
-"""Locks of PostgreSQL that stand for something other than a row."""
+"""Advisory locks of PostgreSQL."""
+
+import asyncio
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.postgres_store.access import unavailability_named
+from app.postgres_store.access import translate_errors
 
 FLUSH_LOCK = 0x486F7572_676C6173  # "Hourglas"
+DELIVERY_LOCK = 0x576562686F6F6B73  # "Webhooks"
 _ERASURE_LOCK = 0x45726173_75726531  # "Erasure1"
 _AMONG_WRITERS = text(f"SELECT pg_advisory_xact_lock_shared({_ERASURE_LOCK})")
 _WITHOUT_WRITERS = text(f"SELECT pg_advisory_xact_lock({_ERASURE_LOCK})")
@@ -29,29 +32,30 @@ async def hold_off_writers(database: AsyncConnection) -> None:
 
 
 class AdvisoryLock:
-    """A lock that one process holds for as long as its connection lives.
+    """A lock that one process holds as long as its connection lives.
 
-    Held on a connection of its own. When that is cut, PostgreSQL frees the lock, and the next look takes it
-    anew.
+    It has a connection of its own. If that is cut, PostgreSQL frees the lock, and the next check takes it again.
     """
 
     def __init__(self, engine: AsyncEngine, key: int = FLUSH_LOCK) -> None:
         self._engine = engine
         self._key = key
         self._connection: AsyncConnection | None = None
+        self._asking = asyncio.Lock()
 
     async def is_ours(self) -> bool:
         """Whether this process holds the lock, taking it when it is free. Raises DatabaseUnavailable."""
-        if self._connection is not None and await self._is_alive(self._connection):
-            return True
-        self._connection = None
-        with unavailability_named():
-            opened = await (await self._engine.connect()).execution_options(isolation_level="AUTOCOMMIT")
-            if (await opened.execute(_TAKE, {"key": self._key})).scalar_one():
-                self._connection = opened
+        async with self._asking:  # two jobs that ask at once share a connection, which serves one at a time
+            if self._connection is not None and await self._is_alive(self._connection):
                 return True
-            await opened.close()
-            return False
+            self._connection = None
+            with translate_errors():
+                opened = await (await self._engine.connect()).execution_options(isolation_level="AUTOCOMMIT")
+                if (await opened.execute(_TAKE, {"key": self._key})).scalar_one():
+                    self._connection = opened
+                    return True
+                await opened.close()
+                return False
 
     async def release(self) -> None:
         if self._connection is not None:

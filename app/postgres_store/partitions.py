@@ -7,17 +7,22 @@ Nobody who reads or writes usage waits. A partition is made as a table of its ow
 only those exclude each other by who make or drop partitions.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
+import structlog
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.domain.viewing_day import DAY_MS, day_number_of
-from app.instants import utc
+from app.errors import DatabaseUnavailable
 from app.postgres_store.access import transaction
+from app.timestamps import utc
 
+log = structlog.get_logger(__name__)
+_CHECK_VIOLATION, _NO_PRIVILEGE = "23514", "42501"
 _DAYS_BACK = 60
 _DAYS_AHEAD = 28
 _BOUNDS = r"FROM \('(.+)'\) TO \('(.+)'\)"
@@ -66,7 +71,7 @@ BALANCES = Partitioned(table="viewing_time_balances", key="day", key_type="date"
 
 @dataclass(frozen=True, kw_only=True)
 class Partition:
-    """An attached partition; ``is_leaving`` when somebody has begun to detach it."""
+    """An attached partition. ``is_leaving`` is whether its detaching has begun."""
 
     name: str
     first_ms: int
@@ -80,13 +85,49 @@ async def make_partitions(
     """Make the missing partitions around an instant; answers their names. Raises DatabaseUnavailable."""
     first, last = utc(at_ms - days_back * DAY_MS).date(), utc(at_ms + days_ahead * DAY_MS).date()
     made: list[str] = []
-    async with transaction(engine) as database:
-        for usage in (SESSIONS, BALANCES):
-            await database.execute(text(f"LOCK TABLE ONLY {usage.table} IN SHARE UPDATE EXCLUSIVE MODE"))
-            taken = [(known.first_ms, known.until_ms) for known in await attached(database, usage)]
-            free = gaps(periods(usage.period_of, first, last), taken)
-            made += [await _make(database, usage, *bounds_ms) for bounds_ms in free]
+    for usage in (SESSIONS, BALANCES):
+        made += await _make_periods(engine, usage, periods(usage.period_of, first, last))
     return made
+
+
+class PartitionMissing(Exception):
+    """A row lies in a period for which there is no partition; nothing was written."""
+
+
+def is_partition_missing(error: DBAPIError) -> bool:
+    """Whether PostgreSQL refused a row for want of a partition. A check that fails has a name, this has none."""
+    refusal = getattr(error.orig, "__cause__", None) or error.orig
+    is_check = getattr(refusal, "sqlstate", None) == _CHECK_VIOLATION
+    return is_check and getattr(refusal, "constraint_name", None) is None
+
+
+async def make_partitions_for(engine: AsyncEngine, usage: Partitioned, days: Collection[date]) -> list[str]:
+    """Make the missing partitions that some days lie in, and no others; answers their names.
+
+    For unexpected rows: a clock leapt, or the worker was away for weeks.
+
+    Raises:
+        DatabaseUnavailable: none was made.
+    """
+    wanted = sorted({period for day in days for period in periods(usage.period_of, day, day)})
+    try:
+        made = await _make_periods(engine, usage, wanted)
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != _NO_PRIVILEGE:
+            raise
+        log.error("partition_missing", table=usage.table, reason="this user may not make one; the worker must")  # noqa: TRY400
+        raise DatabaseUnavailable from error
+    if made:
+        log.warning("partitions_made_on_the_spot", names=made)
+    return made
+
+
+async def _make_periods(engine: AsyncEngine, usage: Partitioned, wanted: Iterable[Range]) -> list[str]:
+    """Make what no partition covers of some ranges, in one transaction; answers the names."""
+    async with transaction(engine) as database:
+        await database.execute(text(f"LOCK TABLE ONLY {usage.table} IN SHARE UPDATE EXCLUSIVE MODE"))
+        taken = [(known.first_ms, known.until_ms) for known in await attached(database, usage)]
+        return [await _make(database, usage, *bounds_ms) for bounds_ms in gaps(wanted, taken)]
 
 
 async def attached(database: AsyncConnection, usage: Partitioned) -> list[Partition]:

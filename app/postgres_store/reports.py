@@ -5,13 +5,17 @@ that only the partitions in question are touched.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import date
 
 import msgspec
 from asyncpg import Record
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.domain.co_viewing import CoViewed, Overlap, PartKey
+from app.domain.limits import DailyLimits
+from app.domain.markets import Markets
+from app.domain.offline import TimeRange, uncovered
 from app.domain.policy import MINUTE_MS
 from app.domain.report import (
     TOP_TITLES,
@@ -20,36 +24,50 @@ from app.domain.report import (
     Granted,
     ReportedDay,
     SessionPart,
+    Source,
     TitleTime,
     Viewer,
-    limit_on,
 )
-from app.domain.viewing_day import Calendar
+from app.domain.tampering import TamperHint
+from app.domain.viewing_day import DAY_MS, Calendar, day_number_of
 from app.errors import ProfileAccessDenied
-from app.instants import utc
 from app.postgres_store.access import Query, is_uuid
+from app.postgres_store.limit_rules import rules_of
+from app.timestamps import utc
 
 # Instants come and go as milliseconds: the driver takes three times as long for a timestamp.
 _AS_OF = "(SELECT (EXTRACT(EPOCH FROM MIN(flushed_at)) * 1000)::bigint FROM flush_state) AS as_of_ms"
 
 _TOTALS = """b.profile_id IS NOT NULL AS is_kept, b.day AS kept_day, b.starts_ms, b.ends_ms, b.limit_ms,
        b.used_ms + b.offline_used_ms AS used_ms, b.educational_ms + b.offline_educational_ms AS educational_ms,
-       b.overrun_ms + b.offline_overrun_ms AS overrun_ms"""
+       b.overrun_ms + b.offline_overrun_ms AS overrun_ms, b.penalty_ms"""
+
+_MARKET = """(SELECT m.market FROM profiles p JOIN accounts m ON m.id = p.account_id
+                               WHERE p.id = {day}.profile_id) AS market"""
 
 # A balance has the limit of its last beat; what was saved later, before the day ended, is the limit of that day.
-_SAVED_LATER = """h.version IS NOT NULL AS is_saved_later, h.weekday_limit_minutes, h.weekend_limit_minutes"""
-_LATER = """
-  LEFT JOIN LATERAL (SELECT version, weekday_limit_minutes, weekend_limit_minutes
+_SAVED_LATER = (
+    """h.version IS NOT NULL AS is_saved_later, h.weekday_limit_minutes, h.weekend_limit_minutes, h.rules, h.market"""
+)
+_LATER = f"""
+  LEFT JOIN LATERAL (SELECT version, weekday_limit_minutes, weekend_limit_minutes, rules::text AS rules,
+                            {_MARKET.format(day="b")}
                        FROM viewing_time_config_history
                       WHERE profile_id = b.profile_id
                         AND valid_from > TIMESTAMPTZ 'epoch' + b.version * INTERVAL '1 millisecond'
                         AND valid_from < TIMESTAMPTZ 'epoch' + b.ends_ms * INTERVAL '1 millisecond'
-                      ORDER BY version DESC LIMIT 1) h ON true"""
+                      ORDER BY version DESC LIMIT 1) h ON true"""  # noqa: S608  fixed text
+
+_HINTS = """(SELECT json_agg(json_build_array(t.kind, t.session_id, t.day - DATE '1970-01-01', t.device_id,
+                                (EXTRACT(EPOCH FROM t.noted_at) * 1000)::bigint) ORDER BY t.noted_at, t.kind)
+          FROM tamper_hints t WHERE t.profile_id = b.profile_id AND t.day = b.day)::text AS hints"""
 
 _VIEWED = Query(f"""
 SELECT {_AS_OF}, p.account_id::text AS account_id, p.id::text AS profile_id, p.name, p.timezone, p.is_kids,
-       c.calendar::text AS calendar, {_TOTALS}, {_SAVED_LATER}
-  FROM profiles p
+       c.calendar::text AS calendar, p.has_siblings, {_TOTALS}, {_SAVED_LATER}, {_HINTS}
+  FROM (SELECT one.*, EXISTS (SELECT FROM profiles other
+                               WHERE other.account_id = one.account_id AND other.id <> one.id) AS has_siblings
+          FROM profiles one) p
   LEFT JOIN viewing_time_configs c ON c.profile_id = p.id
   LEFT JOIN viewing_time_balances b ON b.profile_id = p.id AND b.day BETWEEN :first AND :last{_LATER}
  WHERE p.id = :profile_id AND p.account_id = :account_id
@@ -65,26 +83,49 @@ SELECT {_AS_OF}, p.account_id::text AS account_id, p.id::text AS profile_id, p.n
  ORDER BY p.created_at, p.id
 """)  # noqa: S608  fixed text
 
+# Grants as they stood when the day ended.
+_GRANTED = """
+  LEFT JOIN LATERAL (SELECT COUNT(*) AS count, COALESCE(SUM(minutes), 0) AS minutes,
+                            COUNT(*) - COUNT(minutes) AS unlimited
+                       FROM time_grants
+                      WHERE profile_id = {day}.profile_id AND day = {day}.day
+                        AND (revoked_at IS NULL
+                             OR revoked_at >= TIMESTAMPTZ 'epoch' + {day}.ends_ms * INTERVAL '1 millisecond')) g
+         ON true"""
+
 _DAYS = Query(f"""
-SELECT {_TOTALS}, {_SAVED_LATER}
-  FROM viewing_time_balances b{_LATER}
+SELECT {_TOTALS}, {_SAVED_LATER}, g.count, g.minutes, g.unlimited
+  FROM viewing_time_balances b{_LATER}{_GRANTED.format(day="b")}
  WHERE b.profile_id = :profile_id AND b.day BETWEEN :first AND :last
  ORDER BY b.day DESC
 """)  # noqa: S608  fixed text
 
-# Names are joined to the rows of the page only.
+# Offline playback is a session as well. Names are joined to the rows of the page only.
 _SESSIONS = Query("""
-SELECT s.id::text AS session_id, s.day, s.title_id, t.name AS title_name, s.device_id, s.device_type, s.is_educational,
-       (EXTRACT(EPOCH FROM s.started_at) * 1000)::bigint AS started_ms, s.last_beat_ms, s.has_ended, s.used_ms,
-       s.educational_ms, s.overrun_ms
-  FROM (SELECT *
-          FROM viewing_sessions
-         WHERE profile_id = :profile_id AND started_at >= :from_at AND started_at < :until_at
-           AND day BETWEEN :first AND :last AND (started_at, id) < (:before_at, CAST(:before_id AS uuid))
-         ORDER BY started_at DESC, id DESC
+SELECT s.session_id::text AS session_id, s.day, s.title_id, t.name AS title_name, s.device_id, s.device_type,
+       s.is_educational, s.started_ms, s.last_beat_ms, s.has_ended, s.used_ms, s.educational_ms, s.overrun_ms,
+       s.uncounted_ms, s.source
+  FROM ((SELECT 'heartbeat' AS source, id AS session_id, day, title_id, device_id, device_type, is_educational,
+                (EXTRACT(EPOCH FROM started_at) * 1000)::bigint AS started_ms, last_beat_ms, has_ended, used_ms,
+                educational_ms, overrun_ms, uncounted_ms
+           FROM viewing_sessions
+          WHERE profile_id = :profile_id AND started_at >= :from_at AND started_at < :until_at
+            AND day BETWEEN :first AND :last AND (started_at, id) < (:before_at, CAST(:before_id AS uuid))
+          ORDER BY started_at DESC, id DESC
+          LIMIT :most)
+         UNION ALL
+        (SELECT 'offline', session_id, day, title_id, device_id, NULL, is_educational, starts_ms, ends_ms, true,
+                credited_ms - educational_ms - overrun_ms, educational_ms, overrun_ms, '{}'
+           FROM offline_intervals
+          WHERE profile_id = :profile_id AND starts_ms >= :from_ms AND starts_ms < :until_ms
+            AND day BETWEEN :first AND :last AND (starts_ms, session_id) < (:before_ms, CAST(:before_id AS uuid))
+            AND session_id IS NOT NULL -- nothing of the others was credited: they are no sessions
+          ORDER BY starts_ms DESC, session_id DESC
+          LIMIT :most)
+         ORDER BY started_ms DESC, session_id DESC
          LIMIT :most) s
   LEFT JOIN titles t ON t.id = s.title_id
- ORDER BY s.started_at DESC, s.id DESC
+ ORDER BY s.started_ms DESC, s.session_id DESC
 """)
 _LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
@@ -92,20 +133,18 @@ _LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 _REPORTED_DAYS = Query(f"""
 SELECT a.profile_id::text AS profile_id, a.day, {_TOTALS},
        b.profile_id IS NULL OR h.valid_from > TIMESTAMPTZ 'epoch' + b.version * INTERVAL '1 millisecond'
-       AS is_saved_later, h.weekday_limit_minutes, h.weekend_limit_minutes, g.count, g.minutes, g.unlimited
+       AS is_saved_later, h.weekday_limit_minutes, h.weekend_limit_minutes, h.rules, h.market,
+       g.count, g.minutes, g.unlimited
   FROM unnest(CAST(:profile_ids AS uuid[]), CAST(:days AS date[]), CAST(:ends AS bigint[]))
        AS a(profile_id, day, ends_ms)
   LEFT JOIN viewing_time_balances b
          ON b.profile_id = a.profile_id AND b.day = a.day AND b.day BETWEEN :first AND :last
-  LEFT JOIN LATERAL (SELECT valid_from, weekday_limit_minutes, weekend_limit_minutes
+  LEFT JOIN LATERAL (SELECT valid_from, weekday_limit_minutes, weekend_limit_minutes, rules::text AS rules,
+                            {_MARKET.format(day="a")}
                        FROM viewing_time_config_history
                       WHERE profile_id = a.profile_id
                         AND valid_from < TIMESTAMPTZ 'epoch' + a.ends_ms * INTERVAL '1 millisecond'
-                      ORDER BY version DESC LIMIT 1) h ON true
-  LEFT JOIN LATERAL (SELECT COUNT(*) AS count, COALESCE(SUM(minutes), 0) AS minutes,
-                            COUNT(*) - COUNT(minutes) AS unlimited
-                       FROM time_grants
-                      WHERE profile_id = a.profile_id AND day = a.day AND revoked_at IS NULL) g ON true
+                      ORDER BY version DESC LIMIT 1) h ON true{_GRANTED.format(day="a")}
 """)  # noqa: S608  fixed text
 
 # Offline playback is known by its intervals, which lie in no viewing day of their own: each child's days bound them.
@@ -131,13 +170,34 @@ SELECT r.profile_id::text AS profile_id, r.title_id, t.name, r.total_ms
  ORDER BY r.profile_id, r.place
 """)
 
+# Sessions of two children on one device with one title at one time. A part of a session is shorter than two days.
+_OVERLAPS = Query("""
+SELECT m.profile_id::text AS profile_id, m.id::text AS session_id, m.day,
+       (EXTRACT(EPOCH FROM m.started_at) * 1000)::bigint AS started_ms, m.last_beat_ms, m.uncounted_ms,
+       p.id::text AS other_id, p.name AS other_name,
+       (EXTRACT(EPOCH FROM o.started_at) * 1000)::bigint AS other_started_ms, o.last_beat_ms AS other_last_beat_ms,
+       o.uncounted_ms AS other_uncounted_ms
+  FROM viewing_sessions m
+  JOIN profiles me ON me.id = m.profile_id
+  JOIN profiles p ON p.account_id = me.account_id AND p.id <> me.id
+  JOIN viewing_sessions o
+    ON o.profile_id = p.id AND o.device_id = m.device_id AND o.title_id = m.title_id
+   AND o.started_at >= :near_at AND o.started_at < :far_at
+   AND o.started_at > m.started_at - INTERVAL '2 days'
+   AND o.started_at < TIMESTAMPTZ 'epoch' + m.last_beat_ms * INTERVAL '1 millisecond'
+   AND o.last_beat_ms > EXTRACT(EPOCH FROM m.started_at) * 1000
+ WHERE m.profile_id = ANY(CAST(:profile_ids AS uuid[])) AND m.day BETWEEN :first AND :last
+   AND m.started_at >= :from_at AND m.started_at < :until_at
+""")
+_PART_MS = 2 * DAY_MS
+
 
 class PostgresReports:
     """Every call may raise DatabaseUnavailable."""
 
-    def __init__(self, engine: AsyncEngine, *, weekend_days: Collection[int]) -> None:
+    def __init__(self, engine: AsyncEngine, *, markets: Markets) -> None:
         self._engine = engine
-        self._weekend_days = weekend_days
+        self._markets = markets
 
     async def viewed(
         self, *, account_id: str, profile_id: str, first: date, last: date
@@ -152,17 +212,18 @@ class PostgresReports:
         rows = await _VIEWED.rows(self._engine, account_id=account_id, profile_id=profile_id, first=first, last=last)
         if not rows:
             raise ProfileAccessDenied
-        return _as_of(rows), _viewer(rows[0]), [self._totals(row) for row in rows if row["is_kept"]]
+        days = [_with_hints(self._totals(row), row["hints"]) for row in rows if row["is_kept"]]
+        return _as_of(rows), _viewer(rows[0]), days
 
     async def children(self, account_ids: Sequence[str]) -> tuple[int | None, list[Viewer]]:
         """Up to when everything is flushed (ms), and the children of the accounts, the eldest profile first."""
         rows = await _CHILDREN.rows(self._engine, account_ids=[known for known in account_ids if is_uuid(known)])
         return _as_of(rows), [_viewer(row) for row in rows]
 
-    async def days(self, profile_id: str, *, first: date, last: date) -> list[DayTotals]:
+    async def days(self, profile_id: str, *, first: date, last: date) -> list[ReportedDay]:
         """The days on which something was counted, newest first."""
         rows = await _DAYS.rows(self._engine, profile_id=profile_id, first=first, last=last)
-        return [self._totals(row) for row in rows]
+        return [ReportedDay(self._totals(row), _granted(row)) for row in rows]
 
     async def sessions(
         self,
@@ -185,8 +246,11 @@ class PostgresReports:
             first=first,
             last=last,
             from_at=utc(from_ms),
+            from_ms=from_ms,
             until_at=utc(until_ms),
+            until_ms=until_ms,
             before_at=utc(before_ms),
+            before_ms=before_ms,
             before_id=before_id,
             most=most,
         )
@@ -206,10 +270,10 @@ class PostgresReports:
             last=max(one.day for one in asked),
         )
         for row in rows:
-            granted = Granted(row["count"], row["minutes"], row["unlimited"])
-            day = row["day"]
+            day, granted = row["day"], _granted(row)
             totals = self._totals(row) if row["is_kept"] else DayTotals(day=day, limit_minutes=self._saved(row, day))
-            grouped[row["profile_id"]].append(ReportedDay(totals, granted))
+            lifted = msgspec.structs.replace(totals, is_lifted=granted.unlimited > 0)
+            grouped[row["profile_id"]].append(ReportedDay(lifted, granted))
         return list(grouped.values())
 
     async def top_titles(
@@ -232,6 +296,31 @@ class PostgresReports:
             found[row["profile_id"]].append(TitleTime(row["title_id"], row["name"], row["total_ms"]))
         return dict(found)
 
+    async def overlaps(
+        self, profile_ids: Sequence[str], *, first: date, last: date, from_ms: int, until_ms: int
+    ) -> list[Overlap]:
+        """Sessions that began in ``from_ms`` to ``until_ms``, each with one of another child that overlaps it."""
+        rows = await _OVERLAPS.rows(
+            self._engine,
+            profile_ids=profile_ids,
+            first=first,
+            last=last,
+            from_at=utc(from_ms),
+            until_at=utc(until_ms),
+            near_at=utc(from_ms - _PART_MS),
+            far_at=utc(until_ms + _PART_MS),
+        )
+        return [
+            Overlap(
+                profile_id=row["profile_id"],
+                part=PartKey(row["session_id"], row["day"]),
+                counted=_counted(row["started_ms"], row["last_beat_ms"], row["uncounted_ms"]),
+                other=CoViewed(row["other_id"], row["other_name"]),
+                others_counted=_counted(row["other_started_ms"], row["other_last_beat_ms"], row["other_uncounted_ms"]),
+            )
+            for row in rows
+        ]
+
     def _totals(self, row: Record) -> DayTotals:
         kept_minutes = None if row["limit_ms"] is None else row["limit_ms"] // MINUTE_MS
         return DayTotals(
@@ -239,14 +328,15 @@ class PostgresReports:
             counted_ms=row["used_ms"],
             educational_ms=row["educational_ms"],
             overrun_ms=row["overrun_ms"],
+            penalty_ms=row["penalty_ms"],
             limit_minutes=self._saved(row, row["kept_day"]) if row["is_saved_later"] else kept_minutes,
             starts_ms=row["starts_ms"],
             ends_ms=row["ends_ms"],
         )
 
     def _saved(self, row: Record, day: date) -> int | None:
-        weekday, weekend = row["weekday_limit_minutes"], row["weekend_limit_minutes"]
-        return limit_on(day, weekday=weekday, weekend=weekend, weekend_days=self._weekend_days)
+        limits = DailyLimits(row["weekday_limit_minutes"], row["weekend_limit_minutes"], rules_of(row["rules"]))
+        return limits.minutes_on(day_number_of(day), weekend_days=self._markets.weekend_days(row["market"]))
 
 
 def _as_of(rows: Sequence[Record]) -> int | None:
@@ -261,10 +351,31 @@ def _viewer(row: Record) -> Viewer:
         name=row["name"],
         timezone=row["timezone"],
         calendar=calendar,
+        has_siblings=row.get("has_siblings", False),
     )
 
 
+def _with_hints(day: DayTotals, hints: str | None) -> DayTotals:
+    if hints is None:
+        return day
+    return msgspec.structs.replace(day, hints=msgspec.json.decode(hints, type=tuple[TamperHint, ...]))
+
+
+def _granted(row: Record) -> Granted:
+    return Granted(row["count"], row["minutes"], row["unlimited"])
+
+
+def _counted(started_ms: int, last_beat_ms: int, uncounted_ms: Sequence[int]) -> tuple[TimeRange, ...]:
+    """The time ranges in which a session's part was counted."""
+    return tuple(uncovered((started_ms, last_beat_ms), _pairs(uncounted_ms)))
+
+
+def _pairs(bounds_ms: Sequence[int]) -> tuple[TimeRange, ...]:
+    return tuple(zip(bounds_ms[::2], bounds_ms[1::2], strict=True))
+
+
 def _part(row: Record) -> SessionPart:
+    """A row of ``_SESSIONS``; bounds of what was not counted come in pairs."""
     return SessionPart(
         session_id=row["session_id"],
         day=row["day"],
@@ -279,4 +390,6 @@ def _part(row: Record) -> SessionPart:
         counted_ms=row["used_ms"],
         educational_ms=row["educational_ms"],
         overrun_ms=row["overrun_ms"],
+        source=Source(row["source"]),
+        uncounted=_pairs(row["uncounted_ms"]),
     )

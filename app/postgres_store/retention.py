@@ -1,8 +1,7 @@
-"""Rows that have been kept long enough: partitions of usage are dropped, everything else is deleted in small batches.
+"""Retention: old partitions of usage are dropped, and other old rows are deleted in small batches.
 
-A partition leaves in two steps. ``DETACH … CONCURRENTLY`` waits for transactions that use the table without keeping
-anybody else from it; what it leaves behind is a table of its own, which nobody else touches. Either step may be
-interrupted, and the next run goes on from what it finds.
+A partition is removed in two steps. ``DETACH … CONCURRENTLY`` waits for transactions that use the table and blocks no
+others. The detached table is then dropped. Either step may be interrupted, and the next run continues from there.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,9 +13,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.domain.viewing_day import DAY_MS, day_number_of
-from app.instants import ms_of, utc
 from app.postgres_store.access import connection, transaction
+from app.postgres_store.feed import note_removed
 from app.postgres_store.partitions import BALANCES, SESSIONS, Partitioned, attached, literal_of
+from app.timestamps import ms_of, utc
 
 _PARTITIONED = {"sessions": SESSIONS, "balances": BALANCES}
 
@@ -39,6 +39,16 @@ class _Aged:
     in_ms: Callable[[Any], int] = ms_of
     condition: str = "true"
 
+    @property
+    def delete(self) -> str:
+        """The statement that deletes the oldest rows and answers how many."""
+        return f"""
+            DELETE FROM {self.table}
+             WHERE ctid = ANY(ARRAY(SELECT ctid FROM {self.table} t
+                                     WHERE {self.age} < :before AND {self.condition}
+                                     ORDER BY {self.age} LIMIT :most FOR UPDATE SKIP LOCKED))
+        """  # noqa: S608  names of our own
+
 
 _AGED = {
     "grants": _Aged("time_grants", "granted_at"),
@@ -51,13 +61,25 @@ _AGED = {
         " WHERE n.profile_id = t.profile_id AND n.version > t.version AND n.valid_from < :before)",
     ),
     "audit_log": _Aged("audit_log", "at"),
+    "feed_open_sessions": _Aged("feed_open_sessions", "started_at"),
+    "feed_open_days": _Aged("feed_open_days", "ends_ms", int, int),
+    "feed_events": _Aged("feed_events", "written_at"),
     "weekly_reports": _Aged("weekly_reports", "week_ending", _date, _ms_of_date),
+    "tamper_hints": _Aged("tamper_hints", "noted_at"),
     "offline_batches": _Aged("offline_batches", "synced_at"),
     "offline_intervals": _Aged("offline_intervals", "ends_ms", int, int),
     "parked_rows": _Aged("parked_rows", "parked_at"),
     "idempotency_keys": _Aged("idempotency_keys", "created_at"),
-    "lockouts": _Aged("lockouts", "tried_ms[cardinality(tried_ms)]", int, int),
+    "lockouts": _Aged(
+        "lockouts",
+        "COALESCE(tried_ms[cardinality(tried_ms)],"
+        " (SELECT max(r.at_ms::bigint) FROM jsonb_each_text(reserved_ms) AS r(id, at_ms)))",
+        int,
+        int,
+    ),
     "devices": _Aged("devices", "expires_at"),
+    "sign_ins": _Aged("sign_ins", "expires_at"),
+    "removed_titles": _Aged("titles", "removed_at"),
     "tombstones": _Aged("erasure_tombstones", "erased_at"),
 }
 
@@ -77,14 +99,13 @@ class PostgresRetention:
     async def delete(self, kind: str, *, before_ms: int, most: int) -> int:
         """Delete at most so many rows of a kind, the oldest first; how many that were. Locked ones are left alone."""
         aged = _AGED[kind]
-        statement = text(f"""
-            DELETE FROM {aged.table}
-             WHERE ctid = ANY(ARRAY(SELECT ctid FROM {aged.table} t
-                                     WHERE {aged.age} < :before AND {aged.condition}
-                                     ORDER BY {aged.age} LIMIT :most FOR UPDATE SKIP LOCKED))
-        """)  # noqa: S608  names of our own
+        values = {"before": aged.stored(before_ms), "most": most}
         async with transaction(self._engine) as database:
-            return (await database.execute(statement, {"before": aged.stored(before_ms), "most": most})).rowcount
+            if aged.table != "feed_events":
+                return (await database.execute(text(aged.delete), values)).rowcount
+            removed = (await database.execute(text(f"{aged.delete} RETURNING position"), values)).scalars().all()
+            await note_removed(database, max((position for position in removed if position is not None), default=0))
+            return len(removed)
 
     async def drop_partitions(self, kind: str, *, before: date) -> list[str]:
         """Drop the partitions of usage in which all is older than a day (UTC); answers the names of what is gone."""
@@ -118,7 +139,7 @@ class PostgresRetention:
 
 
 async def _left_detached(database: AsyncConnection, usage: Partitioned, *, before_ms: int) -> list[str]:
-    """Partitions that somebody has detached but not dropped, and that hold nothing of so late an instant."""
+    """Partitions that are detached but not dropped, and that hold nothing of so late an instant."""
     found = await database.execute(_DETACHED, {"pattern": f"^{usage.table}_[0-9_]+$"})
     return [name for name in found.scalars().all() if not await _has_rows(database, usage, name, from_ms=before_ms)]
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain.title import Title, UploadCounts
-from app.instants import utc
 from app.postgres_store.access import connection, transaction
 from app.postgres_store.tables import titles
+from app.timestamps import utc
 
 # Sorted, so that two uploads take their row locks in the same order.
 _UPSERT = text("""
@@ -20,9 +20,9 @@ WITH upserted AS (
       ORDER BY g.id
          ON CONFLICT (id) DO UPDATE
         SET name = excluded.name, is_educational = excluded.is_educational,
-            duration_seconds = excluded.duration_seconds, updated_at = excluded.updated_at
-      WHERE (t.name, t.is_educational, t.duration_seconds)
-            IS DISTINCT FROM (excluded.name, excluded.is_educational, excluded.duration_seconds)
+            duration_seconds = excluded.duration_seconds, updated_at = excluded.updated_at, removed_at = NULL
+      WHERE (t.name, t.is_educational, t.duration_seconds, t.removed_at)
+            IS DISTINCT FROM (excluded.name, excluded.is_educational, excluded.duration_seconds, NULL)
   RETURNING t.xmax = 0 AS is_new)
 SELECT count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new) FROM upserted
 """)
@@ -47,11 +47,24 @@ class PostgresTitles:
         unchanged = len(given) - created - updated
         return UploadCounts(received=len(given), created=created, updated=updated, unchanged=unchanged)
 
+    async def remove(self, title_id: str, *, at_ms: int) -> bool:
+        """Take a title out of the catalogue; whether it ever was in it. History goes on to show its name."""
+        async with transaction(self._engine) as database:
+            known = select(titles.c.id).where(titles.c.id == title_id).with_for_update()
+            if (await database.execute(known)).first() is None:
+                return False
+            removed = update(titles).where(titles.c.id == title_id, titles.c.removed_at.is_(None))
+            await database.execute(removed.values(removed_at=utc(at_ms), updated_at=utc(at_ms)))
+        return True
+
     async def page(self, *, after_id: str, limit: int) -> list[Title]:
         """Up to ``limit`` titles whose ids follow ``after_id``, ascending."""
         columns = (titles.c.id, titles.c.name, titles.c.is_educational, titles.c.duration_seconds)
         async with connection(self._engine) as database:
             found = await database.execute(
-                select(*columns).where(titles.c.id > after_id).order_by(titles.c.id).limit(limit)
+                select(*columns)
+                .where(titles.c.id > after_id, titles.c.removed_at.is_(None))
+                .order_by(titles.c.id)
+                .limit(limit)
             )
             return [Title(**row) for row in found.mappings()]

@@ -1,36 +1,47 @@
-"""Flushed usage: written by the flush alone, read back when Redis has forgotten.
+"""Flushed usage: only the flush writes it, and it is read back if Redis lost its counters.
 
-A row arrives whole, as absolute values with a version, and only newer ones are taken; counters of a day only grow, so
-the larger value wins whatever arrives. Writing a row again, late or out of order does no harm.
+A row holds absolute values with a version, and only a newer version is written. Counters of a day only grow, so the
+larger value wins. Writing a row again, late or out of order does no harm.
 
-Rows are locked in the order of their keys, so that two writers cannot deadlock. The statements say so themselves: a
-sorted array does not help, since the planner may hash it for the anti-join.
+Rows are locked in the order of their keys, so that two writers cannot deadlock. The statements sort the rows: sorting
+the array does not help, since the planner may hash it for the anti-join.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
+from asyncpg import Record
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app import metrics
 from app.clock import Clock
-from app.domain.accounting import Live, Share
-from app.domain.keeping import Keeping
+from app.domain.checkpoint import NO_CHECKPOINTS, Checkpoint
+from app.domain.counters import Counters, Share
 from app.domain.policy import UNLIMITED
+from app.domain.retention import RetentionPolicy
 from app.domain.unflushed import RowRefused, Unflushed
-from app.domain.viewing_day import DAY_MS, day_number_of
-from app.domain.watermark import NO_MARKS, Mark
+from app.domain.viewing_day import DAY_MS, date_of, day_number_of
 from app.errors import DatabaseUnavailable
-from app.instants import utc
+from app.observability import metrics
 from app.postgres_store.access import Query, connection, is_passing, is_uuid, transaction
+from app.postgres_store.checkpoints import note
+from app.postgres_store.feed import NO_FEED
+from app.postgres_store.feed_usage import UsageFeed, UsageNews
 from app.postgres_store.lock import hold_off_erasures
-from app.postgres_store.marks import note
+from app.postgres_store.partitions import (
+    BALANCES,
+    SESSIONS,
+    PartitionMissing,
+    is_partition_missing,
+    make_partitions_for,
+)
 from app.postgres_store.weekly_reports import note_changes
+from app.timestamps import utc
 
 _RECOVERED_MS = 3 * 86_400_000
 """How far back counters are read: longer than the longest viewing day and the longest session taken up again."""
@@ -38,36 +49,42 @@ _RECOVERED_MS = 3 * 86_400_000
 _AHEAD_MS = 3 * 86_400_000
 """A running day is named at most a date ahead of UTC's; the rest is for clocks that disagree."""
 
+_FURTHEST_MS = 366 * 86_400_000
+
 _LATE_MS = 5 * 60_000
 """After the end of a day. Reports are prepared later than that, so they know what was written sooner."""
 
 _SESSION_KEPT_MS = 100 * 86_400_000
-_KEEPING = Keeping()
+_KEEPING = RetentionPolicy()
 
 _BALANCES = """
 INSERT INTO viewing_time_balances AS t
-       (profile_id, day, starts_ms, ends_ms, limit_ms, allowance_ms, used_ms, educational_ms, overrun_ms, version)
+       (profile_id, day, starts_ms, ends_ms, limit_ms, allowance_ms, used_ms, educational_ms, overrun_ms,
+        abandoned_sessions, version)
 SELECT n.profile_id, DATE '1970-01-01' + n.day, n.starts_ms, n.ends_ms, NULLIF(n.limit_ms, -1),
-       NULLIF(n.allowance_ms, -1), n.used_ms, n.educational_ms, n.overrun_ms, n.version
-  FROM unnest($1::flushed_balance[]) AS n
+       NULLIF(n.allowance_ms, -1), n.used_ms, n.educational_ms, n.overrun_ms, n.abandoned_sessions, n.version
+  FROM unnest($1::flushed_balance_v2[]) AS n
  WHERE NOT EXISTS (SELECT FROM erasure_tombstones e WHERE e.subject_id = n.profile_id)
  ORDER BY n.profile_id, n.day
     ON CONFLICT (profile_id, day) DO UPDATE
    SET limit_ms = excluded.limit_ms, allowance_ms = excluded.allowance_ms,
        used_ms = GREATEST(t.used_ms, excluded.used_ms),
        educational_ms = GREATEST(t.educational_ms, excluded.educational_ms),
-       overrun_ms = GREATEST(t.overrun_ms, excluded.overrun_ms), version = excluded.version
+       overrun_ms = GREATEST(t.overrun_ms, excluded.overrun_ms),
+       abandoned_sessions = GREATEST(t.abandoned_sessions, excluded.abandoned_sessions), version = excluded.version
  WHERE excluded.version > t.version
 """
 
 _SESSIONS = """
 INSERT INTO viewing_sessions AS t
        (id, day, started_at, profile_id, title_id, is_educational, device_id, device_type, session_started_ms,
-        last_beat_ms, has_ended, paused_since_ms, watched_ms, used_ms, educational_ms, overrun_ms, earlier_ms, version)
+        last_beat_ms, has_ended, paused_since_ms, watched_ms, used_ms, educational_ms, overrun_ms, earlier_ms, lease_ms,
+        uncounted_ms, version)
 SELECT n.id, DATE '1970-01-01' + n.day, TIMESTAMPTZ 'epoch' + n.started_ms * INTERVAL '1 millisecond', n.profile_id,
        n.title_id, n.is_educational, n.device_id, n.device_type, n.session_started_ms, n.last_beat_ms, n.has_ended,
-       n.paused_since_ms, n.watched_ms, n.used_ms, n.educational_ms, n.overrun_ms, n.earlier_ms, n.version
-  FROM unnest($1::flushed_session[]) AS n
+       n.paused_since_ms, n.watched_ms, n.used_ms, n.educational_ms, n.overrun_ms, n.earlier_ms, n.lease_ms,
+       n.uncounted_ms, n.version
+  FROM unnest($1::flushed_session_v2[]) AS n
  WHERE NOT EXISTS (SELECT FROM erasure_tombstones e WHERE e.subject_id = n.profile_id)
  ORDER BY n.id, n.day
     ON CONFLICT (id, day, started_at) DO UPDATE
@@ -76,15 +93,19 @@ SELECT n.id, DATE '1970-01-01' + n.day, TIMESTAMPTZ 'epoch' + n.started_ms * INT
        watched_ms = GREATEST(t.watched_ms, excluded.watched_ms), used_ms = GREATEST(t.used_ms, excluded.used_ms),
        educational_ms = GREATEST(t.educational_ms, excluded.educational_ms),
        overrun_ms = GREATEST(t.overrun_ms, excluded.overrun_ms),
-       earlier_ms = GREATEST(t.earlier_ms, excluded.earlier_ms), version = excluded.version
+       earlier_ms = GREATEST(t.earlier_ms, excluded.earlier_ms), lease_ms = excluded.lease_ms,
+       uncounted_ms = excluded.uncounted_ms, version = excluded.version
  WHERE excluded.version > t.version
 """
 
 LATEST_COLUMNS = """
-GREATEST(b.version, COALESCE(s.version, 0)), b.day - DATE '1970-01-01', b.starts_ms, b.ends_ms,
-       b.limit_ms, b.allowance_ms, b.used_ms, b.educational_ms, b.overrun_ms, s.id::text, s.day = b.day, s.title_id,
-       s.is_educational, s.device_id, s.device_type, s.session_started_ms, s.last_beat_ms, s.paused_since_ms,
-       s.watched_ms, s.used_ms, s.educational_ms, s.overrun_ms, s.earlier_ms, s.has_ended"""
+GREATEST(b.version, COALESCE(s.version, 0)) AS counters_version,
+       b.day - DATE '1970-01-01' AS day_number, b.starts_ms AS day_starts_ms, b.ends_ms AS day_ends_ms,
+       b.limit_ms, b.allowance_ms, b.used_ms, b.educational_ms, b.overrun_ms, b.abandoned_sessions,
+       s.id::text AS session_id, s.day = b.day AS is_of_this_day, s.title_id, s.is_educational, s.device_id,
+       s.device_type, s.session_started_ms, s.last_beat_ms, s.paused_since_ms, s.watched_ms,
+       s.used_ms AS session_used_ms, s.educational_ms AS session_educational_ms, s.overrun_ms AS session_overrun_ms,
+       s.earlier_ms AS session_earlier_ms, s.has_ended, s.lease_ms, s.uncounted_ms"""
 LATEST = """
   LEFT JOIN LATERAL (SELECT * FROM viewing_time_balances t
                       WHERE t.profile_id = p.id AND t.day >= DATE '1970-01-01' + CAST(:since_day AS int)
@@ -99,10 +120,10 @@ LATEST = """
 """The newest counters of profiles ``p``, of days and sessions that can be running: no other partitions are read."""
 
 _RECOVER = Query(
-    f"SELECT p.id::text, {LATEST_COLUMNS} FROM unnest(CAST(:ids AS uuid[])) AS p(id) {LATEST}"  # noqa: S608  ours
+    f"SELECT p.id::text AS profile_id, {LATEST_COLUMNS} FROM unnest(CAST(:ids AS uuid[])) AS p(id) {LATEST}"  # noqa: S608  ours
 )
 
-_PARK = text("""
+_ADD_DEAD_LETTER = text("""
 INSERT INTO parked_rows (profile_id, source, counters, error, parked_at)
 SELECT CAST(:profile_id AS uuid), :source, CAST(:counters AS jsonb), :error, :parked_at
  WHERE NOT EXISTS (SELECT FROM erasure_tombstones WHERE subject_id = CAST(:profile_id AS uuid))
@@ -116,89 +137,185 @@ INSERT INTO flush_state AS t (bucket, flushed_at) SELECT unnest($1::int[]), $2
 """
 
 _PAUSES_SECONDS = (0.02, 0.1)
-"""Before a transaction that met another, or lost its connection, is tried again."""
+"""Pauses before the next attempt of a transaction that met a conflict or lost its connection."""
 
 _DATA_ERRORS = ("22", "23")
-"""SQLSTATE classes: data exception, integrity constraint violation (a missing partition is one too)."""
+"""SQLSTATE classes: data exception, integrity constraint violation."""
 
 _SESSION = """
-SELECT day - DATE '1970-01-01', used_ms + educational_ms + overrun_ms, last_beat_ms
+SELECT day - DATE '1970-01-01' AS day_number, used_ms + educational_ms + overrun_ms AS credited_ms, last_beat_ms
   FROM viewing_sessions
  WHERE profile_id = $1::uuid AND id = $2::uuid
    AND started_at >= TIMESTAMPTZ 'epoch' + $3::bigint * INTERVAL '1 millisecond'
 """
 
 
-_Rows = Sequence[tuple[Any, ...]]
+class _BalanceRow(NamedTuple):
+    """One balance. Its fields are those of the SQL type ``flushed_balance_v2``, in order."""
+
+    profile_id: str
+    day_number: int
+    starts_ms: int
+    ends_ms: int
+    limit_ms: int
+    allowance_ms: int
+    used_ms: int
+    educational_ms: int
+    overrun_ms: int
+    abandoned_sessions: int
+    version: int
+
+
+class _SessionRow(NamedTuple):
+    """A session's part in one day. Its fields are those of the SQL type ``flushed_session_v2``, in order."""
+
+    session_id: str
+    day_number: int
+    started_ms: int
+    profile_id: str
+    title_id: str
+    is_educational: bool
+    device_id: str
+    device_type: str
+    session_started_ms: int
+    last_beat_ms: int
+    has_ended: bool
+    paused_since_ms: int
+    watched_ms: int
+    used_ms: int
+    educational_ms: int
+    overrun_ms: int
+    earlier_ms: int
+    lease_ms: int
+    uncounted_ms: Sequence[int]
+    version: int
+
+
+# Fields of counters in the order of the rows: one call for all costs half as much as one by name for each.
+_balance_of = attrgetter(
+    "day_starts_ms",
+    "day_ends_ms",
+    "limit_ms",
+    "allowance_ms",
+    "used_ms",
+    "educational_ms",
+    "overrun_ms",
+    "abandoned_sessions",
+    "version",
+)
+_player_of = attrgetter("device_id", "device_type", "session_started_ms", "last_beat_ms")
+_session_of = attrgetter(
+    "paused_since_ms",
+    "watched_ms",
+    "session_used_ms",
+    "session_educational_ms",
+    "session_overrun_ms",
+    "session_earlier_ms",
+    "lease_ms",
+    "uncounted",
+    "version",
+)
+
+_Row = TypeVar("_Row", _BalanceRow, _SessionRow)
 
 
 class PostgresUsage:
     """Balances and sessions of children."""
 
-    def __init__(self, engine: AsyncEngine, clock: Clock, keeping: Keeping = _KEEPING) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        clock: Clock,
+        retention_policy: RetentionPolicy = _KEEPING,
+        *,
+        feed: UsageFeed | None = None,
+    ) -> None:
         self._engine = engine
+        self._feed = feed or UsageFeed(engine, NO_FEED, settling_ms=0)
         self._clock = clock
-        self._keeping = keeping
+        self._keeping = retention_policy
 
-    async def upsert(self, entries: Sequence[tuple[str, Live]], marks: Mapping[int, Mark] = NO_MARKS) -> None:
-        """Write counters, given with their profile ids, and note the marks of their buckets, in one transaction.
+    async def upsert(
+        self, entries: Sequence[tuple[str, Counters]], marks: Mapping[int, Checkpoint] = NO_CHECKPOINTS
+    ) -> None:
+        """Write counters by profile id, and the checkpoints of their buckets, in one transaction.
 
-        What belongs to a day that is no longer kept is refused for good, and counted; so is what was erased.
+        Rows of days past retention and rows of erased profiles are dropped. The former are counted in a metric.
 
         Raises:
             DatabaseUnavailable: nothing was written; try again later.
-            RowsLocked: likewise, because somebody else holds a row; other entries can be written.
+            RowsLocked: likewise, because another transaction holds a row. Other entries can be written.
             RowRefused: a row can never be written as it is; nothing was written.
         """
         balances, sessions = self._kept_balances(_balance_rows(entries)), self._kept_sessions(_session_rows(entries))
-        late = _late_days(entries, at_ms=self._clock())
+        late, news = _late_days(entries, at_ms=self._clock()), self._feed.news(entries)
         for pause_seconds in _PAUSES_SECONDS:
             try:
-                return await self._upsert(balances, sessions, late, marks)
+                return await self._upsert(balances, sessions, late, marks, news)
+            except PartitionMissing:
+                await self._make_partitions(balances, sessions)
             except DatabaseUnavailable as error:
                 if not is_passing(error):
                     raise
-            await asyncio.sleep(pause_seconds)
-        return await self._upsert(balances, sessions, late, marks)
+                await asyncio.sleep(pause_seconds)
+        try:
+            return await self._upsert(balances, sessions, late, marks, news)
+        except PartitionMissing as error:
+            raise RowRefused(type(error).__name__) from error
+
+    async def _make_partitions(self, balances: Sequence[_BalanceRow], sessions: Sequence[_SessionRow]) -> None:
+        """Create the partitions of these rows. Rows dated a year or more ahead get none: no clock is that wrong."""
+        latest_ms = self._clock() + _FURTHEST_MS
+        days = {date_of(row.day_number) for row in balances if row.day_number * DAY_MS < latest_ms}
+        await make_partitions_for(self._engine, BALANCES, days)
+        started = {utc(row.started_ms).date() for row in sessions if row.started_ms < latest_ms}
+        await make_partitions_for(self._engine, SESSIONS, started)
 
     async def _upsert(
-        self, balances: _Rows, sessions: _Rows, late: Sequence[tuple[str, int]], marks: Mapping[int, Mark]
+        self,
+        balances: Sequence[_BalanceRow],
+        sessions: Sequence[_SessionRow],
+        late: Sequence[tuple[str, int]],
+        marks: Mapping[int, Checkpoint],
+        news: UsageNews,
     ) -> None:
         async with transaction(self._engine) as database:
             await hold_off_erasures(database)
             with _refusals_named():
                 await _insert(database, _BALANCES, balances)
                 await _insert(database, _SESSIONS, sessions)
+            await self._feed.write(database, news, at_ms=self._clock())
             await note_changes(database, late)
             await note(database, marks)
+        self._feed.remember(news)
 
-    def _kept_balances(self, rows: _Rows) -> _Rows:
+    def _kept_balances(self, rows: Sequence[_BalanceRow]) -> Sequence[_BalanceRow]:
         oldest = day_number_of(self._keeping.balances_from(self._clock()))
-        return _counted("balances", rows, [row for row in rows if row[1] >= oldest])
+        return _counted("balances", rows, [row for row in rows if row.day_number >= oldest])
 
-    def _kept_sessions(self, rows: _Rows) -> _Rows:
+    def _kept_sessions(self, rows: Sequence[_SessionRow]) -> Sequence[_SessionRow]:
         oldest_ms = day_number_of(self._keeping.sessions_from(self._clock())) * DAY_MS
-        return _counted("sessions", rows, [row for row in rows if row[2] >= oldest_ms])
+        return _counted("sessions", rows, [row for row in rows if row.started_ms >= oldest_ms])
 
-    async def park(self, entry: Unflushed, error: str, *, at_ms: int) -> None:
-        """Set an unacceptable entry aside in ``parked_rows``. Raises DatabaseUnavailable."""
+    async def dead_letter(self, entry: Unflushed, error: str, *, at_ms: int) -> None:
+        """Write an entry that can never be flushed to ``parked_rows``. Raises DatabaseUnavailable."""
         row = {
             "profile_id": entry.profile_id,
-            "source": entry.source or f"{entry.profile_id}|{entry.live.session_id}|{entry.live.day_number}",
-            "counters": msgspec.json.encode(entry.live).decode(),
+            "source": entry.source or f"{entry.profile_id}|{entry.counters.session_id}|{entry.counters.day_number}",
+            "counters": msgspec.json.encode(entry.counters).decode(),
             "error": error,
             "parked_at": utc(at_ms),
         }
         async with transaction(self._engine) as database:
             await hold_off_erasures(database)
-            await database.execute(_PARK, row)
+            await database.execute(_ADD_DEAD_LETTER, row)
 
     async def note_flush(self, buckets: Sequence[int], *, at_ms: int) -> None:
-        """Note that what was due at an instant is written. Raises DatabaseUnavailable."""
+        """Store the instant up to which everything due was written. Raises DatabaseUnavailable."""
         async with transaction(self._engine) as database:
             await database.exec_driver_sql(_NOTE_FLUSH, (list(buckets), utc(at_ms)))
 
-    async def recover(self, profile_ids: Sequence[str]) -> list[Live | None]:
+    async def recover(self, profile_ids: Sequence[str]) -> list[Counters | None]:
         """The newest counters of each child, in the order asked; None where there are none.
 
         Raises:
@@ -206,23 +323,25 @@ class PostgresUsage:
         """
         ids = [profile_id for profile_id in profile_ids if is_uuid(profile_id)]
         rows = await _RECOVER.rows(self._engine, ids=ids, **latest_at(self._clock()))
-        found = {row[0]: recovered(row[1:]) for row in rows}
+        found = {row["profile_id"]: recovered(row) for row in rows}
         return [found.get(profile_id) for profile_id in profile_ids]
 
     async def shares(self, profile_id: str, session_id: str) -> list[Share]:
         """A session's shares of the days it touched, as far as they are flushed. Raises DatabaseUnavailable."""
         oldest_ms = self._clock() - _SESSION_KEPT_MS
         async with connection(self._engine) as database:
-            rows: Iterable[Any] = await database.exec_driver_sql(_SESSION, (profile_id, session_id, oldest_ms))
-            return [Share(*row) for row in rows]
+            rows = await database.exec_driver_sql(_SESSION, (profile_id, session_id, oldest_ms))
+            return [Share(**row) for row in rows.mappings()]
 
 
 @contextmanager
 def _refusals_named() -> Iterator[None]:
-    """Around the statements of the rows alone: what another table refuses is no fault of theirs."""
+    """Turn data errors into RowRefused. Only the statements of the rows run inside."""
     try:
         yield
     except DBAPIError as error:
+        if is_partition_missing(error):
+            raise PartitionMissing from error
         state = getattr(error.orig, "sqlstate", None)
         is_refusal = state is None or str(state).startswith(_DATA_ERRORS)
         if is_refusal and not error.connection_invalidated:
@@ -230,79 +349,63 @@ def _refusals_named() -> Iterator[None]:
         raise
 
 
-async def _insert(database: AsyncConnection, statement: str, rows: _Rows) -> None:
+async def _insert(database: AsyncConnection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
     if rows:
         await database.exec_driver_sql(statement, (list(rows),))
 
 
-def _counted(kind: str, rows: _Rows, kept: _Rows) -> _Rows:
-    """Those that are kept, once the others are counted."""
+def _counted(kind: str, rows: Sequence[_Row], kept: Sequence[_Row]) -> Sequence[_Row]:
+    """The kept rows. The others are counted in a metric."""
     if len(kept) < len(rows):
         metrics.LATE_ROWS.labels(kind).inc(len(rows) - len(kept))
     return kept
 
 
-def _balance_rows(entries: Sequence[tuple[str, Live]]) -> list[tuple[Any, ...]]:
+def _balance_rows(entries: Sequence[tuple[str, Counters]]) -> list[_BalanceRow]:
     """One row per child and day, the newest."""
-    newest: dict[tuple[str, int], Live] = {}
-    for profile_id, live in entries:
-        known = newest.get((profile_id, live.day_number))
-        if known is None or live.version > known.version:
-            newest[profile_id, live.day_number] = live
+    newest: dict[tuple[str, int], Counters] = {}
+    for profile_id, counters in entries:
+        known = newest.get((profile_id, counters.day_number))
+        if known is None or counters.version > known.version:
+            newest[profile_id, counters.day_number] = counters
     return [
-        (
-            profile_id,
-            day,
-            live.day_starts_ms,
-            live.day_ends_ms,
-            live.limit_ms,
-            live.allowance_ms,
-            live.used_ms,
-            live.educational_ms,
-            live.overrun_ms,
-            live.version,
-        )
-        for (profile_id, day), live in newest.items()
+        _BalanceRow(profile_id, day_number, *_balance_of(counters))
+        for (profile_id, day_number), counters in newest.items()
     ]
 
 
-def _late_days(entries: Sequence[tuple[str, Live]], *, at_ms: int) -> list[tuple[str, int]]:
-    """Days, by profile and number, that a report may have told of before these entries came."""
+def _late_days(entries: Sequence[tuple[str, Counters]], *, at_ms: int) -> list[tuple[str, int]]:
+    """Days, by profile and number, that may be in a report made before these entries."""
     return sorted(
-        {(profile_id, live.day_number) for profile_id, live in entries if at_ms - live.day_ends_ms > _LATE_MS}
+        {
+            (profile_id, counters.day_number)
+            for profile_id, counters in entries
+            if at_ms - counters.day_ends_ms > _LATE_MS
+        }
     )
 
 
-def _session_rows(entries: Sequence[tuple[str, Live]]) -> list[tuple[Any, ...]]:
-    newest: dict[tuple[str, int], tuple[str, Live]] = {}
-    for profile_id, live in entries:
-        if not live.session_id:
+def _session_rows(entries: Sequence[tuple[str, Counters]]) -> list[_SessionRow]:
+    newest: dict[tuple[str, int], tuple[str, Counters]] = {}
+    for profile_id, counters in entries:
+        if not counters.session_id:
             continue
-        known = newest.get((live.session_id, live.day_number))
-        if known is None or live.version > known[1].version:
-            newest[live.session_id, live.day_number] = (profile_id, live)
+        known = newest.get((counters.session_id, counters.day_number))
+        if known is None or counters.version > known[1].version:
+            newest[counters.session_id, counters.day_number] = (profile_id, counters)
     return [
-        (
+        _SessionRow(
             session_id,
-            day,
-            max(live.session_started_ms, live.day_starts_ms),
+            day_number,
+            max(counters.session_started_ms, counters.day_starts_ms),
             profile_id,
-            live.title_id,
-            bool(live.is_educational),
-            live.device_id,
-            live.device_type,
-            live.session_started_ms,
-            live.last_beat_ms,
-            bool(live.has_ended),
-            live.paused_since_ms,
-            live.watched_ms,
-            live.session_used_ms,
-            live.session_educational_ms,
-            live.session_overrun_ms,
-            live.session_earlier_ms,
-            live.version,
+            counters.title_id,
+            bool(counters.is_educational),
+            *_player_of(counters),
+            bool(counters.has_ended),
+            *_session_of(counters),
         )
-        for (session_id, day), (profile_id, live) in newest.items()
+        for (session_id, day_number), (profile_id, counters) in newest.items()
     ]
 
 
@@ -317,43 +420,49 @@ def latest_at(at_ms: int) -> dict[str, int]:
     }
 
 
-def recovered(row: Sequence[Any]) -> Live | None:
-    """The counters from ``LATEST_COLUMNS``; None where there are none."""
-    if row[1] is None:
+def recovered(row: Record) -> Counters | None:
+    """The counters in a row with ``LATEST_COLUMNS``; None if nothing was flushed."""
+    if row["day_number"] is None:
         return None
-    live = Live(
-        version=row[0],
+    counters = Counters(
+        version=row["counters_version"],
         generation=0,
         policy_version=0,
         dirty_since_ms=0,
-        day_number=row[1],
-        day_starts_ms=row[2],
-        day_ends_ms=row[3],
-        limit_ms=UNLIMITED if row[4] is None else row[4],
-        allowance_ms=UNLIMITED if row[5] is None else row[5],
-        used_ms=row[6],
-        educational_ms=row[7],
-        overrun_ms=row[8],
+        day_number=row["day_number"],
+        day_starts_ms=row["day_starts_ms"],
+        day_ends_ms=row["day_ends_ms"],
+        limit_ms=UNLIMITED if row["limit_ms"] is None else row["limit_ms"],
+        allowance_ms=UNLIMITED if row["allowance_ms"] is None else row["allowance_ms"],
+        used_ms=row["used_ms"],
+        educational_ms=row["educational_ms"],
+        overrun_ms=row["overrun_ms"],
+        abandoned_sessions=row["abandoned_sessions"],
     )
-    if row[9] is None:
-        return live
-    is_of_this_day = row[10]
-    used_ms, educational_ms, overrun_ms, earlier_ms = row[19:23]
-    shares = (used_ms, educational_ms, overrun_ms) if is_of_this_day else (0, 0, 0)
-    return msgspec.structs.replace(
-        live,
-        session_id=row[9],
-        title_id=row[11],
-        is_educational=int(row[12]),
-        device_id=row[13],
-        device_type=row[14],
-        session_started_ms=row[15],
-        last_beat_ms=row[16],
-        paused_since_ms=row[17],
-        watched_ms=row[18],
-        session_used_ms=shares[0],
-        session_educational_ms=shares[1],
-        session_overrun_ms=shares[2],
-        session_earlier_ms=earlier_ms if is_of_this_day else earlier_ms + used_ms + educational_ms + overrun_ms,
-        has_ended=int(row[23]),
-    )
+    if row["session_id"] is not None:
+        _recover_session(counters, row)
+    return counters
+
+
+def _recover_session(counters: Counters, row: Record) -> None:
+    counters.session_id = row["session_id"]
+    counters.title_id = row["title_id"]
+    counters.is_educational = int(row["is_educational"])
+    counters.device_id = row["device_id"]
+    counters.device_type = row["device_type"]
+    counters.session_started_ms = row["session_started_ms"]
+    counters.last_beat_ms = row["last_beat_ms"]
+    counters.paused_since_ms = row["paused_since_ms"]
+    counters.watched_ms = row["watched_ms"]
+    counters.has_ended = int(row["has_ended"])
+    counters.session_earlier_ms = row["session_earlier_ms"]
+    if row["is_of_this_day"]:
+        counters.session_used_ms = row["session_used_ms"]
+        counters.session_educational_ms = row["session_educational_ms"]
+        counters.session_overrun_ms = row["session_overrun_ms"]
+        counters.lease_ms = row["lease_ms"]
+        counters.uncounted = tuple(row["uncounted_ms"])
+    else:  # the newest balance is of a later day, so the session counted in earlier days only
+        counters.session_earlier_ms += (
+            row["session_used_ms"] + row["session_educational_ms"] + row["session_overrun_ms"]
+        )

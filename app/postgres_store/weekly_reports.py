@@ -1,8 +1,8 @@
-"""Weekly reports as they were prepared. They outlive the sessions that they were made from.
+"""Prepared weekly reports. They are kept longer than the sessions that they were made from.
 
-A row counts what its report does not know yet: it is entered with one change, to be made, and whoever writes late to a
-day that a report tells of adds one more. A report is put into its row only if nothing was added since it was begun, so
-that no change is missed, whatever runs at the same time or ends halfway.
+A row counts the changes that its report does not contain yet. It is inserted with one change, and every late write to a
+day of the report adds one. A report is stored only if no change was added since its preparation began. So no change is
+missed by concurrent or interrupted runs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,11 @@ import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.domain.feed import FeedEvent, ReportReady
 from app.domain.report import WeeklyReport
-from app.instants import utc
 from app.postgres_store.access import connection, is_uuid, transaction
+from app.postgres_store.feed import NO_FEED, FeedWriter
+from app.timestamps import utc
 
 _NIL = str(UUID(int=0))
 
@@ -37,13 +39,13 @@ SELECT a.id, :week_end, 1 FROM accounts a WHERE a.id = ANY(CAST(:account_ids AS 
     ON CONFLICT (account_id, week_ending) DO NOTHING
 """)
 _CHANGED = text("""
-SELECT week_ending, account_id::text, changes
+SELECT week_ending, account_id::text AS account_id, changes
   FROM weekly_reports
  WHERE changes > 0 AND week_ending >= :since AND (week_ending, account_id) > (:week_end, CAST(:after AS uuid))
- ORDER BY week_ending, account_id
+ ORDER BY week_ending, weekly_reports.account_id
  LIMIT :most
 """)
-# A report tells of its week and of the total of the week before.
+# A report contains its week and the total of the week before.
 _NOTE_CHANGES = """
 UPDATE weekly_reports w
    SET changes = w.changes + 1
@@ -62,7 +64,9 @@ UPDATE weekly_reports w
    SET report = n.report::jsonb, as_of = n.as_of, changes = 0
   FROM unnest(CAST(:account_ids AS uuid[]), CAST(:changes AS int[]), CAST(:reports AS text[]),
               CAST(:as_of AS timestamptz[])) AS n(account_id, changes, report, as_of)
+  JOIN weekly_reports before ON before.account_id = n.account_id AND before.week_ending = :week_end
  WHERE w.account_id = n.account_id AND w.week_ending = :week_end AND w.changes = n.changes
+RETURNING w.account_id::text AS account_id, before.report IS NULL AS is_first
 """)
 _FIND = text("""
 SELECT report::text FROM weekly_reports
@@ -83,8 +87,9 @@ async def note_changes(database: AsyncConnection, days: Sequence[tuple[str, int]
 class PostgresWeeklyReports:
     """Every call may raise DatabaseUnavailable."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, feed: FeedWriter = NO_FEED) -> None:
         self._engine = engine
+        self._feed = feed
 
     async def missing(self, week_end: date, *, after: str, most: int) -> list[str]:
         """Accounts with children whose report of a week is not entered yet, by their ids from ``after`` on."""
@@ -104,7 +109,8 @@ class PostgresWeeklyReports:
         """
         async with connection(self._engine) as database:
             values = {"since": since, "week_end": after[0], "after": after[1] or _NIL, "most": most}
-            return [(row[0], row[1], row[2]) for row in await database.execute(_CHANGED, values)]
+            rows = (await database.execute(_CHANGED, values)).mappings()
+            return [(row["week_ending"], row["account_id"], row["changes"]) for row in rows]
 
     async def keep(self, week_end: date, reports: Mapping[str, tuple[int, WeeklyReport]]) -> int:
         """Put reports into their rows, by account, each with the number of changes it was made to know.
@@ -130,7 +136,17 @@ class PostgresWeeklyReports:
                 "reports": [msgspec.json.encode(report).decode() for _, report in whole.values()],
                 "as_of": [utc(report.as_of_ms) for _, report in whole.values()],
             }
-            return (await database.execute(_KEEP, values)).rowcount
+            kept = (await database.execute(_KEEP, values)).all()
+            for account_id in sorted(row.account_id for row in kept if row.is_first):
+                at_ms = whole[account_id][1].as_of_ms
+                ready = FeedEvent(
+                    facts=ReportReady(week_ending=week_end),
+                    cause=(account_id, week_end),
+                    at_ms=at_ms,
+                    account_id=account_id,
+                )
+                await self._feed.write(database, ready, at_ms=at_ms)
+        return len(kept)
 
     async def find(self, account_id: str, week_end: date) -> WeeklyReport | None:
         """The report of a week, if it was prepared."""

@@ -1,1 +1,1 @@
-"""Whether Redis, PostgreSQL and what players know agree, child by child."""
+"""Compare Redis, PostgreSQL and the players' ledgers child by child."""

@@ -1,30 +1,43 @@
-"""The two places that are compared."""
+"""Ports of the comparison."""
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Protocol
 
-from app.domain.tally import Held, Tally
+from app.domain.counters import Counters
+from app.domain.day_usage import BufferedUsage, DayUsage
 
 
-class HeldUsage(Protocol):
+class BufferedUsageSource(Protocol):
     """Usage in Redis. Every call may raise CountersUnavailable."""
 
     def profiles(self) -> AsyncIterator[list[str]]:
-        """All profiles with counters or finished sessions, a batch at a time; each at least once."""
+        """Yield all profiles with counters or finished sessions, in batches. A profile may appear more than once."""
         ...
 
-    async def held(self, profile_ids: Collection[str]) -> list[Held]:
-        """Running days, and finished ones that wait to be flushed."""
+    async def buffered(self, profile_ids: Collection[str]) -> list[BufferedUsage]:
+        """Running days, and finished days in the outbox."""
         ...
 
 
-class KeptUsage(Protocol):
+class SampledCounters(Protocol):
+    """Counters of some children. Every call may raise CountersUnavailable."""
+
+    async def active(self, bucket: int, *, most: int) -> list[str]:
+        """Children of a bucket that watch."""
+        ...
+
+    async def glimpse(self, bucket: int, profile_ids: Sequence[str]) -> tuple[int, list[Counters | None]]:
+        """The instant (ms) by the clock of Redis, and the counters of children of a bucket as they are stored."""
+        ...
+
+
+class StoredUsageSource(Protocol):
     """Usage in PostgreSQL. Every call may raise DatabaseUnavailable."""
 
-    async def kept(self, profile_ids: Collection[str], *, since_day: int) -> list[Tally]:
+    async def kept(self, profile_ids: Collection[str], *, since_day: int) -> list[DayUsage]:
         """The days of these profiles from a day number on."""
         ...
 
-    async def parked(self) -> list[Tally]:
-        """What PostgreSQL refused and somebody has to look at."""
+    async def parked(self) -> list[DayUsage]:
+        """The dead letters."""
         ...

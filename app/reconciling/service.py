@@ -1,16 +1,16 @@
-"""Compares what Redis counted with what PostgreSQL keeps, and both with what players say they watched.
+"""Compare usage in Redis with PostgreSQL, and both with the players' ledgers.
 
-Each child is looked at in Redis, then in PostgreSQL, then in Redis again. Counters only grow, so on a running service
-PostgreSQL must have at least what Redis had flushed at the first look, and at most what it has at the second.
+Each child is read in Redis, then in PostgreSQL, then in Redis again. Counters only grow. On a running service
+PostgreSQL must have at least the flushed usage of the first read, and at most the usage of the second read.
 """
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from app.domain.ledger import Watched, bounds_ms
-from app.domain.tally import Held, Tally
-from app.reconciling.ports import HeldUsage, KeptUsage
+from app.domain.day_usage import BufferedUsage, DayUsage
+from app.domain.playback_bounds import PlaybackBounds, bounds_ms
+from app.reconciling.ports import BufferedUsageSource, StoredUsageSource
 
 ALL_DAYS = -1
 _SINCE_ALWAYS = 0
@@ -18,15 +18,15 @@ _BATCH = 1000
 _FOR_EVER_MS = 2**53
 
 
-class Kind(StrEnum):
-    """What is wrong with a child's day."""
+class DifferenceKind(StrEnum):
+    """Kinds of differences of a child's day."""
 
     UNMARKED = "unmarked"
-    """Redis has more than PostgreSQL and would never flush it."""
+    """Redis has more than PostgreSQL, and no flush is due for it."""
     BEHIND = "behind"
-    """Redis has less than PostgreSQL: it came back with an old state that nobody has mended."""
-    PARKED = "parked"
-    """PostgreSQL refused the row; it is set aside."""
+    """Redis has less than PostgreSQL: it came back with older data that was not merged."""
+    DEAD_LETTERS = "parked"
+    """PostgreSQL refused the row; it is a dead letter."""
     LOST = "lost"
     """The player watched more than was counted."""
     DOUBLED = "doubled"
@@ -34,10 +34,10 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
-    """One child's day that does not agree, in seconds. ``day_number`` is `ALL_DAYS` for a sum over all of them."""
+class UsageDifference:
+    """One day of a child with a difference, in seconds. ``day_number`` is `ALL_DAYS` for a sum over all days."""
 
-    kind: Kind
+    kind: DifferenceKind
     profile_id: str
     day_number: int
     expected: float
@@ -50,32 +50,32 @@ class Difference:
 
 @dataclass(kw_only=True)
 class Findings:
-    """What a comparison came to. ``waiting``: days of which PostgreSQL lacks some that will be flushed."""
+    """The result of a comparison. ``waiting`` is the number of days that wait for the flush."""
 
     profiles: int = 0
     waiting: int = 0
-    differences: list[Difference] = field(default_factory=list)
+    differences: list[UsageDifference] = field(default_factory=list)
 
-    def seconds(self, *kinds: Kind) -> float:
+    def seconds(self, *kinds: DifferenceKind) -> float:
         return sum(difference.seconds for difference in self.differences if difference.kind in kinds)
 
 
 class Reconciliation:
-    """Changes nothing anywhere."""
+    """Compares the stores. It changes nothing."""
 
-    def __init__(self, *, held: HeldUsage, kept: KeptUsage) -> None:
+    def __init__(self, *, held: BufferedUsageSource, kept: StoredUsageSource) -> None:
         self._held = held
         self._kept = kept
 
-    async def compare(self, ledger: Sequence[Watched] = ()) -> Findings:
-        """Everything in Redis with PostgreSQL, and every child of the ledger with both.
+    async def compare(self, ledger: Sequence[PlaybackBounds] = ()) -> Findings:
+        """Compare Redis with PostgreSQL, and every child of the ledger with both.
 
         Raises:
-            CountersUnavailable, DatabaseUnavailable: one of them cannot be asked.
+            CountersUnavailable, DatabaseUnavailable: a store is away.
         """
         findings = Findings()
         parked = await self._kept.parked()
-        findings.differences += [_difference(Kind.PARKED, tally, tally.total_ms, 0) for tally in parked]
+        findings.differences += [_difference(DifferenceKind.DEAD_LETTERS, tally, tally.total_ms, 0) for tally in parked]
         aside = {tally.key for tally in parked}
         seen: set[str] = set()
         async for batch in self._held.profiles():
@@ -89,10 +89,10 @@ class Reconciliation:
     async def _compare_stores(
         self, profile_ids: Sequence[str], findings: Findings, aside: Collection[tuple[str, int]]
     ) -> None:
-        before = await self._held.held(profile_ids)
+        before = await self._held.buffered(profile_ids)
         since_day = min((held.tally.day_number for held in before), default=_SINCE_ALWAYS)
         kept = {tally.key: tally for tally in await self._kept.kept(profile_ids, since_day=since_day)}
-        after = _by_day(await self._held.held(profile_ids))
+        after = _by_day(await self._held.buffered(profile_ids))
         waiting = {held.tally.key for held in before if held.waits}
         for key, tally in _by_day(before).items():
             row = kept.get(key)
@@ -101,40 +101,42 @@ class Reconciliation:
                 findings.waiting += 1
             elif missing_ms and key not in aside:
                 findings.differences.append(
-                    _difference(Kind.UNMARKED, tally, tally.total_ms, row.total_ms if row else 0)
+                    _difference(DifferenceKind.UNMARKED, tally, tally.total_ms, row.total_ms if row else 0)
                 )
             now = after.get(key)
             if row is not None and now is not None and now.lacks(row):
-                findings.differences.append(_difference(Kind.BEHIND, tally, row.total_ms, now.total_ms))
+                findings.differences.append(_difference(DifferenceKind.BEHIND, tally, row.total_ms, now.total_ms))
 
-    async def _compare_players(self, ledger: Iterable[Watched], findings: Findings) -> None:
-        watched: dict[str, list[Watched]] = {}
+    async def _compare_players(self, ledger: Iterable[PlaybackBounds], findings: Findings) -> None:
+        watched: dict[str, list[PlaybackBounds]] = {}
         for session in ledger:
             watched.setdefault(session.profile_id, []).append(session)
         profile_ids = list(watched)
         for first in range(0, len(profile_ids), _BATCH):
             batch = profile_ids[first : first + _BATCH]
-            days = _by_day(await self._held.held(batch))
+            days = _by_day(await self._held.buffered(batch))
             for row in await self._kept.kept(batch, since_day=_SINCE_ALWAYS):
                 days[row.key] = row.merged(days.get(row.key))
-            counted: dict[str, list[Tally]] = {profile_id: [] for profile_id in batch}
+            counted: dict[str, list[DayUsage]] = {profile_id: [] for profile_id in batch}
             for tally in days.values():
                 counted[tally.profile_id].append(tally)
             for profile_id in batch:
                 findings.differences += _against_player(profile_id, watched[profile_id], counted[profile_id])
 
 
-def _by_day(held: Iterable[Held]) -> dict[tuple[str, int], Tally]:
-    days: dict[tuple[str, int], Tally] = {}
+def _by_day(held: Iterable[BufferedUsage]) -> dict[tuple[str, int], DayUsage]:
+    days: dict[tuple[str, int], DayUsage] = {}
     for each in held:
         days[each.tally.key] = each.tally.merged(days.get(each.tally.key))
     return days
 
 
-def _against_player(profile_id: str, sessions: Sequence[Watched], days: Sequence[Tally]) -> list[Difference]:
-    """Each day by itself, and their sum, so that a day that is missing altogether shows too.
+def _against_player(
+    profile_id: str, sessions: Sequence[PlaybackBounds], days: Sequence[DayUsage]
+) -> list[UsageDifference]:
+    """Compare each day and the sum of all days. The sum also detects a missing day.
 
-    Where the sum is wrong it alone is told: its seconds are those of its days.
+    If the sum is wrong, only the sum is reported, because it includes the days.
     """
     found = []
     spans = [(tally.day_number, tally.starts_ms, tally.ends_ms, tally.total_ms) for tally in days]
@@ -145,8 +147,8 @@ def _against_player(profile_id: str, sessions: Sequence[Watched], days: Sequence
             continue
         is_lost = counted_ms < least_ms
         found.append(
-            Difference(
-                kind=Kind.LOST if is_lost else Kind.DOUBLED,
+            UsageDifference(
+                kind=DifferenceKind.LOST if is_lost else DifferenceKind.DOUBLED,
                 profile_id=profile_id,
                 day_number=day_number,
                 expected=(least_ms if is_lost else most_ms) / 1000,
@@ -156,8 +158,8 @@ def _against_player(profile_id: str, sessions: Sequence[Watched], days: Sequence
     return found[-1:] if found and found[-1].day_number == ALL_DAYS else found
 
 
-def _difference(kind: Kind, tally: Tally, expected_ms: int, found_ms: int) -> Difference:
-    return Difference(
+def _difference(kind: DifferenceKind, tally: DayUsage, expected_ms: int, found_ms: int) -> UsageDifference:
+    return UsageDifference(
         kind=kind,
         profile_id=tally.profile_id,
         day_number=tally.day_number,

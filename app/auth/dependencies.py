@@ -10,16 +10,20 @@ from fastapi import Depends, Header, Request
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 
+from app.auth.pins import FRESH_SECONDS
 from app.auth.tokens import Principal, Role, TokenCache
 from app.errors import Forbidden, PinRequired, Unauthenticated
+from app.observability.context import note_account
 
 if TYPE_CHECKING:
     from app.auth.pins import Pins
     from app.auth.rates import RateLimit
 
+_CLOCKS_APART_SECONDS = 60
+
 
 class _Holder(SecurityBase):
-    """Whoever the bearer token speaks for, if it has one of these roles.
+    """The caller that the bearer token names, if it has one of these roles.
 
     One dependency for all of it, and the security scheme of the OpenAPI document as well: FastAPI's share of a request
     grows with every dependency of a dependency. A route asks one holder only, for each counts the request.
@@ -37,15 +41,21 @@ class _Holder(SecurityBase):
         authorization = next((value for name, value in request.scope["headers"] if name == b"authorization"), None)
         if authorization is None:
             raise Unauthenticated
-        caller = tokens.principal_of(authorization)
-        request.state.answer_headers = await rate_limit.admit(caller.account_id, authorization)
+        caller = await tokens.authenticate(authorization)
+        note_account(caller.account_id)
+        if caller.role is not Role.SERVICE:  # it speaks for every household at once
+            request.state.answer_headers = await rate_limit.admit(caller.account_id, authorization)
         if caller.role not in self._roles:
             raise Forbidden
         return caller
 
 
 household = _Holder(Role.HOUSEHOLD, Role.PARENT)
+family = _Holder(Role.HOUSEHOLD, Role.PARENT, Role.CAREGIVER)
+caregiver = _Holder(Role.CAREGIVER)
 service = _Holder(Role.SERVICE)
+admin = _Holder(Role.ADMIN)
+support = _Holder(Role.SERVICE, Role.ADMIN)
 
 
 async def parent_rights(
@@ -55,6 +65,26 @@ async def parent_rights(
 ) -> Principal:
     """A parent: by token, or the household with an unlock. Raises Unauthenticated, PinRequired, CountersUnavailable."""
     return await prove_parent(request, caller, pin_token=x_pin_token)
+
+
+async def giver_rights(
+    request: Request,
+    caller: Annotated[Principal, Depends(family)],
+    x_pin_token: Annotated[str | None, Header(description="from /parental-controls/pin/verify")] = None,
+) -> Principal:
+    """A caregiver, or a parent as for ``parent_rights``."""
+    return await prove_giver(request, caller, pin_token=x_pin_token)
+
+
+async def prove_giver(
+    request: Request, caller: Principal, *, pin_token: str | None = None, pin: str | None = None
+) -> Principal:
+    """A caregiver as it is, whose budget is checked with the grant; anybody else as a parent, by ``prove_parent``."""
+    if caller.role is not Role.CAREGIVER:
+        return await prove_parent(request, caller, pin_token=pin_token, pin=pin)
+    if caller.device_id is None:
+        raise Forbidden
+    return caller
 
 
 async def prove_parent(
@@ -77,6 +107,24 @@ async def prove_parent(
     return msgspec.structs.replace(caller, role=Role.PARENT)
 
 
+async def has_just_signed_in(request: Request, _: Annotated[Principal, Depends(household)]) -> bool:
+    """Whether the caller's token says that its holder signed in at the identity service a moment ago."""
+    tokens: TokenCache = request.app.state.services.token_cache
+    signed_in_s = tokens.signed_in_s(request.headers["authorization"].encode("latin-1"))
+    if signed_in_s is None:
+        return False
+    ago_seconds: int = request.app.state.services.clock() // 1000 - signed_in_s
+    return -_CLOCKS_APART_SECONDS <= ago_seconds <= FRESH_SECONDS
+
+
 Household = Annotated[Principal, Depends(household)]
+JustSignedIn = Annotated[bool, Depends(has_just_signed_in)]
+FamilyMember = Annotated[Principal, Depends(family)]
+"""A household, a parent or a caregiver."""
+Caregiver = Annotated[Principal, Depends(caregiver)]
+GiverRights = Annotated[Principal, Depends(giver_rights)]
 ParentRights = Annotated[Principal, Depends(parent_rights)]
 Service = Annotated[Principal, Depends(service)]
+Admin = Annotated[Principal, Depends(admin)]
+Support = Annotated[Principal, Depends(support)]
+"""A service or an admin."""

@@ -1,59 +1,26 @@
-"""Devices of parents: whoever holds one acts as a parent without the PIN, until it is revoked."""
+"""Devices of parents and caregivers. The holder needs no PIN, until the device is revoked."""
 
 import asyncio
-from typing import Protocol
+from collections.abc import Callable
 from uuid import uuid4
 
-import msgspec
 import structlog
 
 from app.auth.pins import Pins
+from app.auth.ports import Device, DeviceStore, Revocations
 from app.auth.tokens import Role, Tokens
 from app.clock import Clock
 from app.errors import DatabaseUnavailable, Forbidden
 
 DEVICE_SECONDS = 180 * 86_400
-MOST_DEVICES = 20
+MAX_DEVICES = 20
 _RETRY_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
 
 
-class Device(msgspec.Struct, frozen=True, kw_only=True):
-    id: str
-    name: str
-    created_at_ms: int
-    expires_at_ms: int
-
-
-class DeviceStore(Protocol):
-    """Every call may raise DatabaseUnavailable."""
-
-    async def add(self, account_id: str, device: Device, *, most: int, actor: str) -> None:
-        """Keep a new device. Raises TooManyDevices, and Unauthenticated when the account is gone."""
-        ...
-
-    async def of_account(self, account_id: str, *, at_ms: int) -> list[Device]:
-        """Those that are neither revoked nor expired, oldest first."""
-        ...
-
-    async def revoke(self, account_id: str, device_id: str, *, actor: str, at_ms: int) -> bool:
-        """Whether the account has or had this device; it is revoked now."""
-        ...
-
-    async def revoked(self, *, at_ms: int) -> list[str]:
-        """Every device whose token would be valid had it not been revoked, and every account that was erased."""
-        ...
-
-
-class Revocations(Protocol):
-    async def announce(self, device_id: str) -> None:
-        """Tell every process. Raises CountersUnavailable."""
-        ...
-
-
 class Revoked:
-    """Devices that were revoked and accounts that were erased, known to this process: their tokens no longer count.
+    """Devices and sign-ins that have ended and accounts that were erased: their tokens no longer count here.
 
     From the database, and since then by messages.
     """
@@ -62,17 +29,39 @@ class Revoked:
         self._store = store
         self._clock = clock
         self._ids: set[str] = set()
+        self._added_while_loading: set[str] | None = None
+        self._load_lock = asyncio.Lock()
+        self._listeners: list[Callable[[str], None]] = []
         self._loading: asyncio.Task[None] | None = None
 
     def __contains__(self, holder_id: object) -> bool:
         return holder_id in self._ids
 
     def add(self, holder_id: str) -> None:
+        """Refuse a device, sign-in or account from now on, and tell those who serve it at the moment."""
+        if self._added_while_loading is not None:
+            self._added_while_loading.add(holder_id)
+        if holder_id in self._ids:
+            return
         self._ids.add(holder_id)
+        for listener in self._listeners:
+            listener(holder_id)
+
+    def listen(self, listener: Callable[[str], None]) -> None:
+        """Call ``listener`` with each device, sign-in or account that becomes known."""
+        self._listeners.append(listener)
 
     async def load(self) -> None:
-        """Raises DatabaseUnavailable."""
-        self._ids.update(await self._store.revoked(at_ms=self._clock()))
+        """Learn what the database knows, forget what no token can belong to any more. Raises DatabaseUnavailable."""
+        async with self._load_lock:
+            self._added_while_loading = added = set[str]()
+            try:
+                found = await self._store.revoked(at_ms=self._clock())
+            finally:
+                self._added_while_loading = None
+            for holder_id in found:
+                self.add(holder_id)
+            self._ids = {*found, *added}
 
     def load_soon(self) -> None:
         """Messages may have been missed: ask the database, until it answers."""
@@ -94,7 +83,7 @@ class Revoked:
 
 
 class Devices:
-    """Gives out and takes back parent devices."""
+    """Gives out and takes back the devices of parents and caregivers."""
 
     def __init__(
         self,
@@ -113,19 +102,27 @@ class Devices:
         self._revocations = revocations
         self._clock = clock
 
-    async def add(self, account_id: str, *, name: str, pin: str, actor: str) -> tuple[Device, str]:
-        """A new device and its token, which nobody can show again.
+    async def add(
+        self, account_id: str, *, name: str, pin: str, actor: str, daily_grant_minutes: int | None = None
+    ) -> tuple[Device, str]:
+        """A new device and its token, which nobody can show again. With a budget it is a caregiver's.
 
         Raises:
             TooManyDevices, and what ``Pins.check`` raises.
         """
         await self._pins.check(account_id, pin)
         at_ms = self._clock()
-        device = Device(id=str(uuid4()), name=name, created_at_ms=at_ms, expires_at_ms=at_ms + DEVICE_SECONDS * 1000)
-        await self._store.add(account_id, device, most=MOST_DEVICES, actor=actor)
+        device = Device(
+            id=str(uuid4()),
+            name=name,
+            created_at_ms=at_ms,
+            expires_at_ms=at_ms + DEVICE_SECONDS * 1000,
+            daily_grant_minutes=daily_grant_minutes,
+        )
+        await self._store.add(account_id, device, most=MAX_DEVICES, actor=actor)
         token = self._tokens.issue(
             account_id=account_id,
-            role=Role.PARENT,
+            role=Role.CAREGIVER if device.is_caregiver else Role.PARENT,
             at_s=at_ms // 1000,
             life_seconds=DEVICE_SECONDS,
             device_id=device.id,

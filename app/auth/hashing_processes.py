@@ -46,10 +46,10 @@ class HashingProcesses:
     def _opened(self) -> ProcessPoolExecutor:
         # Not forked: what a process with threads and an event loop holds at that moment would stay held in its child.
         spawning = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self._most, mp_context=spawning, initializer=_step_aside)
+        return ProcessPoolExecutor(self._most, mp_context=spawning, initializer=_lower_priority)
 
 
-def _step_aside() -> None:
+def _lower_priority() -> None:
     """Give way to heartbeats, and live as long as the parent, whatever signals a whole service is sent."""
     os.setsid()
     os.nice(_NICENESS)  # added to the parent's own; the kernel ends at 19

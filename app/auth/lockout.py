@@ -1,103 +1,94 @@
 """How often a PIN or password may be tried.
 
-Every comparison is reserved before it is made, in one count for all processes and all paths; the count is written to
-the database before the comparison, so a lock outlives Redis. A right answer forgives everything before it.
+Every comparison is reserved before it is made, for all processes and all paths together: at most as many are under way
+as wrong answers are still allowed. A comparison under way is no wrong try: right answers never lock, however many come
+at once. A right answer forgives the wrong ones before it; one that was interrupted counts as none, for nobody learned
+anything from it.
+
+Redis turns away what is too much, so that a flood does not reach the database. The database decides, and outlives
+Redis.
 """
 
-from collections.abc import Sequence
-from typing import Protocol
+import asyncio
+import contextlib
+from uuid import uuid4
 
-import msgspec
 import structlog
 
 from app.auth.hashing import Hasher
+from app.auth.lockout_rules import Admission, Reservation, Rule
+from app.auth.ports import Attempts, AttemptStore, HashStore
 from app.clock import Clock
-from app.errors import Locked
+from app.errors import CountersUnavailable, DatabaseUnavailable, HashingInterrupted, Locked, TooManyRequests
+from app.observability import metrics
 
-_MINUTE_MS = 60_000
+COMPARISON_SECONDS = 30.0
+"""Longer than a comparison takes that waits behind a full queue; after that its answer is dropped."""
 
 log = structlog.get_logger(__name__)
 
 
-class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """``most`` wrong tries within ``window_ms`` lock for ``lock_ms`` after the last of them."""
-
-    kind: str
-    most: int
-    window_ms: int
-    lock_ms: int
-
-    def locked_until_ms(self, tried_ms: Sequence[int], *, at_ms: int) -> int | None:
-        """When the lock ends that these tries mean at an instant, if they mean one."""
-        if len(tried_ms) < self.most or at_ms >= tried_ms[-1] + self.lock_ms:
-            return None
-        return tried_ms[-1] + self.lock_ms
-
-
-PIN = Rule(kind="pin", most=5, window_ms=30 * _MINUTE_MS, lock_ms=30 * _MINUTE_MS)
-PASSWORD = Rule(kind="password", most=10, window_ms=15 * _MINUTE_MS, lock_ms=15 * _MINUTE_MS)
-
-
-class Reservation(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether a try may be made, and the instants of all that count, this one included."""
-
-    may_compare: bool
-    tried_ms: tuple[int, ...]
-
-
-class Tries(Protocol):
-    """The count that all processes share. Every call may raise CountersUnavailable."""
-
-    async def reserve(
-        self, subject_id: str, rule: Rule, *, at_ms: int, known_ms: Sequence[int] | None
-    ) -> Reservation | None:
-        """Count a try before it is made; None when nothing is known here and ``known_ms`` is None."""
-        ...
-
-    async def clear(self, subject_id: str, rule: Rule) -> None: ...
-
-
-class TryLedger(Protocol):
-    """The same count where it is safe. Every call may raise DatabaseUnavailable."""
-
-    async def keep(self, subject_id: str, kind: str, tried_ms: Sequence[int]) -> None:
-        """Keep the instants of tries unless later ones are there; nothing for who is no account."""
-        ...
-
-    async def read(self, subject_id: str, kind: str) -> list[int]: ...
-
-    async def clear(self, subject_id: str, kind: str) -> None: ...
-
-
 class Lockout:
-    """Compares secrets of one kind, as often as the rule allows."""
+    """Compares secrets of one kind, as often as the rule allows.
 
-    def __init__(self, rule: Rule, *, hasher: Hasher, tries: Tries, ledger: TryLedger, clock: Clock) -> None:
+    Args:
+        store: where a hash that was made with an earlier pepper is renewed when its secret comes by.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        *,
+        hasher: Hasher,
+        tries: Attempts,
+        ledger: AttemptStore,
+        clock: Clock,
+        store: HashStore | None = None,
+    ) -> None:
+        self._store = store
         self._rule = rule
         self._hasher = hasher
         self._tries = tries
         self._ledger = ledger
         self._clock = clock
 
-    async def matches(self, subject_id: str, secret: str, hashed: str | None) -> bool:
+    async def matches(self, subject_id: str, secret: str, hashed: str | None, *, renews: bool = True) -> bool:
         """Whether a secret is the hashed one; None is never right and takes as long.
 
-        The tries of ``subject_id``, a UUID, are counted.
+        The tries of ``subject_id``, a UUID, are counted. The answer is given only after it is written down. ``renews``
+        is off where the caller replaces this very hash.
 
         Raises:
             Locked: there were too many wrong tries; nothing was compared.
-            TooManyRequests: too many comparisons wait; this one was not counted.
+            TooManyRequests: too many comparisons wait, or as many are under way as wrong tries are left.
+            HashingInterrupted: nobody knows the answer; it does not count as a try.
         """
-        with self._hasher.place() as place:
-            await self._count(subject_id)
-            is_right = await place.matches(secret, hashed)
+        with self._hasher.queue_slot() as slot:
+            reservation = Reservation(id=uuid4().hex, at_ms=self._clock())
+            await self._reserve(subject_id, reservation)
+            try:
+                async with asyncio.timeout(COMPARISON_SECONDS):
+                    pepper = await slot.match(secret, hashed)
+            except (HashingInterrupted, TimeoutError) as error:
+                await self._conclude(subject_id, reservation, is_right=None)
+                raise HashingInterrupted from error
+            is_right = pepper is not None
+            await self._conclude(subject_id, reservation, is_right=is_right)
         # Who is no account has an id that is made of an e-mail address: not for the log.
-        log.info("secret_tried", kind=self._rule.kind, account_id=hashed and subject_id, is_right=is_right)
-        if is_right:
-            await self.forgive(subject_id)
+        log.info("secret_compared", kind=self._rule.kind, account_id=hashed and subject_id, is_right=is_right)
+        if pepper and hashed is not None and renews:
+            await self._renew(subject_id, secret, hashed)
         return is_right
 
-    async def forgive(self, subject_id: str) -> None:
+    async def _renew(self, account_id: str, secret: str, hashed: str) -> None:
+        """Hash a secret with today's pepper. When that is not possible now, it is the next time."""
+        if self._store is None:
+            return
+        with contextlib.suppress(TooManyRequests, HashingInterrupted, DatabaseUnavailable):
+            renewed = await self._hasher.hash(secret)
+            await self._store.renew_hash(account_id, self._rule.kind, old=hashed, new=renewed)
+
+    async def reset(self, subject_id: str) -> None:
         await self._tries.clear(subject_id, self._rule)
         await self._ledger.clear(subject_id, self._rule.kind)
 
@@ -105,16 +96,42 @@ class Lockout:
         tried_ms = await self._ledger.read(subject_id, self._rule.kind)
         return self._rule.locked_until_ms(tried_ms, at_ms=self._clock())
 
-    async def _count(self, subject_id: str) -> None:
-        at_ms = self._clock()
-        reservation = await self._tries.reserve(subject_id, self._rule, at_ms=at_ms, known_ms=None)
-        if reservation is None:
-            known_ms = await self._ledger.read(subject_id, self._rule.kind)
-            reservation = await self._tries.reserve(subject_id, self._rule, at_ms=at_ms, known_ms=known_ms)
-        if reservation is None:
-            raise AssertionError("a count that was given is known")
-        if not reservation.may_compare:
-            until_ms = reservation.tried_ms[-1] + self._rule.lock_ms
-            log.warning("tries_locked", kind=self._rule.kind, for_ms=until_ms - at_ms)
-            raise Locked(retry_after_seconds=-(-(until_ms - at_ms) // 1000))
-        await self._ledger.keep(subject_id, self._rule.kind, reservation.tried_ms)
+    async def _reserve(self, subject_id: str, reservation: Reservation) -> None:
+        shared = await self._tries.reserve(subject_id, self._rule, reservation)
+        if shared.locked_until_ms == reservation.at_ms + self._rule.lock_ms:
+            # The clock fell: wrong attempts that lay ahead now count from here, in the database as well.
+            await self._ledger.reserve(subject_id, self._rule, reservation)
+        self._refuse_unless_reserved(shared, reservation)
+        is_decided = False
+        try:
+            admission, tried_ms = await self._ledger.reserve(subject_id, self._rule, reservation)
+            is_decided = True
+        finally:
+            if not is_decided:
+                await self._release(subject_id, reservation)
+        if not admission.is_reserved:  # Redis has forgotten something
+            await self._tries.know(subject_id, self._rule, reservation, tried_ms)
+        self._refuse_unless_reserved(admission, reservation)
+
+    async def _release(self, subject_id: str, reservation: Reservation) -> None:
+        try:
+            await self._tries.conclude(subject_id, self._rule, reservation, is_right=None)
+        except CountersUnavailable as error:  # it ends by its age
+            log.debug("reservation_left", reason=error.code)
+
+    async def _conclude(self, subject_id: str, reservation: Reservation, *, is_right: bool | None) -> None:
+        """Write the answer down where it is safe; Redis may miss it, since it does not decide."""
+        await self._ledger.conclude(subject_id, self._rule, reservation, is_right=is_right)
+        try:
+            await self._tries.conclude(subject_id, self._rule, reservation, is_right=is_right)
+        except CountersUnavailable as error:
+            log.warning("failed_attempt_not_shared", kind=self._rule.kind, reason=error.code)
+
+    def _refuse_unless_reserved(self, admission: Admission, reservation: Reservation) -> None:
+        if admission.locked_until_ms is not None:
+            for_ms = admission.locked_until_ms - reservation.at_ms
+            metrics.LOCKOUTS.labels(self._rule.kind).inc()
+            log.warning("attempts_locked", kind=self._rule.kind, for_ms=for_ms)
+            raise Locked(retry_after_seconds=-(-for_ms // 1000))
+        if admission.is_busy:
+            raise TooManyRequests(retry_after_seconds=1)

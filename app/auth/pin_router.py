@@ -4,11 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 
-from app.auth.dependencies import Household
+from app.auth.dependencies import Household, JustSignedIn
 from app.auth.pins import UNLOCK_SECONDS, Pins
 from app.auth.schemas import GivenPin, NewPin, PinReset, PinStatusAnswer, Unlocked
-from app.instants import utc
-from app.requests import API_PREFIX
+from app.http.requests import API_PREFIX
+from app.timestamps import utc
 
 router = APIRouter(prefix=f"{API_PREFIX}/parental-controls/pin", tags=["PIN"])
 
@@ -28,14 +28,20 @@ async def status(caller: Household, pins: PinService) -> PinStatusAnswer:
 
 
 @router.post("")
-async def choose(body: NewPin, caller: Household, pins: PinService) -> PinStatusAnswer:
-    """Set the first PIN with the account's password, or change it with the current one. A change ends all unlocks."""
+async def choose(
+    body: NewPin, caller: Household, pins: PinService, has_just_signed_in: JustSignedIn
+) -> PinStatusAnswer:
+    """Set the first PIN with the account's password, or change it with the current one. A change ends all unlocks.
+
+    A token of the platform's identity service with an `auth_time` of the last 5 minutes stands for the password.
+    """
     await pins.choose(
         caller.account_id,
         new_pin=body.new_pin,
         current_pin=body.current_pin,
         password=body.password,
         actor=caller.actor,
+        has_just_signed_in=has_just_signed_in,
     )
     return await _status(caller.account_id, pins)
 
@@ -48,9 +54,17 @@ async def verify(body: GivenPin, caller: Household, pins: PinService) -> Unlocke
 
 
 @router.post("/reset")
-async def reset(body: PinReset, caller: Household, pins: PinService) -> PinStatusAnswer:
-    """A new PIN in place of a forgotten one, with the account's password."""
-    await pins.reset(caller.account_id, password=body.password, new_pin=body.new_pin, actor=caller.actor)
+async def reset(
+    body: PinReset, caller: Household, pins: PinService, has_just_signed_in: JustSignedIn
+) -> PinStatusAnswer:
+    """A new PIN in place of a forgotten one, with the account's password, or with a sign-in as for the first."""
+    await pins.reset(
+        caller.account_id,
+        password=body.password,
+        new_pin=body.new_pin,
+        actor=caller.actor,
+        has_just_signed_in=has_just_signed_in,
+    )
     return await _status(caller.account_id, pins)
 
 

@@ -2,51 +2,32 @@
 
 import secrets
 from hashlib import blake2b
-from typing import Protocol
 
 import msgspec
 
 from app.auth.hashing import Hasher
 from app.auth.lockout import Lockout
+from app.auth.ports import AccountSecrets, Secrets, Unlocks
 from app.clock import Clock
-from app.errors import Conflict, InvalidInput, NoPin, Unauthenticated, WrongPassword, WrongPin
+from app.errors import (
+    Conflict,
+    FreshSignInRequired,
+    InvalidInput,
+    NoPin,
+    Unauthenticated,
+    WrongPassword,
+    WrongPin,
+)
 
+FRESH_SECONDS = 300
+"""A sign-in at the platform's identity service stands for the password for so long."""
 UNLOCK_SECONDS = 15 * 60
-LONGEST_PIN_TOKEN = 100
-
-
-class Secrets(msgspec.Struct, frozen=True, kw_only=True):
-    """The hashes of an account."""
-
-    password_hash: str
-    pin_hash: str | None
+MAX_PIN_TOKEN = 100
 
 
 class PinStatus(msgspec.Struct, frozen=True, kw_only=True):
     has_pin: bool
     locked_until_ms: int | None
-
-
-class AccountSecrets(Protocol):
-    """Every call may raise DatabaseUnavailable."""
-
-    async def secrets(self, account_id: str) -> Secrets | None: ...
-
-    async def set_pin(
-        self, account_id: str, pin_hash: str, *, instead_of: str | None, actor: str, action: str, at_ms: int
-    ) -> bool:
-        """Keep a PIN unless another has taken the place of ``instead_of`` meanwhile."""
-        ...
-
-
-class Unlocks(Protocol):
-    """Every call may raise CountersUnavailable."""
-
-    async def add(self, account_id: str, digest: str, *, at_ms: int, until_ms: int) -> None: ...
-
-    async def holds(self, account_id: str, digest: str, *, at_ms: int) -> bool: ...
-
-    async def end_all(self, account_id: str) -> None: ...
 
 
 class Pins:
@@ -75,35 +56,48 @@ class Pins:
         return PinStatus(has_pin=known.pin_hash is not None, locked_until_ms=until_ms)
 
     async def choose(
-        self, account_id: str, *, new_pin: str, current_pin: str | None, password: str | None, actor: str
+        self,
+        account_id: str,
+        *,
+        new_pin: str,
+        current_pin: str | None,
+        password: str | None,
+        actor: str,
+        has_just_signed_in: bool = False,
     ) -> None:
         """Set the first PIN with the password, or change it with the current one; a change ends all unlocks.
 
+        ``has_just_signed_in``, at the platform's identity service, stands for the password.
+
         Raises:
             InvalidInput: what proves the right to do so is missing.
-            WrongPassword, WrongPin
-            Conflict: somebody else has just set a PIN.
+            WrongPassword, WrongPin, FreshSignInRequired
+            Conflict: another caller has just set a PIN.
         """
         known = await self._secrets(account_id)
         if known.pin_hash is None:
-            await self._prove_password(account_id, password, known.password_hash)
+            await self._prove_owner(account_id, password, known, has_just_signed_in=has_just_signed_in)
         elif current_pin is None:
             raise _needed("current_pin")
-        elif not await self._pin_lockout.matches(account_id, current_pin, known.pin_hash):
+        elif not await self._pin_lockout.matches(account_id, current_pin, known.pin_hash, renews=False):
             raise WrongPin
         await self._set(account_id, new_pin, known, actor=actor, action="pin_set")
 
-    async def reset(self, account_id: str, *, password: str, new_pin: str, actor: str) -> None:
+    async def reset(
+        self, account_id: str, *, password: str | None, new_pin: str, actor: str, has_just_signed_in: bool = False
+    ) -> None:
         """Set a PIN with the password, whatever it was; ends all unlocks and the lock.
 
+        ``has_just_signed_in`` as for ``choose``.
+
         Raises:
-            WrongPassword
-            Conflict: somebody else has just set a PIN.
+            InvalidInput, WrongPassword, FreshSignInRequired
+            Conflict: another caller has just set a PIN.
         """
         known = await self._secrets(account_id)
-        await self._prove_password(account_id, password, known.password_hash)
+        await self._prove_owner(account_id, password, known, has_just_signed_in=has_just_signed_in)
         await self._set(account_id, new_pin, known, actor=actor, action="pin_reset")
-        await self._pin_lockout.forgive(account_id)
+        await self._pin_lockout.reset(account_id)
 
     async def check(self, account_id: str, pin: str) -> None:
         """Raises NoPin, WrongPin."""
@@ -113,10 +107,21 @@ class Pins:
         if not await self._pin_lockout.matches(account_id, pin, known.pin_hash):
             raise WrongPin
 
-    async def check_password(self, account_id: str, password: str) -> None:
-        """Raises WrongPassword."""
+    async def prove_password(self, account_id: str, password: str) -> str:
+        """The hash that a right password was compared with. Raises WrongPassword."""
         known = await self._secrets(account_id)
-        await self._prove_password(account_id, password, known.password_hash)
+        is_right = await self._password_lockout.matches(account_id, password, known.password_hash)
+        if not is_right or known.password_hash is None:
+            raise WrongPassword
+        return known.password_hash
+
+    async def check_owner(self, account_id: str, password: str | None, *, has_just_signed_in: bool = False) -> None:
+        """Whether the password, or a sign-in just now, proves that the account is the caller's.
+
+        Raises: as for ``reset``, but for Conflict.
+        """
+        known = await self._secrets(account_id)
+        await self._prove_owner(account_id, password, known, has_just_signed_in=has_just_signed_in)
 
     async def unlock(self, account_id: str, pin: str) -> str:
         """A token that stands for the PIN for ``UNLOCK_SECONDS``. Raises NoPin, WrongPin."""
@@ -126,7 +131,7 @@ class Pins:
         return token
 
     async def is_unlocked(self, account_id: str, pin_token: str) -> bool:
-        if len(pin_token) > LONGEST_PIN_TOKEN:
+        if len(pin_token) > MAX_PIN_TOKEN:
             return False
         return await self._unlocks.holds(account_id, _digest(pin_token), at_ms=self._clock())
 
@@ -136,10 +141,16 @@ class Pins:
             raise Unauthenticated
         return known
 
-    async def _prove_password(self, account_id: str, password: str | None, password_hash: str) -> None:
+    async def _prove_owner(
+        self, account_id: str, password: str | None, known: Secrets, *, has_just_signed_in: bool
+    ) -> None:
+        if password is None and has_just_signed_in:
+            return
+        if password is None and known.password_hash is None:
+            raise FreshSignInRequired(seconds=FRESH_SECONDS)
         if password is None:
             raise _needed("password")
-        if not await self._password_lockout.matches(account_id, password, password_hash):
+        if not await self._password_lockout.matches(account_id, password, known.password_hash):
             raise WrongPassword
 
     async def _set(self, account_id: str, pin: str, known: Secrets, *, actor: str, action: str) -> None:

@@ -5,45 +5,14 @@ and guesses at a PIN or password are still refused, by the lockout, which fails 
 """
 
 import asyncio
-from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Protocol
 
-import msgspec
-
+from app.auth.ports import Quota, QuotaAdmission, Rates
 from app.errors import CountersUnavailable, TooManyRequests
 
 MINUTE_MS = 60_000
 _UNASKED_SECONDS = 1.0
 """After a failure Redis is not asked for so long: requests that do not need it are not to wait for it one by one."""
-
-
-class Quota(msgspec.Struct, frozen=True, kw_only=True):
-    """``most`` requests within ``window_ms``, all at once or spread; what was used comes back evenly."""
-
-    name: str
-    most: int
-    window_ms: int
-
-
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """What is left of a quota, and when it is whole again."""
-
-    left: int
-    whole_in_ms: int
-
-
-class Admission(msgspec.Struct, frozen=True, kw_only=True):
-    """``wait_ms`` is 0 for a request that may pass; one that may not was not counted. One standing for each quota."""
-
-    wait_ms: int
-    standings: tuple[Standing, ...]
-
-
-class Rates(Protocol):
-    async def admit(self, account_id: str, quotas: Sequence[Quota], holders: Sequence[str]) -> Admission:
-        """Count a request against the quota of each holder, all or none. Raises CountersUnavailable."""
-        ...
 
 
 class RateLimit:
@@ -79,7 +48,7 @@ class RateLimit:
         try:
             admission = await self._rates.admit(account_id, self._quotas, holders)
         except CountersUnavailable:
-            self._ask_from = now + _UNASKED_SECONDS
+            self._ask_from = max(self._ask_from, now + _UNASKED_SECONDS)
             return {}
         headers = self._headers(admission)
         if admission.wait_ms:
@@ -88,7 +57,7 @@ class RateLimit:
             raise refusal
         return headers
 
-    def _headers(self, admission: Admission) -> dict[str, str]:
+    def _headers(self, admission: QuotaAdmission) -> dict[str, str]:
         """As in the IETF's draft "RateLimit header fields for HTTP"."""
         standings = zip(self._quotas, admission.standings, strict=True)
         stands = (f'"{quota.name}";r={now.left};t={_whole_seconds(now.whole_in_ms)}' for quota, now in standings)

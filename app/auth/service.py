@@ -1,5 +1,6 @@
 """Households sign up and in."""
 
+from typing import Any
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
 import msgspec
@@ -7,21 +8,24 @@ import msgspec
 from app.auth.hashing import Hasher
 from app.auth.lockout import Lockout
 from app.auth.ports import Account, Accounts
-from app.auth.tokens import Kind, Role, Tokens
+from app.auth.sign_ins import EndedSignIns, Refreshing, SignInStore
+from app.auth.tokens import Role, TokenKind, Tokens
 from app.clock import Clock
-from app.errors import Unauthenticated, WrongCredentials
+from app.domain.sign_in import MAX_SIGN_INS, SignIn
+from app.errors import WrongCredentials
 
 
-class SignIn(msgspec.Struct, frozen=True, kw_only=True):
-    """Fresh household tokens of an account."""
+class HouseholdTokens(msgspec.Struct, frozen=True, kw_only=True):
+    """Fresh household tokens of an account, and the sign-in they belong to."""
 
     account_id: str
+    sign_in_id: str
     access_token: str
     refresh_token: str
     expires_in: int
 
 
-class Households:
+class AccountService:
     """Registers accounts and gives out household tokens."""
 
     def __init__(
@@ -31,6 +35,9 @@ class Households:
         hasher: Hasher,
         lockout: Lockout,
         tokens: Tokens,
+        sign_ins: SignInStore,
+        refreshing: Refreshing,
+        ended: EndedSignIns,
         clock: Clock,
         access_seconds: int,
         refresh_seconds: int,
@@ -39,18 +46,23 @@ class Households:
         self._hasher = hasher
         self._lockout = lockout
         self._tokens = tokens
+        self._sign_ins = sign_ins
+        self._refreshing = refreshing
+        self._ended = ended
         self._clock = clock
         self._access_seconds = access_seconds
         self._refresh_seconds = refresh_seconds
 
-    async def register(self, *, email: str, password: str, timezone: str) -> SignIn:
+    async def register(
+        self, *, email: str, password: str, timezone: str, device_name: str | None = None
+    ) -> HouseholdTokens:
         """A new account. Raises EmailTaken, TooManyRequests."""
         password_hash = await self._hasher.hash(password)
         account = Account(id=str(uuid4()), email=email, password_hash=password_hash, timezone=timezone)
         await self._accounts.add(account, at_ms=self._clock())
-        return self._sign_in(account.id)
+        return await self._sign_in(account, device_name)
 
-    async def login(self, *, email: str, password: str) -> SignIn:
+    async def login(self, *, email: str, password: str, device_name: str | None = None) -> HouseholdTokens:
         """Household tokens for a password. An unknown address answers and is locked like a known one.
 
         Raises:
@@ -65,25 +77,45 @@ class Households:
         is_right = await self._lockout.matches(subject_id, password, password_hash)
         if account is None or not is_right:
             raise WrongCredentials
-        return self._sign_in(account.id)
+        return await self._sign_in(account, device_name)
 
-    async def refresh(self, refresh_token: str) -> SignIn:
-        """Raises Unauthenticated: the token is not a refresh token of ours, or expired, or the account is gone."""
-        holder = self._tokens.verify(refresh_token, kind=Kind.REFRESH, at_s=self._clock() // 1000)
-        if holder.role is not Role.HOUSEHOLD or not await self._accounts.exists(holder.account_id):
-            raise Unauthenticated
-        return self._sign_in(holder.account_id)
+    async def refresh(self, refresh_token: str) -> HouseholdTokens:
+        """Tokens for a refresh token, which is void from now on. A retry within seconds gets tokens as well.
 
-    def _sign_in(self, account_id: str) -> SignIn:
-        return SignIn(
-            account_id=account_id,
-            access_token=self._token(account_id, Kind.ACCESS, self._access_seconds),
-            refresh_token=self._token(account_id, Kind.REFRESH, self._refresh_seconds),
-            expires_in=self._access_seconds,
+        Raises:
+            Unauthenticated: the token is not a refresh token of ours, or has expired, or its sign-in has ended, or it
+                was used before. In the last case its sign-in has ended now.
+        """
+        token = self._tokens.verify_refresh(refresh_token, at_s=self._clock() // 1000)
+        return self._tokens_of(await self._refreshing.use(token))
+
+    async def _sign_in(self, account: Account, device_name: str | None) -> HouseholdTokens:
+        at_ms = self._clock()
+        sign_in = SignIn(
+            id=str(uuid4()),
+            account_id=account.id,
+            device_name=device_name,
+            created_at_ms=at_ms,
+            refreshed_at_ms=at_ms,
+            expires_at_ms=at_ms + self._refresh_seconds * 1000,
         )
+        surplus = await self._sign_ins.add(sign_in, ended_at_ms=account.sign_ins_ended_at_ms, max_sign_ins=MAX_SIGN_INS)
+        await self._ended.add(surplus)
+        return self._tokens_of(sign_in)
 
-    def _token(self, account_id: str, kind: Kind, life_seconds: int) -> str:
-        at_s = self._clock() // 1000
-        return self._tokens.issue(
-            account_id=account_id, role=Role.HOUSEHOLD, kind=kind, at_s=at_s, life_seconds=life_seconds
+    def _tokens_of(self, sign_in: SignIn) -> HouseholdTokens:
+        issued: dict[str, Any] = {
+            "account_id": sign_in.account_id,
+            "role": Role.HOUSEHOLD,
+            "sign_in_id": sign_in.id,
+            "at_s": self._clock() // 1000,
+        }
+        return HouseholdTokens(
+            account_id=sign_in.account_id,
+            sign_in_id=sign_in.id,
+            access_token=self._tokens.issue(**issued, life_seconds=self._access_seconds),
+            refresh_token=self._tokens.issue(
+                **issued, kind=TokenKind.REFRESH, serial=sign_in.serial, life_seconds=self._refresh_seconds
+            ),
+            expires_in=self._access_seconds,
         )

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from app.clock import Clock
 from app.parents.grants import GrantService, RequestService
+from app.parents.pauses import PauseService
+from app.parents.ports import Caregivers
 from app.parents.service import ChildSettings
 
 
@@ -15,3 +17,5 @@ class Parents:
     settings: ChildSettings
     grants: GrantService
     requests: RequestService
+    caregivers: Caregivers
+    pauses: PauseService

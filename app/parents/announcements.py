@@ -2,9 +2,13 @@
 
 import structlog
 
+from app.domain.grants import ExtraTimeRequest
 from app.domain.policy import Policy
 from app.errors import CountersUnavailable, DatabaseUnavailable
-from app.parents.ports import Policies, PolicyAnnouncer
+from app.observability import metrics
+from app.parents.ports import EventLog, Policies, PolicyAnnouncer
+
+REQUEST_ANSWERED = "request_answered"
 
 _log = structlog.get_logger(__name__)
 
@@ -12,9 +16,10 @@ _log = structlog.get_logger(__name__)
 class Announcements:
     """Brings a committed policy to everybody who holds a copy."""
 
-    def __init__(self, *, policies: Policies, announcer: PolicyAnnouncer) -> None:
+    def __init__(self, *, policies: Policies, announcer: PolicyAnnouncer, events: EventLog) -> None:
         self._policies = policies
         self._announcer = announcer
+        self._events = events
 
     async def changed(self, profile_id: str) -> None:
         """Announce the policy as it stands now.
@@ -33,9 +38,24 @@ class Announcements:
     async def announce(self, policy: Policy) -> None:
         """Announce a policy that was committed just now. A failure is not the parent's either."""
         try:
-            await self._announcer.announce([policy])
+            with metrics.ANNOUNCED_SECONDS.time():
+                await self._announcer.announce([policy])
         except CountersUnavailable as error:
+            metrics.ANNOUNCEMENTS_FAILED.inc()
             _log.warning("policy_not_announced", profile_id=policy.profile_id, reason=error.code)
+
+    async def request_answered(self, profile_id: str, request: ExtraTimeRequest, *, at_ms: int) -> None:
+        """Tell the child how its request was answered; if that fails, it finds the answer in its list."""
+        facts = {
+            "request_id": request.request_id,
+            "status": request.status.value,
+            "minutes": request.minutes,
+            "grant_id": request.grant_id,
+        }
+        try:
+            await self._events.add(profile_id, REQUEST_ANSWERED, facts, at_ms=at_ms)
+        except CountersUnavailable as error:
+            _log.warning("answer_not_announced", profile_id=profile_id, reason=error.code)
 
     async def household_changed(self, account_id: str) -> None:
         """Announce that profiles were added to an account."""
@@ -43,3 +63,10 @@ class Announcements:
             await self._announcer.announce_household(account_id)
         except CountersUnavailable as error:
             _log.warning("household_not_announced", account_id=account_id, reason=error.code)
+
+    async def request_made(self, profile_id: str) -> None:
+        """Show a child's request to parents who watch it live. A failure is not the child's: they see it later."""
+        try:
+            await self._announcer.wake([profile_id])
+        except CountersUnavailable as error:
+            _log.debug("request_not_announced", profile_id=profile_id, reason=error.code)

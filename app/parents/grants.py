@@ -1,6 +1,5 @@
 """Extra time: given by parents, asked for by children."""
 
-from collections.abc import Collection
 from datetime import date
 from uuid import uuid4
 
@@ -8,42 +7,50 @@ import msgspec
 
 from app.domain.grants import ExtraTimeRequest, GrantEntry, RequestStatus, running_allowance, running_day
 from app.domain.idempotency import IdempotencyKey
-from app.domain.policy import Policy
+from app.domain.markets import Markets
+from app.domain.pages import PageEnd
+from app.domain.policy import Policy, exceeded_ms
 from app.parents.announcements import Announcements
-from app.parents.ports import Answer, Grants, Requests
+from app.parents.ports import Answer, Decide, Grants, Requests
 from app.parents.used import Used, UsedTime
 
-MOST_REQUESTS_A_DAY = 5
+MAX_REQUESTS_A_DAY = 5
+SAME_REQUEST_MS = 60_000
+"""So soon an equal request is the same one, tapped twice."""
 
 
 class Actor(msgspec.Struct, frozen=True):
-    """Who acts for which account, from afar or on the player."""
+    """Who acts for which account, from afar or on the player. ``caregiver_id`` is the device of a caregiver."""
 
     account_id: str
     name: str
     is_remote: bool = True
+    caregiver_id: str | None = None
 
 
 class ExtraTime(msgspec.Struct, frozen=True, kw_only=True):
-    """A grant and what it leaves of the running day. ``remaining_ms`` is None when unlimited or not known."""
+    """A grant and what it leaves of the running day. ``remaining_ms`` is None when unlimited or not known.
+
+    ``at_ms`` is the instant of which this is true; 0 in answers that a version before this one kept for repeats.
+    """
 
     grant_id: str
     minutes: int | None
     day: date
     remaining_ms: int | None
     is_unlimited_override: bool
+    covered_ms: int = 0
+    at_ms: int = 0
 
 
 class GrantService:
     """Every call may raise ProfileAccessDenied, NoConfig and DatabaseUnavailable."""
 
-    def __init__(
-        self, *, grants: Grants, used: UsedTime, announcements: Announcements, weekend_days: Collection[int]
-    ) -> None:
+    def __init__(self, *, grants: Grants, used: UsedTime, announcements: Announcements, markets: Markets) -> None:
         self._grants = grants
         self._used = used
         self._announcements = announcements
-        self._weekend_days = weekend_days
+        self._markets = markets
 
     async def give(
         self, actor: Actor, profile_id: str, *, minutes: int | None, key: str | None, at_ms: int
@@ -52,8 +59,14 @@ class GrantService:
 
         Raises:
             KeyReused, StillRunning: the key is another request's, or its first use has not ended.
+            BudgetExhausted: a caregiver has not that much left today.
         """
         used = await self._used.of(profile_id)
+
+        async def entry_for(policy: Policy) -> GrantEntry:
+            nonlocal used
+            used = await self._used.again(profile_id, used)  # nobody else changes the allowance meanwhile
+            return _entry(policy, actor, used, minutes=minutes, at_ms=at_ms, markets=self._markets)
 
         def answer_for(policy: Policy, entry: GrantEntry) -> Answer:
             answer: Answer = msgspec.to_builtins(self._extra_time(policy, entry, used, at_ms))
@@ -64,7 +77,8 @@ class GrantService:
             profile_id=profile_id,
             at_ms=at_ms,
             key=None if key is None else IdempotencyKey.of(key, "grant", profile_id, minutes),
-            entry_for=lambda policy: _entry(policy, actor, minutes=minutes, at_ms=at_ms),
+            caregiver_id=actor.caregiver_id,
+            entry_for=entry_for,
             answer_for=answer_for,
         )
         if policy is not None:
@@ -83,35 +97,60 @@ class GrantService:
         await self._announcements.announce(policy)
         return self._extra_time(policy, entry, await self._used.of(profile_id), at_ms)
 
-    async def entries(self, *, account_id: str, profile_id: str, day: date | None, most: int) -> list[GrantEntry]:
-        """The newest entries of the ledger, those of one viewing day if one is named."""
-        return await self._grants.entries(account_id=account_id, profile_id=profile_id, day=day, most=most)
+    async def entries(
+        self, *, account_id: str, profile_id: str, day: date | None, before: PageEnd | None = None, most: int
+    ) -> list[GrantEntry]:
+        """The newest entries of the ledger that follow ``before``, those of one viewing day if one is named."""
+        return await self._grants.entries(
+            account_id=account_id, profile_id=profile_id, day=day, before=before, most=most
+        )
 
     def _extra_time(self, policy: Policy, entry: GrantEntry, used: Used, at_ms: int) -> ExtraTime:
-        allowance = running_allowance(policy, at_ms=at_ms, weekend_days=self._weekend_days)
+        market = self._markets.of(policy.market)
+        day = running_day(policy, at_ms, pinned=used.pinned)
+        allowance = running_allowance(
+            policy,
+            at_ms=at_ms,
+            weekend_days=market.weekend_days,
+            pinned=used.pinned,
+            week_left_ms=used.week_left_ms(policy, day, starts_on=market.week_starts_on),
+        )
         return ExtraTime(
             grant_id=entry.grant_id,
             minutes=entry.minutes,
             day=entry.day,
             remaining_ms=used.remaining_ms(allowance),
             is_unlimited_override=allowance.is_override,
+            covered_ms=entry.covered_ms,
+            at_ms=at_ms,
         )
 
 
 class RequestService:
     """Every call may raise ProfileAccessDenied, NoConfig and DatabaseUnavailable."""
 
-    def __init__(self, *, requests: Requests, announcements: Announcements) -> None:
+    def __init__(self, *, requests: Requests, used: UsedTime, announcements: Announcements, markets: Markets) -> None:
         self._requests = requests
+        self._used = used
         self._announcements = announcements
+        self._markets = markets
 
     async def ask(
-        self, actor: Actor, profile_id: str, *, minutes: int, note: str | None, at_ms: int
+        self, actor: Actor, profile_id: str, *, minutes: int, note: str | None, key: str | None, at_ms: int
     ) -> ExtraTimeRequest:
-        """Ask for extra time on the running day. Raises TooManyRequests after five on one day."""
+        """Ask for extra time on the running day.
+
+        An equal request that is open and was made just before is answered instead: a double tap. With a key
+        that was used: the first answer.
+
+        Raises:
+            TooManyRequests: there were five on one day.
+            KeyReused, StillRunning: the key is another request's, or its first use has not ended.
+        """
+        used = await self._used.of(profile_id)
 
         def request_for(policy: Policy) -> ExtraTimeRequest:
-            day = running_day(policy, at_ms)
+            day = running_day(policy, at_ms, pinned=used.pinned)
             return ExtraTimeRequest(
                 request_id=str(uuid4()),
                 minutes=minutes,
@@ -122,14 +161,18 @@ class RequestService:
                 expires_ms=day.ends_ms,
             )
 
-        return await self._requests.add(
+        asked = await self._requests.add(
             account_id=actor.account_id,
             profile_id=profile_id,
             actor=actor.name,
             at_ms=at_ms,
-            most_a_day=MOST_REQUESTS_A_DAY,
+            key=None if key is None else IdempotencyKey.of(key, "request", profile_id, minutes, note),
+            most_a_day=MAX_REQUESTS_A_DAY,
+            same_since_ms=at_ms - SAME_REQUEST_MS,
             request_for=request_for,
         )
+        await self._announcements.request_made(profile_id)
+        return asked
 
     async def approve(self, actor: Actor, profile_id: str, request_id: str, *, at_ms: int) -> ExtraTimeRequest:
         """Give what was asked for. Repeating it gives nothing more.
@@ -137,32 +180,20 @@ class RequestService:
         Raises:
             NotFound: there is no such request of this profile.
             AlreadyDecided: it was denied, or its day is over.
+            BudgetExhausted: a caregiver has not that much left today.
         """
+        used = await self._used.of(profile_id)
 
-        def decide(request: ExtraTimeRequest) -> tuple[ExtraTimeRequest, GrantEntry | None]:
+        async def decide(request: ExtraTimeRequest, policy: Policy) -> tuple[ExtraTimeRequest, GrantEntry | None]:
             grant_id = str(uuid4())
             approved = request.answered(RequestStatus.APPROVED, at_ms=at_ms, grant_id=grant_id)
-            entry = GrantEntry(
-                grant_id=grant_id,
-                minutes=request.minutes,
-                day=request.day,
-                granted_by=actor.name,
-                is_remote=actor.is_remote,
-                granted_ms=at_ms,
-            )
-            return approved, None if approved is request else entry
+            if approved is request:
+                return request, None
+            now = await self._used.again(profile_id, used)
+            entry = _entry(policy, actor, now, minutes=request.minutes, at_ms=at_ms, markets=self._markets)
+            return approved, msgspec.structs.replace(entry, grant_id=grant_id)
 
-        request, policy = await self._requests.answer(
-            account_id=actor.account_id,
-            profile_id=profile_id,
-            request_id=request_id,
-            actor=actor.name,
-            at_ms=at_ms,
-            decide=decide,
-        )
-        if policy is not None:
-            await self._announcements.announce(policy)
-        return request
+        return await self._answer(actor, profile_id, request_id, decide, at_ms=at_ms)
 
     async def deny(self, actor: Actor, profile_id: str, request_id: str, *, at_ms: int) -> ExtraTimeRequest:
         """Give nothing.
@@ -171,26 +202,68 @@ class RequestService:
             NotFound: there is no such request of this profile.
             AlreadyDecided: it was approved, or its day is over.
         """
-        request, _ = await self._requests.answer(
+
+        async def decide(request: ExtraTimeRequest, _: Policy) -> tuple[ExtraTimeRequest, GrantEntry | None]:
+            return request.answered(RequestStatus.DENIED, at_ms=at_ms), None
+
+        return await self._answer(actor, profile_id, request_id, decide, at_ms=at_ms)
+
+    async def entries(
+        self, *, account_id: str, profile_id: str, before: PageEnd | None = None, most: int
+    ) -> list[ExtraTimeRequest]:
+        """The newest requests of a child that follow ``before``."""
+        return await self._requests.entries(account_id=account_id, profile_id=profile_id, before=before, most=most)
+
+    async def of_account(
+        self, account_id: str, *, status: RequestStatus | None, before: PageEnd | None = None, most: int, at_ms: int
+    ) -> list[tuple[str, ExtraTimeRequest]]:
+        """The newest requests of an account, each after its profile; those of one status if it is named."""
+        return await self._requests.of_account(account_id, status=status, before=before, most=most, at_ms=at_ms)
+
+    async def _answer(
+        self, actor: Actor, profile_id: str, request_id: str, decide: Decide, *, at_ms: int
+    ) -> ExtraTimeRequest:
+        """Keep the answer to a request; then every process and the child hear of it."""
+        answered = await self._requests.answer(
             account_id=actor.account_id,
             profile_id=profile_id,
             request_id=request_id,
             actor=actor.name,
             at_ms=at_ms,
-            decide=lambda request: (request.answered(RequestStatus.DENIED, at_ms=at_ms), None),
+            caregiver_id=actor.caregiver_id,
+            decide=decide,
         )
-        return request
+        if answered.policy is not None:
+            await self._announcements.announce(answered.policy)
+        if answered.is_first:
+            await self._announcements.request_answered(profile_id, answered.request, at_ms=at_ms)
+        return answered.request
 
-    async def entries(self, *, account_id: str, profile_id: str, most: int) -> list[ExtraTimeRequest]:
-        """The newest requests of a child."""
-        return await self._requests.entries(account_id=account_id, profile_id=profile_id, most=most)
 
-
-def _entry(policy: Policy, actor: Actor, *, minutes: int | None, at_ms: int) -> GrantEntry:
+def _entry(
+    policy: Policy,
+    actor: Actor,
+    used: Used,
+    *,
+    minutes: int | None,
+    at_ms: int,
+    markets: Markets,
+) -> GrantEntry:
+    """A grant for the running day. What the child is over its allowance is covered, so that it gets all its minutes."""
+    day = running_day(policy, at_ms, pinned=used.pinned)
+    market = markets.of(policy.market)
+    over_ms = exceeded_ms(
+        policy,
+        day,
+        used_ms=used.used_ms(day),
+        weekend_days=market.weekend_days,
+        week_left_ms=used.week_left_ms(policy, day, starts_on=market.week_starts_on),
+    )
     return GrantEntry(
         grant_id=str(uuid4()),
         minutes=minutes,
-        day=running_day(policy, at_ms).date,
+        covered_ms=0 if minutes is None else over_ms,
+        day=day.date,
         granted_by=actor.name,
         is_remote=actor.is_remote,
         granted_ms=at_ms,

@@ -1,15 +1,26 @@
-"""If-Match (RFC 9110, 13.1.1): a change is made only to the version that the parent has seen."""
+"""Conditional requests (RFC 9110, 13.1).
+
+A change is made only to the version that the parent has seen; an answer that the client has is not sent again.
+"""
 
 import re
 from collections.abc import Sequence
 
 from app.errors import PreconditionFailed, PreconditionRequired
 
+_PENDING = "-pending"
 _ENTITY_TAG = re.compile(r'(W/)?"([^"]*)"')
 
 
-def etag_of(version: int) -> str:
-    return f'"{version}"'
+def etag_of(version: int, *, is_pending: bool = False) -> str:
+    """The tag of a version. While a part of it is yet to act its answer is another one than afterwards."""
+    return f'"{version}{_PENDING}"' if is_pending else f'"{version}"'
+
+
+def is_not_modified(if_none_match: Sequence[str], etag: str) -> bool:
+    """Whether the client has exactly this answer (RFC 9110, 13.1.2)."""
+    field = ",".join(if_none_match).strip()
+    return field == "*" or etag.strip('"') in {tag for _, tag in _ENTITY_TAG.findall(field)}
 
 
 class Precondition:
@@ -24,7 +35,7 @@ class Precondition:
         if not field:
             raise PreconditionRequired
         self._is_any = field == "*"
-        self._tags = {tag for weak, tag in _ENTITY_TAG.findall(field) if not weak}
+        self._tags = {tag.removesuffix(_PENDING) for weak, tag in _ENTITY_TAG.findall(field) if not weak}
 
     def check(self, version: int) -> None:
         """See that a version is among those named.

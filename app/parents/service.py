@@ -1,19 +1,20 @@
 """FLOW 2: what a parent decides, from the commit to every cache."""
 
-from collections.abc import Collection
+from collections import defaultdict
 from datetime import date, timedelta
 
 import msgspec
 
 from app.domain.config import Config, ConfigChange
-from app.domain.preview import BlockedDay, blocked_days
-from app.domain.report import last_finished_day
+from app.domain.markets import Market, Markets
+from app.domain.preview import BlockedDay, blocked_days, left_of_week, may_be_blocked
+from app.domain.report import SessionPart, last_finished_day
 from app.parents.announcements import Announcements
 from app.parents.ports import Configs, PastViewing
 from app.parents.preconditions import Precondition
 
 PREVIEWED_DAYS = 28
-_MOST_SESSIONS = 20_000
+_MAX_SESSIONS = 20_000
 
 
 class Preview(msgspec.Struct, frozen=True):
@@ -27,22 +28,25 @@ class Preview(msgspec.Struct, frozen=True):
 class ChildSettings:
     """The viewing-time settings of the children of an account."""
 
-    def __init__(
-        self, *, configs: Configs, past: PastViewing, announcements: Announcements, weekend_days: Collection[int]
-    ) -> None:
+    def __init__(self, *, configs: Configs, past: PastViewing, announcements: Announcements, markets: Markets) -> None:
         self._configs = configs
         self._past = past
         self._announcements = announcements
-        self._weekend_days = weekend_days
+        self._markets = markets
 
-    async def read(self, *, account_id: str, profile_id: str) -> Config:
-        """The settings of a child.
+    async def read(self, *, account_id: str, profile_id: str) -> tuple[Config, Market]:
+        """The settings of a child, and the market of the account.
 
         Raises:
             ProfileAccessDenied: there is no such profile on the account.
             NoConfig: it is an adult's.
         """
-        return await self._configs.read(account_id=account_id, profile_id=profile_id)
+        config, market = await self._configs.read(account_id=account_id, profile_id=profile_id)
+        return config, self._markets.of(market)
+
+    async def market_of(self, account_id: str) -> Market:
+        """The market of an account."""
+        return self._markets.of(await self._configs.market_of(account_id))
 
     async def save(
         self,
@@ -78,23 +82,29 @@ class ChildSettings:
         Raises:
             InvalidInput, ProfileAccessDenied, NoConfig: as for ``save``.
         """
-        config = await self._configs.read(account_id=account_id, profile_id=profile_id)
+        config, market = await self.read(account_id=account_id, profile_id=profile_id)
         candidate = config.changed(change, at_ms=at_ms)
+        weekend_days = market.weekend_days
         last = last_finished_day(config.calendar, at_ms)
         first = last - timedelta(days=PREVIEWED_DAYS - 1)
-        days = await self._past.days(profile_id, first=first, last=last)
-        hit = blocked_days(candidate, days, (), weekend_days=self._weekend_days)
-        if not hit:
+        found = await self._past.days(profile_id, first=first, last=last)
+        week_left_ms = left_of_week(candidate, found, weekend_days=weekend_days, week_starts_on=market.week_starts_on)
+        days = [
+            day for day in found if may_be_blocked(candidate, day, weekend_days=weekend_days, week_left_ms=week_left_ms)
+        ]
+        if not days:
             return Preview(first, last, ())
-        wanted = {blocked.day for blocked in hit}
-        days = [day for day in days if day.day in wanted]
-        sessions = await self._past.sessions(
+        parts = await self._past.sessions(
             profile_id,
-            first=days[-1].day,
-            last=days[0].day,
-            from_ms=days[-1].starts_ms,
-            until_ms=days[0].ends_ms,
+            first=days[-1].totals.day,
+            last=days[0].totals.day,
+            from_ms=days[-1].totals.starts_ms,
+            until_ms=days[0].totals.ends_ms,
             before=None,
-            most=_MOST_SESSIONS,
+            most=_MAX_SESSIONS,
         )
-        return Preview(first, last, tuple(blocked_days(candidate, days, sessions, weekend_days=self._weekend_days)))
+        sessions: defaultdict[date, list[SessionPart]] = defaultdict(list)
+        for part in parts:
+            sessions[part.day].append(part)
+        blocked = blocked_days(candidate, days, sessions, weekend_days=weekend_days, week_left_ms=week_left_ms)
+        return Preview(first, last, tuple(blocked))

@@ -1,40 +1,80 @@
 """What a child has used of its running day, seen from beside the hot path."""
 
+from collections.abc import Sequence
+
 import msgspec
 
-from app.domain.accounting import Live
+from app.domain.counters import Counters
 from app.domain.grants import RunningAllowance
-from app.domain.policy import UNLIMITED
+from app.domain.policy import UNLIMITED, Policy
+from app.domain.viewing_day import ViewingDay
+from app.domain.weekly import week_of
 from app.errors import CountersUnavailable
-from app.parents.ports import Counters, FlushedUsage
+from app.parents.ports import CounterReader, FlushedUsage
 
 
 class Used(msgspec.Struct, frozen=True):
-    """The counters of a child, None when there are none yet. Without ``is_known`` they are out of reach."""
+    """The counters of a child, None when there are none yet. Without ``is_known`` they are as last flushed."""
 
-    live: Live | None
+    counters: Counters | None
     is_known: bool = True
+
+    @property
+    def pinned(self) -> ViewingDay | None:
+        """The day that the counters have pinned."""
+        return None if self.counters is None else self.counters.day
+
+    def used_ms(self, day: ViewingDay) -> int:
+        """What beats have used of the running day."""
+        return self.counters.used_ms if self.counters is not None and self.counters.day_number == day.number else 0
+
+    def week_left_ms(self, policy: Policy, day: ViewingDay, *, starts_on: int) -> int | None:
+        """What the earlier days of the week leave of a weekly limit; None without one."""
+        week = week_of(policy, starts_on=starts_on)
+        if week is None:
+            return None
+        ended = () if self.counters is None else self.counters.days_ended(day.number)
+        return week.left_ms(week.earlier_days(ended, day.number))
 
     def remaining_ms(self, allowance: RunningAllowance) -> int | None:
         """What is left of the running day's allowance; None when unlimited or not known."""
         if allowance.allowance_ms == UNLIMITED or not self.is_known:
             return None
-        is_today = self.live is not None and self.live.day_number == allowance.day.number
-        used_ms = self.live.used_ms if self.live is not None and is_today else 0
-        return max(0, allowance.allowance_ms - used_ms)
+        return max(0, allowance.allowance_ms - self.used_ms(allowance.day))
 
 
 class UsedTime:
-    def __init__(self, *, counters: Counters, flushed: FlushedUsage) -> None:
+    def __init__(self, *, counters: CounterReader, flushed: FlushedUsage) -> None:
         self._counters = counters
         self._flushed = flushed
 
     async def of(self, profile_id: str) -> Used:
-        """The counters of a child; unknown when Redis is away. Raises DatabaseUnavailable."""
+        """The counters of a child, those that were flushed when Redis has none or is away.
+
+        Raises:
+            DatabaseUnavailable
+        """
+        return (await self.of_all([profile_id]))[profile_id]
+
+    async def of_all(self, profile_ids: Sequence[str]) -> dict[str, Used]:
+        """As ``of``, for any number of children."""
+        if not profile_ids:
+            return {}
         try:
-            [(_, live)] = await self._counters.read([profile_id])
+            found = [Used(counters) for _, counters in await self._counters.read(profile_ids)]
         except CountersUnavailable:
-            return Used(None, is_known=False)
-        if live is None:
-            [live] = await self._flushed.recover([profile_id])
-        return Used(live)
+            found = [Used(None, is_known=False)] * len(profile_ids)
+        used = dict(zip(profile_ids, found, strict=True))
+        missing = [profile_id for profile_id in profile_ids if used[profile_id].counters is None]
+        if missing:
+            for profile_id, counters in zip(missing, await self._flushed.recover(missing), strict=True):
+                used[profile_id] = Used(counters, is_known=used[profile_id].is_known)
+        return used
+
+    async def again(self, profile_id: str, before: Used) -> Used:
+        """The counters as they stand now, from Redis alone; what was read before where it has none or is away."""
+        try:
+            [(_, counters)] = await self._counters.read([profile_id])
+        except CountersUnavailable:
+            return msgspec.structs.replace(before, is_known=False)
+        return Used(before.counters if counters is None else counters)

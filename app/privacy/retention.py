@@ -1,37 +1,52 @@
-"""Retention: what has been kept long enough goes, on the worker's schedule."""
+"""Retention: remove rows whose retention is over, on the worker's schedule."""
+
+import time
+from collections.abc import Callable
 
 import structlog
 
-from app import metrics
-from app.domain.keeping import Keeping
+from app.domain.retention import RetentionPolicy
+from app.observability import metrics
 from app.privacy.ports import AgedRows
 
 _BATCH = 5000
-_MOST_BATCHES = 200
+_MAX_BATCHES = 200
 
 log = structlog.get_logger(__name__)
 
 
-async def retain(rows: AgedRows, *, keeping: Keeping, at_ms: int) -> None:
-    """Remove what is older than it may be, and measure what is left.
+async def retain(rows: AgedRows, *, retention_policy: RetentionPolicy, at_ms: int) -> None:
+    """Remove rows whose retention is over, and measure the age of the remaining ones.
 
-    Each batch and each partition is a step of its own; the next run goes on where this one is interrupted.
+    Each batch and each partition is a separate step. The next run continues an interrupted one.
 
     Raises:
-        DatabaseUnavailable: not everything is removed yet.
+        DatabaseUnavailable: some rows are not removed yet.
     """
     try:
-        for kind, life_ms in keeping.lives_ms.items():
+        for kind, life_ms in retention_policy.lives_ms.items():
             await _delete(rows, kind, before_ms=at_ms - life_ms)
-        for kind, oldest in (("sessions", keeping.sessions_from(at_ms)), ("balances", keeping.balances_from(at_ms))):
+        for kind, oldest in (
+            ("sessions", retention_policy.sessions_from(at_ms)),
+            ("balances", retention_policy.balances_from(at_ms)),
+        ):
             for name in await rows.drop_partitions(kind, before=oldest):
                 log.info("partition_dropped", name=name)
     finally:
         for kind, oldest_ms in (await rows.oldest()).items():
-            metrics.OLDEST_ROW.labels(kind).set(0 if oldest_ms is None else max(0, at_ms - oldest_ms) / 1000)
+            age_seconds = None if oldest_ms is None else max(0, at_ms - oldest_ms) / 1000
+            metrics.OLDEST_ROW.labels(kind).set_function(_growing(age_seconds))
+
+
+def _growing(age_seconds: float | None) -> Callable[[], float]:
+    """An age that grows with time until the next measurement, even if the measuring job stops."""
+    if age_seconds is None:
+        return lambda: 0.0
+    measured = time.monotonic()
+    return lambda: age_seconds + time.monotonic() - measured
 
 
 async def _delete(rows: AgedRows, kind: str, *, before_ms: int) -> None:
-    for _ in range(_MOST_BATCHES):
+    for _ in range(_MAX_BATCHES):
         if await rows.delete(kind, before_ms=before_ms, most=_BATCH) < _BATCH:
             return

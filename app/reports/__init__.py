@@ -1,4 +1,4 @@
-"""What parents read about the past. Read only, from PostgreSQL only."""
+"""Reports for parents about past viewing. This feature only reads, and only from PostgreSQL."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from app.reports.weekly import WeeklyReports
 
 @dataclass(frozen=True, kw_only=True)
 class Reports:
-    """What the calls of this feature work with. A session silent for longer than ``max_gap_ms`` has ended."""
+    """Dependencies of the report calls. A session that is silent for longer than ``max_gap_ms`` has ended."""
 
     clock: Clock
     history: History

@@ -1,4 +1,4 @@
-"""One child's past, day by day and session by session."""
+"""History of one child, by viewing day and session."""
 
 from collections import defaultdict
 from collections.abc import Awaitable, Sequence
@@ -7,32 +7,34 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from app.domain.co_viewing import PartKey, Together, together_of
 from app.domain.report import DayAsked, DayTotals, SessionPart, Viewer, ends_of, lie_within, likely_span_ms
 from app.domain.viewing_day import DAY_MS
 from app.errors import InvalidInput
-from app.instants import utc
-from app.reports.at_once import at_once
-from app.reports.cursors import Cursors, Place
+from app.reports.cursors import CursorPosition, Cursors
+from app.reports.gather_pair import gather_pair
 from app.reports.ports import PastViewing
+from app.timestamps import utc
 
-LONGEST_RANGE = timedelta(days=90)
+MAX_RANGE = timedelta(days=90)
 DEFAULT_RANGE = timedelta(days=29)
 _LAG, _LEAD = timedelta(days=3), timedelta(days=31)
-"""How far the name of the running viewing day may lie from today's date in UTC: behind it by the zone and the length of
-a day, ahead of it by as many days as changes of the zone have shortened."""
+"""Range of possible names of the running viewing day around today's UTC date. It can lag by the zone and the length of
+a day, and lead by the number of days that zone changes have shortened.
+"""
 _RUNNING_MS = 2 * DAY_MS
-"""Longer than the running viewing day will last."""
+"""Upper bound for the remaining length of the running viewing day."""
 
 
 class HistoryDay(msgspec.Struct, frozen=True):
-    """A viewing day with those of its sessions that are on this page."""
+    """A viewing day and its sessions on this page."""
 
     totals: DayTotals
     sessions: tuple[SessionPart, ...]
 
 
 class HistoryPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Days, newest first. A day whose sessions fill more than one page is on each of them with the same sums."""
+    """Days, newest first. A day that spans several pages appears on each of them with the same sums."""
 
     days: tuple[HistoryDay, ...]
     next_cursor: str | None
@@ -56,29 +58,30 @@ class History:
         empty_days: bool,
         at_ms: int,
     ) -> HistoryPage:
-        """A page of at most ``limit`` sessions. Two statements at once, one more with empty days.
+        """Return a page of at most ``limit`` sessions.
 
-        And one more where days did not last when days of their names do.
+        Runs two statements at the same time. One more says who watched along, if the account has other profiles. Empty
+        days need one more, and so do days longer or shorter than their names suggest.
 
         Args:
-            account_id: whose profile it must be.
-            profile_id: whose history.
+            account_id: owner of the profile.
+            profile_id: the child.
             first: the oldest viewing day; 29 days before ``last`` unless given.
             last: the newest viewing day; the running one unless given.
-            cursor: ``next_cursor`` of the page before; it knows the days.
-            limit: sessions on a page.
-            empty_days: whether days on which nothing was watched are shown too, up to the running one.
-            at_ms: now.
+            cursor: ``next_cursor`` of the page before; it contains the days.
+            limit: maximum number of sessions on a page.
+            empty_days: include days without usage, up to the running one.
+            at_ms: current time.
 
         Raises:
-            ProfileAccessDenied: there is no such profile on the account.
-            InvalidInput: more than 90 days, days in the wrong order, or no cursor of ours.
+            ProfileAccessDenied: the account has no such profile.
+            InvalidInput: more than 90 days, days in the wrong order, or an invalid cursor.
         """
         place = None if cursor is None else self._cursors.read(profile_id, cursor)
-        oldest, newest = _readable(place, first, last, today=utc(at_ms).date())
+        oldest, newest = _read_bounds(place, first, last, today=utc(at_ms).date())
         from_ms, until_ms = likely_span_ms(oldest, newest)
         span_ms = from_ms, min(until_ms, at_ms + _RUNNING_MS)
-        (as_of_ms, viewer, totals), sessions = await at_once(
+        (as_of_ms, viewer, totals), sessions = await gather_pair(
             self._past.viewed(account_id=account_id, profile_id=profile_id, first=oldest, last=newest),
             self._sessions(profile_id, oldest, newest, span_ms, place, most=limit + 1),
         )
@@ -91,7 +94,11 @@ class History:
         if empty_days:
             totals = await self._with_empty_days(viewer, totals, first=first, last=min(last, newest), at_ms=at_ms)
         shown, has_more = sessions[:limit], len(sessions) > limit
-        following = Place(first, last, shown[-1].day, shown[-1].started_ms, shown[-1].session_id) if has_more else None
+        if viewer.has_siblings:
+            shown = await self._with_co_viewers(profile_id, shown)
+        following = (
+            CursorPosition(first, last, shown[-1].day, shown[-1].started_ms, shown[-1].session_id) if has_more else None
+        )
         return HistoryPage(
             days=_days(totals, shown, place, following),
             next_cursor=None if following is None else self._cursors.write(profile_id, following),
@@ -99,13 +106,33 @@ class History:
         )
 
     def _sessions(
-        self, profile_id: str, first: date, last: date, span_ms: tuple[int, int], place: Place | None, *, most: int
+        self,
+        profile_id: str,
+        first: date,
+        last: date,
+        span_ms: tuple[int, int],
+        place: CursorPosition | None,
+        *,
+        most: int,
     ) -> Awaitable[list[SessionPart]]:
         from_ms, until_ms = span_ms
         before = None if place is None else (place.started_ms, place.session_id)
         return self._past.sessions(
             profile_id, first=first, last=last, from_ms=from_ms, until_ms=until_ms, before=before, most=most
         )
+
+    async def _with_co_viewers(self, profile_id: str, shown: Sequence[SessionPart]) -> list[SessionPart]:
+        if not shown:
+            return []
+        overlaps = await self._past.overlaps(
+            [profile_id],
+            first=shown[-1].day,
+            last=shown[0].day,
+            from_ms=shown[-1].started_ms,
+            until_ms=shown[0].started_ms + 1,
+        )
+        found = together_of(overlaps)
+        return [_with_together(part, found.get(PartKey(part.session_id, part.day))) for part in shown]
 
     async def _with_empty_days(
         self, viewer: Viewer, totals: Sequence[DayTotals], *, first: date, last: date, at_ms: int
@@ -121,14 +148,22 @@ class History:
         return sorted([*totals, *reported], key=lambda day: day.day, reverse=True)
 
 
-def _readable(place: Place | None, first: date | None, last: date | None, *, today: date) -> tuple[date, date]:
-    """Days that hold all that may be shown, told before it is known which viewing day runs."""
+def _with_together(part: SessionPart, together: Together | None) -> SessionPart:
+    if together is None:
+        return part
+    return msgspec.structs.replace(part, co_viewers=together.co_viewers, together_ms=together.together_ms)
+
+
+def _read_bounds(
+    place: CursorPosition | None, first: date | None, last: date | None, *, today: date
+) -> tuple[date, date]:
+    """Bounds that contain every requested day, computed before the running viewing day is known."""
     if place is not None:
         return place.first, place.day
     if last is not None:
         oldest = last - DEFAULT_RANGE if first is None else first
-        return max(oldest, last - LONGEST_RANGE), last
-    oldest = today - DEFAULT_RANGE - _LAG if first is None else max(first, today - LONGEST_RANGE - _LAG)
+        return max(oldest, last - MAX_RANGE), last
+    oldest = today - DEFAULT_RANGE - _LAG if first is None else max(first, today - MAX_RANGE - _LAG)
     return oldest, max(today, oldest) + _LEAD
 
 
@@ -138,8 +173,8 @@ def _today(viewer: Viewer, at_ms: int) -> date:
     return viewer.calendar.day_at(at_ms).date
 
 
-def _range(place: Place | None, first: date | None, last: date | None, *, today: date) -> tuple[date, date]:
-    """The days asked for. A cursor brings its own; naming others beside it is a mistake."""
+def _range(place: CursorPosition | None, first: date | None, last: date | None, *, today: date) -> tuple[date, date]:
+    """The requested days. A cursor contains them; a request with a cursor and other days is invalid."""
     if place is not None:
         if first not in {None, place.first} or last not in {None, place.last}:
             raise _refused("cursor", "belongs to other dates")
@@ -148,8 +183,8 @@ def _range(place: Place | None, first: date | None, last: date | None, *, today:
     first = first or last - DEFAULT_RANGE
     if first > last:
         raise _refused("from_date", "must not be after to_date")
-    if last - first > LONGEST_RANGE:
-        raise _refused("from_date", f"must be at most {LONGEST_RANGE.days} days before to_date")
+    if last - first > MAX_RANGE:
+        raise _refused("from_date", f"must be at most {MAX_RANGE.days} days before to_date")
     return first, last
 
 
@@ -158,9 +193,12 @@ def _refused(parameter: str, detail: str) -> InvalidInput:
 
 
 def _days(
-    totals: Sequence[DayTotals], shown: Sequence[SessionPart], place: Place | None, following: Place | None
+    totals: Sequence[DayTotals],
+    shown: Sequence[SessionPart],
+    place: CursorPosition | None,
+    following: CursorPosition | None,
 ) -> tuple[HistoryDay, ...]:
-    """The days of a page: from where the last page ended to its last session, or to the end when nothing follows."""
+    """The days of a page, from the end of the page before to its own last session, or to the end of the listing."""
     sessions: defaultdict[date, list[SessionPart]] = defaultdict(list)
     for part in shown:
         sessions[part.day].append(part)

@@ -1,29 +1,30 @@
-"""What reports read. Nothing here writes; every call may raise DatabaseUnavailable."""
+"""Ports of the reports. All methods that touch usage only read. Every call may raise DatabaseUnavailable."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Protocol
 
+from app.domain.co_viewing import Overlap
 from app.domain.report import DayAsked, DayTotals, ReportedDay, SessionPart, TitleTime, Viewer, WeeklyReport
 
 
 class PastViewing(Protocol):
-    """Flushed usage. Each call is one statement.
+    """Reads flushed usage. Each call is one statement.
 
-    ``as_of_ms`` is the instant up to which everything is flushed, None before the first flush.
+    ``as_of_ms`` is the instant up to which all usage is flushed, or None before the first flush.
     """
 
     async def viewed(
         self, *, account_id: str, profile_id: str, first: date, last: date
     ) -> tuple[int | None, Viewer, list[DayTotals]]:
-        """``as_of_ms``, a profile of the account, and its days on which something was counted, newest first.
+        """Return ``as_of_ms``, a profile of the account, and its days with usage, newest first.
 
         Raises:
             ProfileAccessDenied: there is no such profile on the account.
         """
 
     async def children(self, account_ids: Sequence[str]) -> tuple[int | None, list[Viewer]]:
-        """``as_of_ms`` and the children of the accounts, in the order of their creation."""
+        """Return ``as_of_ms`` and the children of the accounts, in order of creation."""
 
     async def sessions(
         self,
@@ -38,39 +39,47 @@ class PastViewing(Protocol):
     ) -> list[SessionPart]:
         """Sessions of viewing days that began in ``from_ms`` ≤ instant < ``until_ms``, newest first.
 
-        ``before`` is the start and id of the session after which to go on.
+        ``before`` is the start and id of the last session already returned.
         """
 
     async def reported_days(self, asked: Sequence[DayAsked]) -> list[list[ReportedDay]]:
-        """The days asked for, grouped by profile in the order in which the profiles were first named."""
+        """The requested days, grouped by profile in the order of the first mention of each profile."""
 
     async def top_titles(
         self, profile_ids: Sequence[str], *, first: date, last: date, from_ms: int, until_ms: int
     ) -> dict[str, list[TitleTime]]:
-        """What each profile watched longest on these days, which began and ended in ``from_ms`` to ``until_ms``."""
+        """The titles that each profile watched longest on these days, within ``from_ms`` to ``until_ms``."""
+
+    async def overlaps(
+        self, profile_ids: Sequence[str], *, first: date, last: date, from_ms: int, until_ms: int
+    ) -> list[Overlap]:
+        """Sessions of these days that began in ``from_ms`` to ``until_ms``, each with one of another child.
+
+        Both children are of one account, watched the same title on the same device, and their sessions overlap.
+        """
 
 
 class PreparedReports(Protocol):
-    """Weekly reports, kept as they were prepared. Every call may raise DatabaseUnavailable."""
+    """Stores prepared weekly reports. Every call may raise DatabaseUnavailable."""
 
     async def missing(self, week_end: date, *, after: str, most: int) -> list[str]:
-        """Accounts with children whose report of a week is not entered yet, by their ids from ``after`` on."""
+        """Accounts with children that have no row for this week yet, by ids after ``after``."""
 
     async def enter(self, account_ids: Sequence[str], week_end: date) -> None:
-        """Enter the reports of a week that are to be made; those that are there already stay."""
+        """Insert rows for reports to be prepared. Existing rows stay."""
 
     async def changed(self, *, since: date, after: tuple[date, str], most: int) -> list[tuple[date, str, int]]:
-        """Reports of weeks from ``since`` on that do not know everything: week, account, and how much they do not.
+        """Reports of weeks from ``since`` on with late changes: week, account, number of changes.
 
-        In the order of weeks and accounts, from ``after`` on.
+        Ordered by week and account, after ``after``.
         """
 
     async def keep(self, week_end: date, reports: Mapping[str, tuple[int, WeeklyReport]]) -> int:
-        """Put reports into their rows, by account, each with what it was made to know, unless it does not know all.
+        """Store reports by account, each with its number of included changes. Outdated reports are skipped.
 
         Returns:
-            How many are kept.
+            The number of stored reports.
         """
 
     async def find(self, account_id: str, week_end: date) -> WeeklyReport | None:
-        """The report of a week, if it was prepared."""
+        """The prepared report of a week, if it exists."""

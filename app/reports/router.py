@@ -1,4 +1,4 @@
-"""The report calls: read only, from PostgreSQL only."""
+"""Routes of the reports. They only read, and only from PostgreSQL."""
 
 from datetime import date
 from typing import Annotated, Any, Literal
@@ -6,12 +6,13 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.auth.dependencies import ParentRights
+from app.auth.external_ids import ProfileRoute
+from app.http.requests import API_PREFIX, as_json
 from app.reports import Reports
 from app.reports.schemas import HistoryAnswer, WeeklyAnswer
 from app.reports.spreadsheet import MEDIA_TYPE, as_csv
-from app.requests import API_PREFIX, as_json
 
-router = APIRouter(prefix=f"{API_PREFIX}/parental-controls", tags=["reports"])
+router = APIRouter(prefix=f"{API_PREFIX}/parental-controls", tags=["reports"], route_class=ProfileRoute)
 
 _Day = Annotated[date | None, Query(ge=date(2000, 1, 1), le=date(2199, 12, 31))]
 _CSV: dict[int | str, dict[str, Any]] = {200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}}
@@ -36,10 +37,10 @@ async def history(  # noqa: PLR0917  FastAPI passes these by name
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     empty_days: Annotated[bool, Query()] = False,
 ) -> Response:
-    """What was watched, by viewing day, newest first; the last 30 days unless named, 90 at most.
+    """Watched time by viewing day, newest first: the last 30 days by default, 90 at most.
 
-    ``limit`` counts sessions. ``next_cursor`` of one page is the ``cursor`` of the next; it knows the dates.
-    With ``empty_days``, to be repeated for each page, days on which nothing was watched are shown too.
+    ``limit`` counts sessions. ``next_cursor`` of a page is the ``cursor`` of the next one and contains the dates. With
+    ``empty_days``, repeated for each page, days without usage are included.
     """
     page = await reports.history.page(
         account_id=parent.account_id,
@@ -64,7 +65,7 @@ async def weekly_report(
 ) -> Response:
     """All children of the account: seven viewing days up to ``week_ending``, or up to the last finished one.
 
-    CSV with ``format=csv`` or ``Accept: text/csv``.
+    The answer is CSV with ``format=csv`` or ``Accept: text/csv``.
     """
     found = await reports.weekly.report(account_id=parent.account_id, week_ending=week_ending, at_ms=reports.clock())
     answer = WeeklyAnswer.of(found)
@@ -77,7 +78,7 @@ async def weekly_report(
 
 
 def _format_accepted(request: Request) -> str:
-    """CSV for whoever names it before JSON or anything else that JSON satisfies."""
+    """Whether the ``Accept`` header names CSV before JSON or a wildcard that includes JSON."""
     accepted = request.headers.get("accept", "").lower().split(",")
     for media_range in accepted:
         media_type = media_range.partition(";")[0].strip()

@@ -1,16 +1,17 @@
-"""What the report calls answer, encoded by msgspec. Percentages are rounded here and nowhere else."""
+"""Responses of the report calls, encoded by msgspec. Percentages are rounded only here."""
 
-from datetime import date, datetime
-from typing import Annotated, Any, Self
+from datetime import date
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from app.domain.report import ChildWeek, DayTotals, SessionPart, TitleTime, WeeklyReport
-from app.instants import utc
+from app.domain.tampering import TEXTS, TamperHint
 from app.reports.history import HistoryDay, HistoryPage
+from app.timestamps import rfc3339
 
-Instant = Annotated[datetime, Meta(tz=True)]
+Instant = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 
 
 def seconds(duration_ms: int) -> float:
@@ -21,23 +22,37 @@ def percent(share: float | None) -> float | None:
     return None if share is None else round(share * 100, 2)
 
 
-class SessionAnswer(msgspec.Struct, frozen=True):
-    """The share of a session that lies in this day. ``title_name`` is null for a title that left the catalogue.
+class CoViewedAnswer(msgspec.Struct, frozen=True):
+    """A child that watched along."""
 
-    ``ended_at`` is null while the session runs.
+    profile_id: str
+    profile_name: str
+
+
+class SessionAnswer(msgspec.Struct, frozen=True):
+    """The part of a session within this day. ``title_name`` is null for a title that no catalogue named.
+
+    ``source`` is ``heartbeat``, or ``offline`` for playback that a device reported later; then ``device_type`` is null.
+    ``ended_at`` is null while the session runs. The sessions of a day add up to its sums.
+    ``together_seconds`` of it were watched with ``co_viewers``: other children of the account, counted at the same
+    time on the same device with the same title. Both are absent from a session that was watched alone.
     """
 
     session_id: str
     title_id: str
     title_name: str | None
     device_id: str
-    device_type: str
+    device_type: str | None
+    source: Literal["heartbeat", "offline"]
     is_educational: bool
     started_at: Instant
     ended_at: Instant | None
     counted_seconds: float
     educational_seconds: float
+    overrun_seconds: float
     total_seconds: float
+    co_viewers: list[CoViewedAnswer] | UnsetType = UNSET
+    together_seconds: float | UnsetType = UNSET
 
     @classmethod
     def of(cls, part: SessionPart, *, as_of_ms: int, max_gap_ms: int, day_ends_ms: int) -> Self:
@@ -48,17 +63,35 @@ class SessionAnswer(msgspec.Struct, frozen=True):
             title_name=part.title_name,
             device_id=part.device_id,
             device_type=part.device_type,
+            source=part.source.value,
             is_educational=part.is_educational,
-            started_at=utc(part.started_ms),
-            ended_at=None if ended_ms is None else utc(ended_ms),
+            started_at=rfc3339(part.started_ms),
+            ended_at=None if ended_ms is None else rfc3339(ended_ms),
             counted_seconds=seconds(part.counted_ms),
             educational_seconds=seconds(part.educational_ms),
+            overrun_seconds=seconds(part.overrun_ms),
             total_seconds=seconds(part.total_ms),
+            co_viewers=[CoViewedAnswer(each.profile_id, each.name) for each in part.co_viewers] or UNSET,
+            together_seconds=seconds(part.together_ms) if part.co_viewers else UNSET,
         )
 
 
+class HintAnswer(msgspec.Struct, frozen=True):
+    """What the heartbeats of a session told that does not fit together. It is no proof, and it decided nothing."""
+
+    kind: str
+    text: str
+    session_id: str
+    device_id: str
+    noted_at: Instant
+
+    @classmethod
+    def of(cls, hint: TamperHint) -> Self:
+        return cls(hint.kind, TEXTS[hint.kind], hint.session_id, hint.device_id, rfc3339(hint.noted_ms))
+
+
 class DayAnswer(msgspec.Struct, frozen=True):
-    """A viewing day. The sums are those of the whole day; ``limit_minutes`` null means unlimited."""
+    """A viewing day with the sums of the whole day. ``limit_minutes`` null means unlimited."""
 
     date: date
     counted_seconds: float
@@ -69,7 +102,11 @@ class DayAnswer(msgspec.Struct, frozen=True):
 
 
 class HistoryDayAnswer(DayAnswer, frozen=True):
+    """A day of a history. ``penalty_seconds`` is the charge for wrong clocks; it is not watched time."""
+
+    penalty_seconds: float
     sessions: list[SessionAnswer]
+    tamper_hints: list[HintAnswer] = []
 
     @classmethod
     def of(cls, day: HistoryDay, *, as_of_ms: int, max_gap_ms: int) -> Self:
@@ -78,13 +115,18 @@ class HistoryDayAnswer(DayAnswer, frozen=True):
             SessionAnswer.of(part, as_of_ms=as_of_ms, max_gap_ms=max_gap_ms, day_ends_ms=ends_ms)
             for part in day.sessions
         ]
-        return cls(**_sums(day.totals), sessions=sessions)
+        return cls(
+            **_sums(day.totals),
+            penalty_seconds=seconds(day.totals.penalty_ms),
+            sessions=sessions,
+            tamper_hints=[HintAnswer.of(hint) for hint in day.totals.hints],
+        )
 
 
 class HistoryAnswer(msgspec.Struct, frozen=True):
-    """Days, newest first, with everything that was flushed up to ``as_of``.
+    """Days, newest first, with all usage flushed up to ``as_of``.
 
-    A day whose sessions fill more than one page is on each of them, every time with the sums of the whole day.
+    A day that spans several pages appears on each of them with the sums of the whole day.
     """
 
     days: list[HistoryDayAnswer]
@@ -94,7 +136,7 @@ class HistoryAnswer(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, page: HistoryPage, *, max_gap_ms: int) -> Self:
         days = [HistoryDayAnswer.of(day, as_of_ms=page.as_of_ms, max_gap_ms=max_gap_ms) for day in page.days]
-        return cls(days=days, next_cursor=page.next_cursor, as_of=utc(page.as_of_ms))
+        return cls(days=days, next_cursor=page.next_cursor, as_of=rfc3339(page.as_of_ms))
 
 
 class TitleAnswer(msgspec.Struct, frozen=True):
@@ -108,10 +150,11 @@ class TitleAnswer(msgspec.Struct, frozen=True):
 
 
 class ChildAnswer(msgspec.Struct, frozen=True):
-    """A child's week. ``grants`` counts the extra time given, ``granted_minutes`` sums up what had an end.
+    """A child's week. ``grants`` counts grants, ``granted_minutes`` sums the limited ones.
 
-    ``limit_usage_percent`` is the counted time of the days that had a limit as a share of those limits, null if none
-    had one. ``change_percent`` compares the total with the week before, null if nothing was watched then.
+    ``limit_usage_percent`` is the counted time of limited days as a share of their limits. Days without a limit, by
+    config or by grant, are excluded; it is null without limited days. ``change_percent`` compares the total with the
+    week before, null if that had no usage. ``together_seconds`` of the total were watched with other children.
     """
 
     profile_id: str
@@ -127,6 +170,7 @@ class ChildAnswer(msgspec.Struct, frozen=True):
     granted_minutes: int
     unlimited_grants: int
     change_percent: float | None
+    together_seconds: float
 
     @classmethod
     def of(cls, week: ChildWeek) -> Self:
@@ -144,6 +188,7 @@ class ChildAnswer(msgspec.Struct, frozen=True):
             granted_minutes=week.granted.minutes,
             unlimited_grants=week.granted.unlimited,
             change_percent=percent(week.change),
+            together_seconds=seconds(week.together_ms),
         )
 
 
@@ -159,7 +204,7 @@ class WeeklyAnswer(msgspec.Struct, frozen=True):
     def of(cls, report: WeeklyReport) -> Self:
         profiles = [ChildAnswer.of(week) for week in report.children]
         return cls(
-            week_start=report.week_start, week_end=report.week_end, as_of=utc(report.as_of_ms), profiles=profiles
+            week_start=report.week_start, week_end=report.week_end, as_of=rfc3339(report.as_of_ms), profiles=profiles
         )
 
 

@@ -1,4 +1,4 @@
-"""The weekly report as CSV (RFC 4180): a row per child and viewing day."""
+"""The weekly report as CSV (RFC 4180): one row per child and viewing day."""
 
 import csv
 import io
@@ -15,12 +15,12 @@ def as_csv(report: WeeklyAnswer) -> str:
     writer = csv.writer(text)
     writer.writerow(("profile_id", "profile_name", "date", *_COLUMNS))
     for child in report.profiles:
-        name = _inert(child.profile_name)
+        name = _without_formula(child.profile_name)
         for day in child.daily:
             writer.writerow((child.profile_id, name, day.date, *(getattr(day, column) for column in _COLUMNS)))
     return text.getvalue()
 
 
-def _inert(name: str) -> str:
-    """A spreadsheet would run a name that looks like a formula; an apostrophe makes it text."""
+def _without_formula(name: str) -> str:
+    """Prefix formula-like text with an apostrophe, so that a spreadsheet does not execute it."""
     return f"'{name}" if name.startswith(_FORMULA_STARTS) else name

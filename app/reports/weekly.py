@@ -1,9 +1,11 @@
-"""One week of all children of an account, made when asked for or prepared when the week has ended."""
+"""Weekly report of all children of an account, built on request or prepared after the week has ended."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from itertools import groupby
 
+from app.domain.co_viewing import together_of
 from app.domain.report import (
     WEEK,
     DayAsked,
@@ -16,15 +18,15 @@ from app.domain.report import (
     likely_span_ms,
 )
 from app.errors import InvalidInput
-from app.instants import utc
-from app.reports.at_once import at_once
+from app.reports.gather_pair import gather_pair
 from app.reports.ports import PastViewing, PreparedReports
+from app.timestamps import utc
 
 SESSIONS_KEPT = timedelta(days=90)
 _RENEWED = SESSIONS_KEPT - timedelta(days=WEEK)
-"""A week that ended longer ago has lost sessions: its report stays as it is."""
+"""Weeks that ended earlier have lost sessions, so their reports are not built again."""
 SETTLING_MS = 10 * 60_000
-"""How long after its last reset a week is prepared: what the reset closed is flushed by then."""
+"""Delay between the last reset of a week and the preparation. By then the reset's usage is flushed."""
 _FORTNIGHT = 2 * WEEK
 _ACCOUNTS_AT_ONCE = 100
 
@@ -35,10 +37,10 @@ class WeeklyReports:
         self._prepared = prepared
 
     async def report(self, *, account_id: str, week_ending: date | None, at_ms: int) -> WeeklyReport:
-        """The week that ends with a viewing day, the last one that has ended for every child unless given.
+        """The week that ends with the given viewing day, by default the last one that has ended for every child.
 
-        Three statements, two of them at once, whatever the number of children; one for a prepared week whose sessions
-        are no longer kept.
+        Runs three statements, two of them at the same time, and a fourth for several children, whatever their number.
+        A prepared week without sessions needs one.
 
         Raises:
             InvalidInput: the week has not ended for every child.
@@ -56,13 +58,13 @@ class WeeklyReports:
         return reports[account_id]
 
     async def prepare(self, *, at_ms: int) -> int:
-        """Prepare the last week, Monday to Sunday, of each account for all of whose children it has ended.
+        """Prepare the last week, Monday to Sunday, of each account in which it has ended for all children.
 
-        Reports of earlier weeks are made anew where late changes were noted, as long as their sessions are kept. A run
-        that ends halfway is continued by the next one.
+        Reports with late changes are built again while their sessions are kept. The next run continues an interrupted
+        one.
 
         Returns:
-            How many reports were made.
+            The number of reports built.
         """
         await self._enter_due(last_sunday(utc(at_ms).date()), settled_ms=at_ms - SETTLING_MS)
         count, since = 0, utc(at_ms).date() - _RENEWED
@@ -96,9 +98,10 @@ class WeeklyReports:
     async def _reports(
         self, families: Mapping[str, Sequence[Viewer]], week_end: date, *, as_of_ms: int | None, at_ms: int
     ) -> dict[str, WeeklyReport]:
-        """One week of the children of several accounts, by account. Two statements at once.
+        """One week of the children of several accounts, by account, with two statements at the same time.
 
-        One more where a child's days did not last when days of their names do.
+        One more says what children of one account watched together, if there are several. Days longer or shorter than
+        their names suggest need one more as well.
         """
         viewers = [viewer for family in families.values() for viewer in family]
         days = [week_end - timedelta(days=age) for age in reversed(range(_FORTNIGHT))]
@@ -111,20 +114,18 @@ class WeeklyReports:
         week = days[WEEK:]
         profile_ids = [viewer.profile_id for viewer in viewers]
         span_ms = likely_span_ms(week[0], week_end)
-        found, titles = await at_once(
+        found, titles = await gather_pair(
             self._past.reported_days(asked),
             self._past.top_titles(profile_ids, first=week[0], last=week_end, from_ms=span_ms[0], until_ms=span_ms[1]),
         )
         reported = dict(zip(profile_ids, found, strict=True))
         watched = [day.totals for days in found for day in days if day.totals.day >= week[0] and day.totals.ends_ms]
         if not lie_within(watched, span_ms):
+            span_ms = min(day.starts_ms for day in watched), max(day.ends_ms for day in watched)
             titles = await self._past.top_titles(
-                profile_ids,
-                first=week[0],
-                last=week_end,
-                from_ms=min(day.starts_ms for day in watched),
-                until_ms=max(day.ends_ms for day in watched),
+                profile_ids, first=week[0], last=week_end, from_ms=span_ms[0], until_ms=span_ms[1]
             )
+        together_ms = await self._together_ms(families, first=week[0], last=week_end, span_ms=span_ms)
         return {
             account_id: WeeklyReport(
                 week_start=week[0],
@@ -137,6 +138,7 @@ class WeeklyReports:
                         reported[viewer.profile_id],
                         week_end=week_end,
                         titles=titles.get(viewer.profile_id, ()),
+                        together_ms=together_ms.get(viewer.profile_id, 0),
                     )
                     for viewer in family
                 ),
@@ -144,9 +146,23 @@ class WeeklyReports:
             for account_id, family in families.items()
         }
 
+    async def _together_ms(
+        self, families: Mapping[str, Sequence[Viewer]], *, first: date, last: date, span_ms: tuple[int, int]
+    ) -> dict[str, int]:
+        """How long each child watched with others, of families with several children."""
+        siblings = [viewer.profile_id for family in families.values() if len(family) > 1 for viewer in family]
+        if not siblings:
+            return {}
+        overlaps = await self._past.overlaps(siblings, first=first, last=last, from_ms=span_ms[0], until_ms=span_ms[1])
+        profile_of = {overlap.part: overlap.profile_id for overlap in overlaps}
+        found: Counter[str] = Counter()
+        for part, together in together_of(overlaps).items():
+            found[profile_of[part]] += together.together_ms
+        return found
+
 
 def _finished(viewers: Sequence[Viewer], at_ms: int) -> date:
-    """The last viewing day that has ended for everybody; yesterday where there is nobody."""
+    """The last viewing day that has ended for all children; yesterday without children."""
     calendars = [viewer.calendar for viewer in viewers if viewer.calendar is not None]
     return min(
         (last_finished_day(calendar, at_ms) for calendar in calendars), default=utc(at_ms).date() - timedelta(days=1)
@@ -154,5 +170,5 @@ def _finished(viewers: Sequence[Viewer], at_ms: int) -> date:
 
 
 def last_sunday(today: date) -> date:
-    """The end of the week that is prepared, before ``today``."""
+    """The last day of the week to prepare, before ``today``."""
     return today - timedelta(days=today.isoweekday())

@@ -1,12 +1,12 @@
-"""What the profile calls take and answer."""
+"""Requests and responses of the profile calls."""
 
 from pydantic import BaseModel
 
-from app.requests import Name, RequestModel, Timezone
+from app.http.requests import Name, RequestModel, Timezone
 
 
 class NewProfile(RequestModel):
-    """``timezone`` is the account's unless given."""
+    """A new profile. ``timezone`` defaults to the account's."""
 
     name: Name
     is_kids: bool
@@ -14,7 +14,7 @@ class NewProfile(RequestModel):
 
 
 class ProfileChange(RequestModel):
-    """Absent fields keep their value."""
+    """A change of a profile. Absent fields keep their value."""
 
     name: Name | None = None
     is_kids: bool | None = None
@@ -22,8 +22,11 @@ class ProfileChange(RequestModel):
 
 
 class ProfileAnswer(BaseModel):
+    """``external_id`` is the platform's own id, where it has given one."""
+
     id: str
     name: str
     is_kids: bool
     timezone: str
     limits_reviewed: bool
+    external_id: str | None

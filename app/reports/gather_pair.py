@@ -1,4 +1,4 @@
-"""Two questions asked at the same time."""
+"""Run two awaitables concurrently."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -8,8 +8,8 @@ One = TypeVar("One")
 Other = TypeVar("Other")
 
 
-async def at_once(one: Awaitable[One], other: Awaitable[Other]) -> tuple[One, Other]:
-    """Both answers, or the error of the first that failed, when both have ended: nothing goes on behind the caller."""
+async def gather_pair(one: Awaitable[One], other: Awaitable[Other]) -> tuple[One, Other]:
+    """Return both results after both have ended, or raise the first error. No task outlives the call."""
     answers = await asyncio.gather(one, other, return_exceptions=True)
     for answer in answers:
         if isinstance(answer, BaseException):

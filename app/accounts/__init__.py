@@ -1,1 +1,0 @@
-"""The profiles of a household: who watches, and with which settings a child begins."""

@@ -1,0 +1,1 @@
+"""The platform tells of its accounts and profiles, under its own ids."""

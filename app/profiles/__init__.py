@@ -1,0 +1,1 @@
+"""The profiles of a household and the first config of a child."""

@@ -1,32 +1,42 @@
-"""The hot path as plain ASGI callables, beside FastAPI: no routing, no models, no dependency graph per heartbeat."""
+"""The endpoints of heartbeats and session ends: plain ASGI callables beside FastAPI.
+
+They need no routing, no pydantic models and no dependency graph per request. ``begin`` is the fast path for a request
+that the connection has read whole; ``__call__`` is the ASGI interface for all other requests.
+"""
 
 import asyncio
+import contextvars
 import re
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
 
-from app.auth.tokens import Principal, Role
-from app.domain.accounting import Outcome
+from app.auth.tokens import Pending, Principal, Role
+from app.domain.counters import Outcome
 from app.errors import (
     Forbidden,
     HourglassError,
     InvalidInput,
     Malformed,
     MethodNotAllowed,
-    ProfileAccessDenied,
     Unauthenticated,
     Unexpected,
 )
-from app.requests import ClientGone, Receive, misfit, read_body, require_printable
-from app.viewing.policies import Met
+from app.http.requests import API_PREFIX, ClientGone, Receive, read_body, require_printable, validation_problem
+from app.observability import context, metrics
+from app.observability.context import RequestContext, note_account
+from app.viewing.beats import PreparedBeat
+from app.viewing.ports import PrincipalReader, ResponseWriter
 from app.viewing.schemas import MAX_BATCH, BatchRequest, EndRequest, HeartbeatRequest, RawBatch
-from app.viewing.service import Ready, ViewingService
+from app.viewing.service import ViewingService
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+HEARTBEAT_PATH = f"{API_PREFIX}/viewing-time/heartbeat"
+END_ROUTE = f"{API_PREFIX}/viewing-time/session/{{session_id}}/end"
 
 log = structlog.get_logger(__name__)
 
@@ -47,28 +57,15 @@ _PROBLEM = (b"content-type", b"application/problem+json")
 _SESSION_ID = re.compile("[0-9a-f-]{36}")
 
 
-Begin = Callable[[bytes | None, bytes, "Reply"], None]
-"""Begins to answer a request that has arrived whole: its ``Authorization``, its body, and where the answer goes."""
-
-
-class PrincipalReader(Protocol):
-    def principal_of(self, authorization: bytes) -> Principal:
-        """Whom a header speaks for. Raises Unauthenticated."""
-        ...
-
-
-class Reply(Protocol):
-    """Where one answer goes. The client may be gone by then."""
-
-    def answer(self, body: bytes) -> None: ...
-
-    def refuse(self, error: HourglassError) -> None: ...
+Begin = Callable[[bytes | None, bytes, "ResponseWriter"], None]
+"""Starts to answer a request that was read whole. Takes the ``Authorization`` header, the body and the writer."""
 
 
 class HeartbeatEndpoint:
     """``POST /viewing-time/heartbeat``.
 
-    ``callers`` are the roles that may call.
+    Attributes:
+        callers: the roles that may call.
     """
 
     callers = frozenset({Role.HOUSEHOLD, Role.PARENT})
@@ -90,15 +87,15 @@ class HeartbeatEndpoint:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         try:
             if scope["method"] != "POST":
-                raise MethodNotAllowed(headers={"Allow": "POST"})  # noqa: TRY301  it is answered below
-            principal = self._authenticate(scope)
+                raise MethodNotAllowed(headers={"Allow": "POST"})  # noqa: TRY301  the handler below answers it
+            principal = await self._authenticate(scope)
             body = await read_body(
                 receive, limit_bytes=self.body_limit_bytes, timeout_seconds=self._body_timeout_seconds
             )
             answer = await self._answer(principal, body, scope)
         except ClientGone:
             return
-        except Exception as error:  # noqa: BLE001  named below
+        except Exception as error:  # noqa: BLE001  _refusal_of logs what is unexpected
             await _refuse(send, _refusal_of(error))
         else:
             body = _encode(answer)
@@ -106,85 +103,71 @@ class HeartbeatEndpoint:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": body})
 
-    def begin(self, authorization: bytes | None, body: bytes, reply: Reply) -> None:
-        """Answer a beat that has arrived whole, through ``reply``: without a task where only the counters are asked."""
+    def begin(self, authorization: bytes | None, body: bytes, reply: ResponseWriter) -> None:
+        """The fast path: queue a beat whose policy and title are remembered. A coroutine answers any other."""
         try:
             principal = self._principal(authorization)
             request = decode_beat(body)
-            ready = self._service.ready(principal, request)
-            if ready is not None:
-                self._service.count(ready, partial(self._conclude, reply, ready))
+            ready = self._service.prepare(principal, request)
+            if ready is None:
+                self._answer_with(self._service.beat(principal, request), reply)
             else:
-                self._service.meet(request, partial(self._met, reply, principal, request))
-        except Exception as error:  # noqa: BLE001  named below
+                self._service.enqueue(ready, partial(self._on_outcome, reply, ready))
+        except Pending:
+            self._answer_with(self._beat_after_look_up(authorization, body), reply)
+        except Exception as error:  # noqa: BLE001  _refusal_of logs what is unexpected
             reply.refuse(_refusal_of(error))
 
-    def _met(
-        self,
-        reply: Reply,
-        principal: Principal,
-        request: HeartbeatRequest,
-        met: Met | None,
-        error: BaseException | None,
-    ) -> None:
-        """Count a beat whose profile is known by now."""
-        if met is None:
-            reply.refuse(_refusal_of(error))
-            return
-        known, is_new = met
-        try:
-            ready = self._service.ready(principal, request)
-            if ready is not None:
-                self._service.count(ready, partial(self._conclude, reply, ready, is_new=is_new))
-            elif known is None:
-                reply.refuse(ProfileAccessDenied())
-            else:
-                self._go_on(self._service.beat(principal, request), reply)
-        except Exception as failure:  # noqa: BLE001  likewise
-            reply.refuse(_refusal_of(failure))
+    async def _beat_after_look_up(self, authorization: bytes | None, body: bytes) -> object:
+        """The answer to a beat whose token names a key or an account that must be looked up first."""
+        return await self._service.beat(await self._looked_up_principal(authorization), decode_beat(body))
 
-    def _conclude(
-        self,
-        reply: Reply,
-        ready: Ready,
-        outcome: Outcome | None,
-        error: BaseException | None,
-        *,
-        is_new: bool = False,
+    def _on_outcome(
+        self, reply: ResponseWriter, ready: PreparedBeat, outcome: Outcome | None, error: BaseException | None
     ) -> None:
-        """Answer a beat that was counted, or could not be."""
         if outcome is None:
             reply.refuse(_refusal_of(error))
             return
         try:
-            answer = self._service.answer_at_once(ready, outcome)
-            if answer is not None:
-                reply.answer(_encode(answer))
+            answer = self._service.try_fast_response(ready, outcome)
+            if answer is None:
+                self._answer_with(self._service.finish_slow_path(ready, outcome), reply)
             else:
-                self._go_on(self._service.conclude(ready, outcome, is_new=is_new), reply)
+                reply.answer(_encode(answer))
         except Exception as failure:  # noqa: BLE001  likewise
             reply.refuse(_refusal_of(failure))
 
-    def _go_on(self, answering: Coroutine[Any, Any, object], reply: Reply) -> None:
-        """Answer with what a coroutine will return."""
+    def _answer_with(self, answering: Coroutine[Any, Any, object], reply: ResponseWriter) -> None:
+        """Run a coroutine and write its result or its error to ``reply``."""
 
-        async def answered() -> None:
+        async def answer() -> None:
             try:
                 reply.answer(_encode(await answering))
             except Exception as error:  # noqa: BLE001  likewise
                 reply.refuse(_refusal_of(error))
 
-        task = asyncio.get_running_loop().create_task(answered())
+        # A context of its own: a batch serves many requests, and this task must not log or trace as another one.
+        task = asyncio.get_running_loop().create_task(answer(), context=contextvars.Context())
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
 
-    def _authenticate(self, scope: MutableMapping[str, Any]) -> Principal:
-        return self._principal(next((value for name, value in scope["headers"] if name == b"authorization"), None))
+    async def _authenticate(self, scope: MutableMapping[str, Any]) -> Principal:
+        authorization = next((value for name, value in scope["headers"] if name == b"authorization"), None)
+        principal = await self._looked_up_principal(authorization)
+        note_account(principal.account_id)
+        return principal
 
     def _principal(self, authorization: bytes | None) -> Principal:
         if authorization is None:
             raise Unauthenticated
-        principal = self._tokens.principal_of(authorization)
+        return self._admitted(self._tokens.principal_of(authorization))
+
+    async def _looked_up_principal(self, authorization: bytes | None) -> Principal:
+        if authorization is None:
+            raise Unauthenticated
+        return self._admitted(await self._tokens.authenticate(authorization))
+
+    def _admitted(self, principal: Principal) -> Principal:
         if principal.role not in self.callers:
             raise Forbidden
         return principal
@@ -194,55 +177,60 @@ class HeartbeatEndpoint:
 
 
 class EndEndpoint(HeartbeatEndpoint):
-    """``POST /viewing-time/session/{session_id}/end``: as frequent as the opening of a session."""
+    """``POST /viewing-time/session/{session_id}/end``. It is as frequent as the opening of a session."""
 
     def begin_for(self, session_id: str) -> Begin:
-        """What begins to end one session."""
+        """``begin`` for the end of one session."""
         return partial(self._begin_end, session_id)
 
-    def _begin_end(self, session_id: str, authorization: bytes | None, body: bytes, reply: Reply) -> None:
+    def _begin_end(self, session_id: str, authorization: bytes | None, body: bytes, reply: ResponseWriter) -> None:
         try:
-            self._go_on(self._ended(self._principal(authorization), session_id, body), reply)
-        except Exception as error:  # noqa: BLE001  named below
+            self._answer_with(self._end_session(self._principal(authorization), session_id, body), reply)
+        except Pending:
+            self._answer_with(self._end_after_look_up(authorization, session_id, body), reply)
+        except Exception as error:  # noqa: BLE001  _refusal_of logs what is unexpected
             reply.refuse(_refusal_of(error))
 
     def _answer(self, principal: Principal, body: bytes, scope: MutableMapping[str, Any]) -> Awaitable[object]:
-        return self._ended(principal, scope["path"].split("/")[-2], body)
+        return self._end_session(principal, scope["path"].split("/")[-2], body)
 
-    def _ended(self, principal: Principal, session_id: str, body: bytes) -> Coroutine[Any, Any, object]:
+    async def _end_after_look_up(self, authorization: bytes | None, session_id: str, body: bytes) -> object:
+        return await self._end_session(await self._looked_up_principal(authorization), session_id, body)
+
+    def _end_session(self, principal: Principal, session_id: str, body: bytes) -> Coroutine[Any, Any, object]:
         if not _SESSION_ID.fullmatch(session_id):
             raise InvalidInput(
                 errors=[{"parameter": "session_id", "in": "path", "detail": "must be the id of a session"}]
             )
         ending = decoded(_decode_end, body) if body else EndRequest()
-        return self._service.end(principal, session_id, ending.watched_seconds)
+        return self._service.end(principal, session_id, ending)
 
 
 class BatchEndpoint(HeartbeatEndpoint):
-    """``POST /viewing-time/heartbeats``: beats of many players, from a gateway; JSON or NDJSON in, JSON out."""
+    """``POST /viewing-time/heartbeats``: many beats from a gateway. Takes JSON or NDJSON, answers JSON."""
 
     callers = HeartbeatEndpoint.callers | {Role.SERVICE}
 
     def _answer(self, principal: Principal, body: bytes, scope: MutableMapping[str, Any]) -> Awaitable[object]:
-        return self._answers(principal, body, scope)
+        return self._answer_batch(principal, body, scope)
 
-    async def _answers(self, principal: Principal, body: bytes, scope: MutableMapping[str, Any]) -> object:
+    async def _answer_batch(self, principal: Principal, body: bytes, scope: MutableMapping[str, Any]) -> object:
         media_type = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
-        requests = _beats_of_lines(body) if media_type.lower().startswith(_NDJSON) else decode_beats(body)
-        sound = [beat for beat in requests if isinstance(beat, HeartbeatRequest)]
-        answers = iter(await self._service.beats(principal, sound))
+        requests = _decode_lines(body) if media_type.lower().startswith(_NDJSON) else decode_beats(body)
+        valid = [beat for beat in requests if isinstance(beat, HeartbeatRequest)]
+        answers = iter(await self._service.beats(principal, valid))
         results = (next(answers) if isinstance(beat, HeartbeatRequest) else beat for beat in requests)
-        return {"results": [r.problem() if isinstance(r, HourglassError) else r for r in results]}
+        return {"results": [_refusal_of(r).problem() if isinstance(r, HourglassError) else r for r in results]}
 
 
-def _beats_of_lines(body: bytes) -> list[HeartbeatRequest | HourglassError]:
+def _decode_lines(body: bytes) -> list[HeartbeatRequest | HourglassError]:
     lines = [line for line in body.split(b"\n") if line.strip()]
     if len(lines) > MAX_BATCH:
         raise InvalidInput(f"A batch holds at most {MAX_BATCH} beats.")
-    return [_beat_or_refusal(line) for line in lines]
+    return [_decode_or_refuse(line) for line in lines]
 
 
-def _beat_or_refusal(raw: bytes | msgspec.Raw) -> HeartbeatRequest | HourglassError:
+def _decode_or_refuse(raw: bytes | msgspec.Raw) -> HeartbeatRequest | HourglassError:
     try:
         return decode_beat(raw)
     except HourglassError as error:
@@ -250,11 +238,11 @@ def _beat_or_refusal(raw: bytes | msgspec.Raw) -> HeartbeatRequest | HourglassEr
 
 
 def decode_beat(body: bytes | msgspec.Raw) -> HeartbeatRequest:
-    """A heartbeat from its JSON.
+    """Decode a heartbeat from JSON.
 
     Raises:
-        Malformed: not JSON.
-        InvalidInput: JSON, but not a heartbeat; with a pointer to the field.
+        Malformed: the body is not JSON.
+        InvalidInput: the JSON is not a heartbeat. The problem names the field.
     """
     beat = decoded(_decode_beat, body)
     if not (beat.title_id + beat.device_id).isprintable():
@@ -264,10 +252,10 @@ def decode_beat(body: bytes | msgspec.Raw) -> HeartbeatRequest:
 
 
 def decode_beats(body: bytes) -> Sequence[HeartbeatRequest | HourglassError]:
-    """The beats of a JSON body, in one go; each on its own, beat or refusal, where one is not as it should be.
+    """Decode the beats of a JSON body: all at once, or one by one with a refusal for each invalid one.
 
     Raises:
-        Malformed, InvalidInput: the whole is no list of beats, or too long.
+        Malformed, InvalidInput: the body is not a list of beats, or the list is too long.
     """
     try:
         beats = decoded(_decode_batch, body).beats
@@ -276,36 +264,39 @@ def decode_beats(body: bytes) -> Sequence[HeartbeatRequest | HourglassError]:
     else:
         if "".join([beat.title_id + beat.device_id for beat in beats]).isprintable():
             return beats
-    return [_beat_or_refusal(beat) for beat in decoded(_split_batch, body).beats]
+    return [_decode_or_refuse(beat) for beat in decoded(_split_batch, body).beats]
 
 
 def decoded(decode: Callable[[bytes | msgspec.Raw], Decoded], body: bytes | msgspec.Raw) -> Decoded:
-    """A body as the type that the decoder makes. Raises Malformed or InvalidInput."""
+    """Decode a body. Raises Malformed or InvalidInput."""
     try:
         return decode(body)
     except msgspec.ValidationError as error:
-        raise misfit(error) from None
+        raise validation_problem(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Malformed from None
 
 
 def _refusal_of(error: BaseException | None) -> HourglassError:
-    """What a client is told of a failure; the log has what nobody foresaw."""
+    """The refusal for an error. Unexpected errors are logged, and the client gets a general one."""
     if isinstance(error, HourglassError):
+        metrics.BEAT_OUTCOMES.labels(error.code).inc()
         return error
+    metrics.BEAT_OUTCOMES.labels(Unexpected.code).inc()
     log.error("heartbeat_failed", exc_info=error)
     return Unexpected()
 
 
-def problem_of(error: HourglassError) -> tuple[list[tuple[bytes, bytes]], bytes]:
+def problem_of(error: HourglassError, request: RequestContext) -> tuple[list[tuple[bytes, bytes]], bytes]:
     """Headers and body of a refusal."""
-    body = _encode(error.problem())
+    request.code = error.code
+    body = _encode({**error.problem(), **request.members()})
     headers = [_PROBLEM, *SUCCESS_HEADERS[1:], (b"content-length", b"%d" % len(body))]
     headers += [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
     return headers, body
 
 
 async def _refuse(send: Send, error: HourglassError) -> None:
-    headers, body = problem_of(error)
+    headers, body = problem_of(error, context.current() or context.identify(()))
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

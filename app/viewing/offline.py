@@ -1,49 +1,55 @@
-"""Offline sync: what a device played without a connection is credited once it is back.
+"""Offline sync: credits what a device played without a connection.
 
-The credit is policy: PostgreSQL owns it, it shortens the allowance of its day, and every process learns of it the way
-it learns of a grant. So repeating, reordering or interrupting a sync changes nothing.
+The credit is part of the policy: PostgreSQL owns it, it shortens the allowance of its day, and processes learn of it as
+of a grant. So repeating, reordering or interrupting a sync changes nothing.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from app.auth.tokens import Principal
-from app.cache import TimedCache
+from app.domain.counters import Counters, Rules
 from app.domain.offline import (
     DayUse,
     OfflineBatch,
     OfflineInterval,
     Settlement,
-    Stretch,
+    Synced,
+    TimeRange,
+    counted_ranges,
     counted_until_ms,
+    credited,
     settle,
     settle_tampered,
 )
-from app.domain.policy import DayTerms, OfflineUse, Policy, terms_of
-from app.domain.viewing_day import DAY_MS, LONG_ABSENCE_MS, ViewingDay
+from app.domain.past_terms import PastTerms
+from app.domain.policy import DayTerms
+from app.domain.viewing_day import LONG_ABSENCE_MS, Calendar, ViewingDay
 from app.errors import CountersUnavailable, InvalidInput
-from app.instants import ms_of
-from app.requests import require_printable
-from app.viewing.counting import Counting
-from app.viewing.policies import PolicyCache
-from app.viewing.ports import PolicyAnnouncer, PolicyReader
-from app.viewing.schemas import BalanceAnswer, Id, Text64, Text100, seconds
+from app.http.requests import require_printable
+from app.kit.ttl_cache import TtlCache
+from app.timestamps import ms_of
+from app.viewing.beat_recorder import BeatRecorder
+from app.viewing.policy_cache import KnownPolicy, PolicyCache
+from app.viewing.ports import OfflineStore, PolicyAnnouncer, PolicyReader
+from app.viewing.schemas import BalanceAnswer, ProfileId, Text64, Text100, seconds
 from app.viewing.service import ViewingService
 
-_LARGEST_CLOCK_ERROR_MS = 300_000
+_MAX_CLOCK_ERROR_MS = 300_000
 _OLDEST_MS = LONG_ABSENCE_MS
 """Viewing days are certain so far back, whatever changes of zone and reset hour came since."""
 MAX_INTERVALS = 500
+_ROUNDS = 8
 
 Instant = Annotated[datetime, Meta(tz=True)]
 
 
 class IntervalRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A stretch of playback by the device's clock."""
+    """A time range of playback. Its instants are by the clock that ``device_now`` is read from."""
 
     title_id: Text64
     started_at: Instant
@@ -52,39 +58,46 @@ class IntervalRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OfflineSyncRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``last_server_time`` is the server's time at the last contact; ``device_now`` the device's clock at sending."""
+    """A batch of offline playback. A repeat keeps ``batch_id`` and intervals and reads ``device_now`` anew.
 
-    profile_id: Id
+    ``last_server_time`` is the last ``server_time`` that the device was told, ``device_now`` its clock at sending.
+    """
+
+    profile_id: ProfileId
     device_id: Text100
     batch_id: Text64
-    device_now: Instant
-    last_server_time: Instant
+    device_now: Annotated[
+        Instant,
+        Meta(
+            description="The device's clock as this request is sent, the same clock that dates the intervals. A device "
+            "with a monotonic clock takes last_server_time plus the monotonic time since that answer, here and for the "
+            "intervals. More than 5 min away from the server's own time, which is last_server_time plus the time that "
+            "really passed, the batch is tampered with."
+        ),
+    ]
+    last_server_time: Annotated[
+        Instant,
+        Meta(
+            description="server_time of the last answer that reached the device before the first interval, unchanged; "
+            "the Date header where an answer has no server_time. An interval that begins more than 5 min before it "
+            "cannot have been offline: the batch is tampered with."
+        ),
+    ]
     intervals: Annotated[list[IntervalRequest], Meta(max_length=MAX_INTERVALS)]
 
 
 class OfflineSyncAnswer(msgspec.Struct, frozen=True):
+    """What a batch was credited. A tampered batch is charged to today.
+
+    ``penalty_seconds`` is what of it did not fit into the time of today in which nothing was counted.
+    """
+
     batch_id: str
     credited_seconds: list[float]
     tampered: bool
+    penalty_seconds: float
+    server_time: str
     balance: BalanceAnswer
-
-
-class OfflineLedger(Protocol):
-    """Every call may raise DatabaseUnavailable."""
-
-    async def stored(self, profile_id: str, batch_id: str) -> tuple[tuple[int, ...], bool] | None:
-        """The credit of a batch that was synced before, and whether it was tampered with."""
-        ...
-
-    async def apply(
-        self,
-        batch: OfflineBatch,
-        *,
-        settle: Callable[[Sequence[Stretch], dict[int, DayUse]], Settlement],
-        terms_of: Callable[[OfflineUse], DayTerms],
-    ) -> tuple[tuple[int, ...], bool]:
-        """Credit a batch once."""
-        ...
 
 
 class OfflineSync:
@@ -93,25 +106,23 @@ class OfflineSync:
     def __init__(
         self,
         *,
-        ledger: OfflineLedger,
+        ledger: OfflineStore,
         viewing: ViewingService,
-        counting: Counting,
-        titles: TimedCache[str, bool | None],
+        recorder: BeatRecorder,
+        titles: TtlCache[str, bool | None],
         policies: PolicyReader,
         announcer: PolicyAnnouncer,
         remembered: PolicyCache,
-        weekend_days: Collection[int],
-        max_gap_ms: int,
+        rules: Rules,
     ) -> None:
         self._ledger = ledger
         self._viewing = viewing
-        self._counting = counting
+        self._recorder = recorder
         self._titles = titles
         self._policies = policies
         self._announcer = announcer
         self._remembered = remembered
-        self._weekend_days = weekend_days
-        self._max_gap_ms = max_gap_ms
+        self._rules = rules
 
     async def sync(self, principal: Principal, request: OfflineSyncRequest) -> OfflineSyncAnswer:
         """Credit a batch; repeating it answers the same credit.
@@ -123,97 +134,132 @@ class OfflineSync:
         """
         require_printable(request.device_id, "/device_id")
         require_printable(request.batch_id, "/batch_id")
+        require_printable(request.profile_id, "/profile_id")
         _require_sound(request.intervals)
-        known = await self._viewing.owned(principal, request.profile_id)
+        our_id = await self._viewing.named(principal, request.profile_id)
+        if our_id != request.profile_id:
+            request = msgspec.structs.replace(request, profile_id=our_id)
+        known = await self._viewing.owned(principal, our_id)
         calendar = known.policy.calendar
         if calendar is None:  # adults are unlimited; nothing of theirs is counted
-            return await self._answer(principal, request, (0,) * len(request.intervals), is_tampered=False)
-        before = await self._ledger.stored(request.profile_id, request.batch_id)
-        if before is not None:
-            return await self._answer(principal, request, before[0], is_tampered=before[1])
-        known, at_ms, live, terms = await self._counting.look(request.profile_id, known)
-        closed = await self._counting.closed_stretches(request.profile_id)
-        policy = known.policy
-        is_tampered = _is_tampered(request, at_ms)
-        intervals = await self._by_our_clock(request, policy, at_ms)
+            nothing = Synced((0,) * len(request.intervals), 0, is_tampered=False)
+            return await self._answer(principal, request, nothing)
+        synced = await self._ledger.stored(request.profile_id, request.batch_id)
+        rounds = 0
+        while synced is None:
+            if rounds == _ROUNDS:
+                raise CountersUnavailable("The counters of this profile are changing.", retry_after_seconds=1)
+            synced, rounds = await self._settle_batch(request, known, calendar), rounds + 1
+        if rounds:
+            await self._announce(request.profile_id)
+        return await self._answer(principal, request, synced)
+
+    async def _settle_batch(self, request: OfflineSyncRequest, known: KnownPolicy, calendar: Calendar) -> Synced | None:
+        """Settle a batch. None if something was counted meanwhile."""
+        known, at_ms, counters, terms = await self._recorder.last_counters(request.profile_id, known)
+        closed = await self._recorder.closed_ranges(request.profile_id)
+        intervals, named = await self._by_our_clock(request, at_ms)
         batch = OfflineBatch(
             profile_id=request.profile_id,
             device_id=request.device_id,
             batch_id=request.batch_id,
-            is_tampered=is_tampered,
+            is_tampered=_is_tampered(request, at_ms),
             titles=tuple(interval.title_id for interval in request.intervals),
-            around=(min([terms.starts_ms, *(interval.starts_ms for interval in intervals)]), at_ms),
+            around=(min([terms.starts_ms, *(starts_ms for _, (starts_ms, _) in named)]), at_ms),
             at_ms=at_ms,
         )
-        until_ms = counted_until_ms(live, at_ms=at_ms, max_gap_ms=self._max_gap_ms)
-        running = [(live.session_started_ms, until_ms)] if live.session_id else []
+        running = counted_ranges(counters, until_ms=counted_until_ms(counters, at_ms=at_ms, rules=self._rules))
 
-        def day_at(instant_ms: int) -> ViewingDay:
-            return terms.day if terms.day.holds(instant_ms) else calendar.day_at(instant_ms)
-
-        def decide(flushed: Sequence[Stretch], used: dict[int, DayUse]) -> Settlement:
+        def decide(flushed: Sequence[TimeRange], past: PastTerms) -> Settlement:
+            days = _Days(calendar, terms, counters, past)
             covered = [*flushed, *closed, *running]
+            if batch.is_tampered:
+                return settle_tampered(
+                    intervals,
+                    named=named,
+                    covered=covered,
+                    today=terms.day,
+                    day_at=days.day_at,
+                    use=days.use_of(terms.day),
+                    at_ms=at_ms,
+                )
+            return settle(intervals, covered=covered, day_at=days.day_at, use_of=days.use_of, exempt_at=past.exempt_at)
 
-            def use_of(day: ViewingDay) -> DayUse:
-                # The running day's counters are fresher than what was flushed; its terms leave out earlier syncs.
-                if day.number == terms.number:
-                    return DayUse(terms.allowance_ms, live.used_ms)
-                return used.get(day.number) or DayUse(self._terms(policy, day).allowance_ms, 0)
-
-            if is_tampered:
-                return settle_tampered(intervals, covered=covered, today=terms.day, use=use_of(terms.day), at_ms=at_ms)
-            return settle(intervals, covered=covered, day_at=day_at, use_of=use_of)
-
-        days: dict[int, ViewingDay] = {terms.number: terms.day}
-        days |= {day.number: day for day in map(day_at, _instants(intervals))}
-        credited_ms, is_tampered = await self._ledger.apply(
-            batch, settle=decide, terms_of=lambda use: self._terms(policy, days[use.day_number])
+        return await self._ledger.apply(
+            batch,
+            settle=decide,
+            reserve=lambda settlement: self._recorder.reserve(
+                request.profile_id, known, counters, credited(settlement.parts)
+            ),
         )
-        await self._announce(request.profile_id)
-        return await self._answer(principal, request, credited_ms, is_tampered=is_tampered)
 
-    async def _by_our_clock(self, request: OfflineSyncRequest, policy: Policy, at_ms: int) -> list[OfflineInterval]:
-        """The intervals by the server's clock, cut to what can have been: not in the future, not out of keeping."""
+    async def _by_our_clock(
+        self, request: OfflineSyncRequest, at_ms: int
+    ) -> tuple[list[OfflineInterval], list[tuple[int, TimeRange]]]:
+        """The intervals by the server's clock, cut to what can have been: not in the future, not out of keeping.
+
+        Also the time ranges that they name by either clock: in a tampered batch, either clock may be right.
+        """
         shift_ms = at_ms - ms_of(request.device_now)
-        oldest_ms = at_ms - _OLDEST_MS
         intervals: list[OfflineInterval] = []
-        for sent in request.intervals:
-            starts_ms = min(at_ms, max(oldest_ms, ms_of(sent.started_at) + shift_ms))
-            ends_ms = min(at_ms, max(starts_ms, ms_of(sent.ended_at) + shift_ms))
-            is_educational = bool(await self._titles.get(sent.title_id))
-            watched_ms = min(round(sent.watched_seconds * 1000), ms_of(sent.ended_at) - ms_of(sent.started_at))
+        named: list[tuple[int, TimeRange]] = []
+        for place, sent in enumerate(request.intervals):
+            sent_ms = ms_of(sent.started_at), ms_of(sent.ended_at)
+            starts_ms, ends_ms = _cut((sent_ms[0] + shift_ms, sent_ms[1] + shift_ms), at_ms)
             intervals.append(
                 OfflineInterval(
                     starts_ms=starts_ms,
                     ends_ms=ends_ms,
-                    watched_ms=watched_ms,
-                    is_exempt=is_educational and policy.educational_exempt,
+                    watched_ms=min(round(sent.watched_seconds * 1000), sent_ms[1] - sent_ms[0]),
+                    is_educational=bool(await self._titles.get(sent.title_id)),
                 )
             )
-        return intervals
-
-    def _terms(self, policy: Policy, day: ViewingDay) -> DayTerms:
-        return terms_of(policy, day, weekend_days=self._weekend_days)
+            named += [(place, (starts_ms, ends_ms)), (place, _cut(sent_ms, at_ms))]
+        return intervals, named
 
     async def _announce(self, profile_id: str) -> None:
-        """Tell every process. When that fails the sweep does it: the credit is committed."""
+        """Announce the new policy. If that fails, the sweep does it later: the credit is committed."""
         try:
             policies = [policy for policy in await self._policies.load([profile_id]) if policy is not None]
             for policy in policies:
-                self._remembered.require(profile_id, policy.version)  # the answer's balance must know of it
+                self._remembered.require_version(profile_id, policy.version)  # the answer's balance must know of it
             await self._announcer.announce(policies)
         except CountersUnavailable:
             return
 
-    async def _answer(
-        self, principal: Principal, request: OfflineSyncRequest, credited_ms: Sequence[int], *, is_tampered: bool
-    ) -> OfflineSyncAnswer:
+    async def _answer(self, principal: Principal, request: OfflineSyncRequest, synced: Synced) -> OfflineSyncAnswer:
+        balance = await self._viewing.balance(principal, request.profile_id)
         return OfflineSyncAnswer(
             batch_id=request.batch_id,
-            credited_seconds=[seconds(part_ms) for part_ms in credited_ms],
-            tampered=is_tampered,
-            balance=await self._viewing.balance(principal, request.profile_id),
+            credited_seconds=[seconds(part_ms) for part_ms in synced.credited_ms],
+            tampered=synced.is_tampered,
+            penalty_seconds=seconds(synced.penalty_ms),
+            server_time=balance.server_time,
+            balance=balance,
         )
+
+
+class _Days:
+    """The viewing days of a child, and how much of each is used."""
+
+    def __init__(self, calendar: Calendar, running: DayTerms, counters: Counters, past: PastTerms) -> None:
+        self._calendar = calendar
+        self._running = running
+        self._live = counters
+        self._past = past
+
+    def day_at(self, at_ms: int) -> ViewingDay:
+        """The day of an instant: the running one, one that was kept, or as the settings shape it."""
+        if self._running.day.holds(at_ms):
+            return self._running.day
+        return self._past.kept_day_at(at_ms) or self._calendar.day_at(at_ms)
+
+    def use_of(self, day: ViewingDay) -> DayUse:
+        """The counters of the last day that a beat came in are fresher than what was flushed of it."""
+        used_ms = self._past.beats_used_ms(day)
+        if day.number == self._live.day_number:
+            used_ms = max(used_ms, self._live.used_ms)
+        return DayUse(self._past.terms(day), used_ms + self._past.offline_use(day).deducted_ms)
 
 
 def _require_sound(intervals: Sequence[IntervalRequest]) -> None:
@@ -229,20 +275,17 @@ def _require_sound(intervals: Sequence[IntervalRequest]) -> None:
 
 
 def _is_tampered(request: OfflineSyncRequest, at_ms: int) -> bool:
-    """The device's clock is off, or it speaks of times that cannot have been offline."""
+    """Whether the device's clock is wrong, or an interval cannot have been offline."""
     last_contact_ms = ms_of(request.last_server_time)
-    is_off = abs(ms_of(request.device_now) - at_ms) > _LARGEST_CLOCK_ERROR_MS
+    is_off = abs(ms_of(request.device_now) - at_ms) > _MAX_CLOCK_ERROR_MS
     is_before_contact = any(
-        ms_of(interval.started_at) < last_contact_ms - _LARGEST_CLOCK_ERROR_MS for interval in request.intervals
+        ms_of(interval.started_at) < last_contact_ms - _MAX_CLOCK_ERROR_MS for interval in request.intervals
     )
-    is_ahead = any(ms_of(i.ended_at) > ms_of(request.device_now) + _LARGEST_CLOCK_ERROR_MS for i in request.intervals)
-    return is_off or is_before_contact or is_ahead or last_contact_ms > at_ms + _LARGEST_CLOCK_ERROR_MS
+    is_ahead = any(ms_of(i.ended_at) > ms_of(request.device_now) + _MAX_CLOCK_ERROR_MS for i in request.intervals)
+    return is_off or is_before_contact or is_ahead or last_contact_ms > at_ms + _MAX_CLOCK_ERROR_MS
 
 
-def _instants(intervals: Sequence[OfflineInterval]) -> list[int]:
-    """Instants that touch every day of the intervals: no day is shorter than half of one."""
-    return [
-        instant_ms
-        for interval in intervals
-        for instant_ms in (*range(interval.starts_ms, interval.ends_ms, DAY_MS // 2), interval.ends_ms)
-    ]
+def _cut(time_range: TimeRange, at_ms: int) -> TimeRange:
+    """The part of a time range that is neither in the future nor too long ago."""
+    starts_ms = min(at_ms, max(at_ms - _OLDEST_MS, time_range[0]))
+    return starts_ms, min(at_ms, max(starts_ms, time_range[1]))

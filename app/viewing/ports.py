@@ -1,34 +1,44 @@
-"""What the heartbeat needs from the outside."""
+"""Ports of the heartbeat flow."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
-from app.domain.accounting import Beat, Live, Outcome, Share
+from app.auth.tokens import Access, Principal
 from app.domain.adults import AdultBeat, AdultSession
+from app.domain.counters import Beat, Counters, Outcome, Share
+from app.domain.events import RecentEvents
+from app.domain.offline import OfflineBatch, Settlement, Synced, TimeRange
+from app.domain.past_terms import PastTerms
 from app.domain.policy import Policy
+from app.domain.tampering import PositionWatch, TamperHint
+from app.errors import HourglassError
 
 
-class Counters(Protocol):
+class CounterStore(Protocol):
     """Usage of children, counted atomically. Every call may raise CountersUnavailable."""
 
     async def record(self, beats: Sequence[tuple[str, Beat]]) -> list[Outcome]:
         """Count beats, given with their profile ids; one outcome each, in order."""
         ...
 
-    async def seed(self, seeds: Sequence[tuple[str, Live]]) -> None:
+    async def seed(self, seeds: Sequence[tuple[str, Counters]]) -> None:
         """Put counters where there are none or only those of an older generation."""
         ...
 
-    async def read(self, profile_ids: Sequence[str]) -> list[tuple[int, Live | None]]:
+    async def read(self, profile_ids: Sequence[str]) -> list[tuple[int, Counters | None]]:
         """The instant (ms) and each child's counters, None when COLD."""
+        ...
+
+    async def reserve(self, profile_id: str, version: int, ranges: Sequence[tuple[int, int]]) -> bool | None:
+        """Reserve time ranges if the counters still have a version. None if there are no counters."""
         ...
 
     async def closed_shares(self, profile_id: str, session_id: str, day_numbers: Sequence[int]) -> list[Share]:
         """A finished session's shares of some days, as far as they wait to be flushed."""
         ...
 
-    async def closed_stretches(self, profile_id: str) -> list[tuple[int, int]]:
-        """From when to when finished sessions ran that wait to be flushed, in ms."""
+    async def closed_ranges(self, profile_id: str) -> list[tuple[int, int]]:
+        """The time ranges (ms) in which finished sessions of the outbox were counted."""
         ...
 
 
@@ -40,7 +50,25 @@ class AdultSessions(Protocol):
         ...
 
     async def running(self, profile_ids: Sequence[str]) -> list[list[AdultSession]]:
-        """The sessions of each adult that have not ended; none for who is no adult."""
+        """The running sessions of each adult; none for a child."""
+        ...
+
+
+class KeptPositions(Protocol):
+    """What is remembered of children whose players send positions. Every call may raise CountersUnavailable."""
+
+    async def read(self, profile_ids: Sequence[str]) -> list[PositionWatch | None]:
+        """What is remembered of each child."""
+        ...
+
+    async def keep(self, watches: Sequence[tuple[str, PositionWatch]]) -> None:
+        """Replace what is remembered of children."""
+        ...
+
+
+class TamperHints(Protocol):
+    async def add(self, hints: Sequence[tuple[str, TamperHint]]) -> None:
+        """Keep hints of children, each once. Raises DatabaseUnavailable."""
         ...
 
 
@@ -53,33 +81,33 @@ class PolicyReader(Protocol):
 
 
 class PolicySource(PolicyReader, Protocol):
-    """Where policies are at home, and flushed counters with them."""
+    """The owner of policies and of flushed counters: PostgreSQL."""
 
-    async def meet(self, profile_ids: Sequence[str]) -> list[tuple[Policy, Live | None] | None]:
+    async def load_with_counters(self, profile_ids: Sequence[str]) -> list[tuple[Policy, Counters | None] | None]:
         """As ``load``, with the counters of each profile as last flushed, None where nothing was."""
         ...
 
 
 class SharedPolicies(PolicyReader, Protocol):
-    async def put(self, policies: Sequence[Policy], lives: Mapping[str, Live] | None = None) -> list[Policy]:
-        """Keep policies that are newer than what is there; answers those.
+    async def put(self, policies: Sequence[Policy], counters_of: Mapping[str, Counters] | None = None) -> list[Policy]:
+        """Put policies that are newer than the shared copy. Answers the newer ones.
 
-        ``lives`` are counters by profile as last flushed, put where there are none; those of an older generation stay
-        as they are, and are asked for by the next beat. Raises CountersUnavailable.
+        ``counters_of`` are flushed counters by profile. They are put only if Redis has none; counters of an older
+        generation stay until the next beat. Raises CountersUnavailable.
         """
         ...
 
 
 class PolicyAnnouncer(Protocol):
     async def announce(self, policies: Sequence[Policy]) -> None:
-        """Put new policies where every process finds them, and tell. Raises CountersUnavailable."""
+        """Put new policies into the shared copy and publish them. Raises CountersUnavailable."""
         ...
 
 
 class FlushedUsage(Protocol):
     """Usage as PostgreSQL knows it."""
 
-    async def recover(self, profile_ids: Sequence[str]) -> list[Live | None]:
+    async def recover(self, profile_ids: Sequence[str]) -> list[Counters | None]:
         """The counters of each child as last flushed, None for a child without any. Raises DatabaseUnavailable."""
         ...
 
@@ -88,9 +116,17 @@ class FlushedUsage(Protocol):
         ...
 
 
+class EventLog(Protocol):
+    """Every call may raise CountersUnavailable."""
+
+    async def latest_id(self, profile_id: str) -> str: ...
+
+    async def after(self, profile_id: str, event_id: str) -> RecentEvents: ...
+
+
 class Events(Protocol):
     async def add(self, profile_id: str, kind: str, facts: Mapping[str, object], *, at_ms: int) -> None:
-        """Tell the devices of a profile. Raises CountersUnavailable."""
+        """Publish an event to the devices of a profile. Raises CountersUnavailable."""
         ...
 
 
@@ -108,7 +144,59 @@ class Titles(Protocol):
         ...
 
 
-class Households(Protocol):
+class HouseholdReader(Protocol):
     async def profiles(self, account_ids: Sequence[str]) -> list[tuple[str, ...]]:
         """The profile ids of each account. Raises DatabaseUnavailable."""
+        ...
+
+
+class PrincipalReader(Protocol):
+    def principal_of(self, authorization: bytes) -> Principal:
+        """The principal of an ``Authorization`` header. Raises Unauthenticated, or Pending before a look-up."""
+        ...
+
+    async def authenticate(self, authorization: bytes) -> Principal:
+        """As ``principal_of``, with the look-up. Raises Unauthenticated, IdentityUnavailable, DatabaseUnavailable."""
+        ...
+
+
+class ResponseWriter(Protocol):
+    """Where one answer goes. The client may be gone by then."""
+
+    def answer(self, body: bytes) -> None: ...
+
+    def refuse(self, error: HourglassError) -> None: ...
+
+
+class AccessCheck(Protocol):
+    def remaining_ms(self, access: Access) -> int:
+        """How long an access still lasts; 0 when it has ended."""
+        ...
+
+
+class OfflineStore(Protocol):
+    """Every call may raise DatabaseUnavailable."""
+
+    async def stored(self, profile_id: str, batch_id: str) -> Synced | None:
+        """What a batch was answered that was synced before."""
+        ...
+
+    async def apply(
+        self,
+        batch: OfflineBatch,
+        *,
+        settle: Callable[[Sequence[TimeRange], PastTerms], Settlement],
+        reserve: Callable[[Settlement], Awaitable[bool]],
+    ) -> Synced | None:
+        """Credit a batch once; None when ``reserve`` answered False, and nothing was credited."""
+        ...
+
+
+class TicketStore(Protocol):
+    """Every call may raise CountersUnavailable."""
+
+    async def add(self, digest: str, value: bytes, *, life_ms: int) -> None: ...
+
+    async def take(self, digest: str) -> bytes | None:
+        """The value of a ticket, once."""
         ...

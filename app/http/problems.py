@@ -1,10 +1,10 @@
-"""Every answer that is not a success is a problem (RFC 9457), and no input can make it anything else.
+"""Turn every error into a problem (RFC 9457), for any input.
 
-None echoes what the client sent. The guard stands in front of every route of the FastAPI part: it bounds bodies in
-size and time, lets only sound JSON through, names what nobody foresaw, and sets the headers that every answer carries.
+No problem contains input of the client. ``app/errors.py`` defines the expected errors. The guard wraps every FastAPI
+route: it limits bodies in size and time, validates JSON, reports unexpected errors, and sets the common headers.
+Heartbeats do not pass it; ``app/viewing/endpoint.py`` answers them.
 """
 
-import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from typing import Any
 
@@ -24,7 +24,8 @@ from app.errors import (
     Unexpected,
     UnsupportedMediaType,
 )
-from app.requests import ClientGone, Receive, check_json, read_body
+from app.http.requests import ClientGone, Receive, at_pointer, check_json, read_body
+from app.observability import context
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -48,17 +49,19 @@ _HARMLESS = frozenset(
         "model_type", "too_long", "too_short", "literal_error", "enum", "date_type", "value_error",
     }
 )  # fmt: skip
-"""Kinds of validation errors whose message is made of our rules alone, not of what was sent."""
+"""Kinds of validation errors whose message contains no client input."""
 
 
-def install(app: FastAPI, *, body_limit_bytes: int, body_timeout_seconds: float, self_reading: Collection[str]) -> None:
-    """Turn every failure of an application into a problem.
+def install(
+    app: FastAPI, *, body_limit_bytes: int, body_timeout_seconds: float, streaming_paths: Collection[str]
+) -> None:
+    """Install the error handlers and the guard on an application.
 
     Args:
         app: the application.
-        body_limit_bytes: largest body.
+        body_limit_bytes: maximum size of a body.
         body_timeout_seconds: deadline for a body to arrive.
-        self_reading: paths whose endpoints read their bodies themselves, by ``app.requests.read_body``.
+        streaming_paths: paths whose endpoints read the body themselves with ``app.http.requests.read_body``.
     """
     app.add_exception_handler(HourglassError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -67,13 +70,17 @@ def install(app: FastAPI, *, body_limit_bytes: int, body_timeout_seconds: float,
         Guard,
         body_limit_bytes=body_limit_bytes,
         body_timeout_seconds=body_timeout_seconds,
-        self_reading=frozenset(self_reading),
+        streaming_paths=frozenset(streaming_paths),
     )
 
 
 def response_of(error: HourglassError) -> Response:
+    request = context.current()
+    members: dict[str, object] = {}
+    if request is not None:
+        request.code, members = error.code, request.members()
     return Response(
-        msgspec.json.encode(error.problem()),
+        msgspec.json.encode({**error.problem(), **members}),
         status_code=error.status,
         headers=error.headers,
         media_type=MEDIA_TYPE,
@@ -84,17 +91,19 @@ class Guard:
     """The outermost middleware."""
 
     def __init__(
-        self, app: App, *, body_limit_bytes: int, body_timeout_seconds: float, self_reading: frozenset[str]
+        self, app: App, *, body_limit_bytes: int, body_timeout_seconds: float, streaming_paths: frozenset[str]
     ) -> None:
         self._app = app
         self._limit_bytes = body_limit_bytes
         self._timeout_seconds = body_timeout_seconds
-        self._self_reading = self_reading
+        self._self_reading = streaming_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if context.current() is None:  # no outer middleware has seen the request yet
+            context.enter(context.identify(scope["headers"]))
         has_begun = False
         state = scope.setdefault("state", {})
 
@@ -120,7 +129,7 @@ class Guard:
             await response_of(_unexpected(error, scope))(scope, receive, send_guarded)
 
     async def _checked(self, scope: Scope, receive: Receive) -> Receive:
-        """Read the body if there is one, check it, and hand it on as if it had just arrived."""
+        """Read and check the body, and pass it on as one complete message."""
         headers = dict(scope["headers"])
         declared = headers.get(b"content-length", b"0")
         if declared == b"0" and b"transfer-encoding" not in headers:
@@ -155,9 +164,9 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 def _with_headers(headers: Collection[tuple[bytes, bytes]], more: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    """Add what every answer carries, and what was found out about the caller.
+    """Add the common headers, and headers about the caller.
 
-    A route's own value wins: the console has a stricter policy, static files may be cached.
+    A header set by the route wins: the console has a stricter policy, and static files may be cached.
     """
     own = {name.lower() for name, _ in headers}
     found_out = ((name.lower().encode(), value.encode()) for name, value in more.items())
@@ -165,9 +174,10 @@ def _with_headers(headers: Collection[tuple[bytes, bytes]], more: Mapping[str, s
 
 
 def _unexpected(error: Exception, scope: Scope) -> HourglassError:
-    request_id = secrets.token_hex(8)
+    request = context.current()
+    request_id = None if request is None else request.request_id
     log.error("unexpected_error", request_id=request_id, method=scope["method"], exc_info=error)
-    return Unexpected(extra={"request_id": request_id})
+    return Unexpected()
 
 
 async def _refused(_: Request, error: Exception) -> Response:
@@ -183,11 +193,11 @@ async def _invalid(_: Request, error: Exception) -> Response:
 def _field_problem(problem: dict[str, Any]) -> dict[str, str]:
     place, *path = problem["loc"]
     kind = problem["type"]
-    if kind == "extra_forbidden":  # its name is the client's; only where it stands is told
-        return {"pointer": _pointer(path[:-1]), "detail": "Unknown fields are not accepted here."}
+    if kind == "extra_forbidden":  # the client chose this name, so the problem shows only its position
+        return at_pointer(_pointer(path[:-1]), "Unknown fields are not accepted here.")
     detail = problem["msg"].removeprefix("Value error, ") if kind in _HARMLESS else "This value is not accepted."
     if place == "body":
-        return {"pointer": _pointer(path), "detail": detail}
+        return at_pointer(_pointer(path), detail)
     return {"parameter": str(path[0]) if path else "", "in": str(place), "detail": detail}
 
 
@@ -196,7 +206,7 @@ def _pointer(path: Collection[str | int]) -> str:
 
 
 async def _http_error(_: Request, error: Exception) -> Response:
-    """What the framework refuses by itself."""
+    """Problems for errors that the framework raises itself."""
     assert isinstance(error, HTTPException)  # noqa: S101  registered for this class only
     refusal = {404: NotFound, 405: MethodNotAllowed, 413: TooLarge, 415: UnsupportedMediaType}.get(
         error.status_code,

@@ -1,37 +1,39 @@
-"""What all requests share: their prefix, how bodies are read and answers written, which JSON is accepted."""
+"""Shared request helpers: path prefix, reading bodies, writing responses, checking JSON."""
 
 import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Generator, Iterator, MutableMapping
+from datetime import datetime
 from typing import Annotated, Any, NoReturn
 
 import msgspec
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 from starlette.responses import Response
 
 from app.domain.viewing_day import TIMEZONES
 from app.errors import BodyTimeout, HourglassError, InvalidInput, Malformed, TooLarge
+from app.timestamps import ms_of, rfc3339
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 API_PREFIX = "/api/v1"
-"""What every address begins with, except health and metrics."""
+"""Prefix of every path except health and metrics."""
 MAX_DEPTH = 32
 _MAX_DIGITS = 20
-_LONGEST_ZONE = 50
+_MAX_ZONE = 50
 _PLACE = re.compile(r" - at `\$(?P<path>[^`]*)`$")
 _STEP = re.compile(r"\[(\d+|\.\.\.)\]|\.(\w+)")
 _ECHOES = {
     "Object contains unknown field": "Unknown fields are not accepted here.",
     "Invalid enum value": "This value is not accepted.",
 }
-"""How messages of msgspec begin that repeat what was sent, and what is said instead."""
+"""Beginnings of msgspec messages that repeat client input, and their replacements."""
 _UNACCEPTABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class ClientGone(Exception):
-    """The client closed the connection before its body was complete; nobody waits for an answer."""
+    """The client closed the connection before its body was complete."""
 
 
 class RequestModel(BaseModel):
@@ -41,7 +43,7 @@ class RequestModel(BaseModel):
 
 
 def _known_zone(value: str) -> str:
-    if len(value) > _LONGEST_ZONE or value not in TIMEZONES:
+    if len(value) > _MAX_ZONE or value not in TIMEZONES:
         raise ValueError("must be a time zone of the IANA list")
     return value
 
@@ -53,27 +55,39 @@ def _printable(value: str) -> str:
 
 
 Name = Annotated[str, Field(max_length=100, examples=["Ada"]), AfterValidator(_printable)]
-"""What a person calls a profile or a device."""
+"""The name of a profile or a device."""
+
+
+def _rfc3339(at: datetime) -> str:
+    return rfc3339(ms_of(at))
+
+
+Instant = Annotated[
+    datetime,
+    PlainSerializer(_rfc3339, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+"""An instant in a pydantic response, formatted like all others."""
 
 Timezone = Annotated[str, AfterValidator(_known_zone)]
 """An IANA zone name, e.g. ``Europe/Oslo``."""
 
 
 def as_json(answer: msgspec.Struct) -> Response:
-    """An answer whose type needs no check by FastAPI; `app.openapi` documents it."""
+    """A response whose type FastAPI does not check; `app.server.openapi` documents it."""
     return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
 async def read_body(receive: Receive, *, limit_bytes: int, timeout_seconds: float) -> bytes:
-    """The whole body.
+    """Read the whole body.
 
     Raises:
-        TooLarge: it holds more than ``limit_bytes``; the rest is not read.
-        BodyTimeout: it was not complete in time.
-        ClientGone: the client went away.
+        TooLarge: the body exceeds ``limit_bytes``; the rest is not read.
+        BodyTimeout: the body was incomplete at the deadline.
+        ClientGone: the client closed the connection.
     """
-    # A small body has arrived together with its head, as nearly every heartbeat's: then no deadline is set up.
-    first = Begun(receive())
+    # A small body usually arrives together with its head, like nearly every heartbeat. It needs no deadline timer.
+    first = EagerAwaitable(receive())
     if first.is_done and not first.result.get("more_body", False):
         return _chunk(first.result, limit_bytes)
     try:
@@ -99,12 +113,12 @@ def _chunk(message: MutableMapping[str, Any], limit_bytes: int) -> bytes:
     return chunk
 
 
-class Begun:
-    """A coroutine that was started at once; awaiting it goes on from where it first had to wait.
+class EagerAwaitable:
+    """A coroutine that runs eagerly until its first suspension; awaiting it continues from there.
 
     Attributes:
-        is_done: it never had to wait.
-        result: what it returned, when it is done.
+        is_done: whether it finished without suspending.
+        result: its return value, once it is done.
     """
 
     __slots__ = ("_coroutine", "_waits_for", "is_done", "result")
@@ -122,7 +136,7 @@ class Begun:
     def __await__(self) -> Generator[Any, Any, Any]:
         if self.is_done:
             return self.result
-        # What it waits for is handed to the event loop as the coroutine itself would have done.
+        # Pass the awaited object to the event loop as the coroutine itself would.
         try:
             yield self._waits_for
         except BaseException:
@@ -132,11 +146,11 @@ class Begun:
 
 
 def check_json(body: bytes) -> None:
-    """Accept what RFC 8259 and common sense accept, before any other code sees it.
+    """Check JSON by RFC 8259 and the limits of the service, before any other code reads it.
 
     Raises:
         Malformed: not UTF-8, not JSON, NaN or numbers beyond 64 bits, repeated names, nested too deeply.
-        InvalidInput: a text holds NUL or an unpaired surrogate, which no database takes.
+        InvalidInput: a text contains NUL or an unpaired surrogate, which databases reject.
     """
     try:
         value = json.loads(
@@ -155,22 +169,27 @@ def check_json(body: bytes) -> None:
 
 def unacceptable_text(pointer: str) -> HourglassError:
     detail = "must not hold NUL or unpaired surrogates"
-    return InvalidInput(errors=[{"pointer": pointer, "detail": detail}])
+    return InvalidInput(errors=[at_pointer(pointer, detail)])
+
+
+def at_pointer(pointer: str, detail: str) -> dict[str, str]:
+    """What is wrong at a place of a body. The whole body needs no pointer."""
+    return {"pointer": pointer, "detail": detail} if pointer else {"detail": detail}
 
 
 def require_printable(text: str, pointer: str) -> None:
-    """Refuse control characters, which no database takes, and spaces that look like others. Raises InvalidInput."""
+    """Refuse control characters, which databases reject, and look-alike spaces. Raises InvalidInput."""
     if not text.isprintable():
         raise InvalidInput(errors=[{"pointer": pointer, "detail": "must hold printable characters only"}])
 
 
-def misfit(error: msgspec.ValidationError) -> InvalidInput:
-    """The problem for a value that does not fit, with the place that the message ends with, and without the value."""
+def validation_problem(error: msgspec.ValidationError) -> InvalidInput:
+    """The problem for an invalid value. It contains the path from the end of the message, and not the value."""
     message = str(error)
     place = _PLACE.search(message)
     pointer = "".join(f"/{index or name}" for index, name in _STEP.findall(place["path"])) if place else ""
     said = (instead for beginning, instead in _ECHOES.items() if message.startswith(beginning))
-    return InvalidInput(errors=[{"pointer": pointer, "detail": next(said, _PLACE.sub("", message))}])
+    return InvalidInput(errors=[at_pointer(pointer, next(said, _PLACE.sub("", message)))])
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -198,7 +217,7 @@ def _bounded(digits: str) -> int:
 
 
 def _texts(value: object) -> Iterator[tuple[str, str]]:
-    """Every text with the pointer to it; names of members are texts too, found where they stand."""
+    """Yield every text with its JSON pointer, including member names at their position."""
     waiting: list[tuple[str, int, object]] = [("", 0, value)]
     while waiting:
         pointer, depth, item = waiting.pop()

@@ -1,0 +1,1 @@
+"""HTTP helpers that all features share: requests, problems, pagination, preconditions."""

@@ -1,0 +1,1 @@
+"""The HTTP server around the application: the fast path, health, the documentation page, the worker's port."""

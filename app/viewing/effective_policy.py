@@ -1,0 +1,242 @@
+"""Effective policies: a policy applied to a viewing day, one shared object for all children with equal settings."""
+
+from functools import lru_cache
+
+import msgspec
+
+from app.domain.counters import Counters
+from app.domain.enforcement import DAILY_LIMIT, WEEKLY_LIMIT, Decision, decide, decide_by_allowance
+from app.domain.limits import LimitRules
+from app.domain.markets import ENFORCE, Markets
+from app.domain.offline import TimeRange
+from app.domain.opening_hours import OpeningHours, opening_hours_of
+from app.domain.policy import MINUTE_MS, NO_OFFLINE_USE, UNLIMITED, DayTerms, OfflineUse, Policy, terms_of
+from app.domain.report import WEEK
+from app.domain.viewing_day import DAY_MS, Calendar, ViewingDay
+from app.domain.weekly import WeekTerms, cut, week_of
+
+_POOL_SIZE = 16_384
+
+
+class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
+    """A policy without its owner, applied to one viewing day.
+
+    Attributes:
+        policy: the policy without profile, account and version.
+        days: terms to send with a beat, ascending; the last one is the running day. Empty for an adult.
+        next_allowance_ms: allowance of the day after the running one.
+        offline: offline use of the running day.
+        enforcement: whether decisions are enforced: `enforce`, `shadow` or `off`.
+        opening_hours: when playback is open at all; None for always.
+        closed: the time ranges of the running day in which it is not, to send with a beat; None without any.
+        weekly: what a weekly limit needs; None without one.
+    """
+
+    policy: Policy
+    days: tuple[DayTerms, ...] = ()
+    next_allowance_ms: int = 0
+    offline: OfflineUse = NO_OFFLINE_USE
+    enforcement: str = ENFORCE
+    opening_hours: OpeningHours | None = None
+    closed: tuple[TimeRange, ...] | None = None
+    weekly: "WeeklyLimit | None" = None
+
+    @property
+    def week(self) -> WeekTerms | None:
+        """The weekly limit, to send with a beat."""
+        return None if self.weekly is None else self.weekly.week
+
+    def within_week(self, terms: DayTerms, counters: Counters) -> tuple[DayTerms, int]:
+        """The terms of the running day within the weekly limit, and what earlier days leave of it; 0 without one."""
+        if (week := self.week) is None:
+            return terms, 0
+        left_ms = week.left_ms(week.earlier_days(counters.week, terms.number))
+        return cut(terms, left_ms), left_ms
+
+    def decision(
+        self,
+        terms: DayTerms,
+        used_ms: int,
+        at_ms: int,
+        *,
+        is_exempt: bool,
+        week_left_ms: int,
+        interval_ms: int,
+        longest_lease_ms: int,
+    ) -> Decision:
+        """The decision on the running day, as if it were enforced.
+
+        Args:
+            terms: those of the day, within the weekly limit.
+            used_ms: what beats have used of it.
+            at_ms: the instant.
+            is_exempt: the title is educational and such titles are not deducted.
+            week_left_ms: what earlier days leave of the weekly limit.
+            interval_ms: the regular beat interval, jitter applied.
+            longest_lease_ms: upper bound of the lease.
+        """
+        if self.opening_hours is None and self.weekly is None:
+            return decide_by_allowance(
+                at_ms,
+                used_ms,
+                terms.allowance_ms,
+                is_exempt,
+                terms.ends_ms,
+                self.next_allowance_ms,
+                self.policy.warning_minutes,
+                interval_ms,
+                longest_lease_ms,
+            )
+        next_allowance_ms, limit_reason, next_week_ms = self.next_allowance_ms, DAILY_LIMIT, None
+        if (weekly := self.weekly) is not None:
+            own_ms = used_ms + self.offline.used_ms
+            next_allowance_ms = weekly.next_allowance_ms(terms, week_left_ms, used_ms=own_ms, at_ms=at_ms)
+            limit_reason, next_week_ms = weekly.reason(week_left_ms), weekly.next_week_ms
+        return decide(
+            at_ms=at_ms,
+            used_ms=used_ms,
+            allowance_ms=terms.allowance_ms,
+            is_exempt=is_exempt,
+            day_ends_ms=terms.ends_ms,
+            next_allowance_ms=next_allowance_ms,
+            warning_minutes=self.policy.warning_minutes,
+            interval_ms=interval_ms,
+            longest_lease_ms=longest_lease_ms,
+            opening_hours=self.opening_hours,
+            limit_reason=limit_reason,
+            next_week_ms=next_week_ms,
+        )
+
+    def holds(self, at_ms: int) -> bool:
+        """Whether the running day contains an instant. An adult's policy holds always."""
+        return not self.days or self.days[-1].starts_ms <= at_ms < self.days[-1].ends_ms
+
+
+class WeeklyLimit(msgspec.Struct, frozen=True, gc=False):
+    """A weekly limit on the running day.
+
+    Attributes:
+        week: the limit, and the days that PostgreSQL has of the week.
+        daily_limit_ms: the daily limit of the running day, -1 for unlimited.
+        following: the next day, with all that the weekly limit may leave of it.
+        next_week_ms: when the first day of the next week begins.
+    """
+
+    week: WeekTerms
+    daily_limit_ms: int
+    following: DayTerms
+    next_week_ms: int
+
+    def reason(self, left_ms: int) -> str:
+        """The rule that is stricter today, where earlier days leave so much of the week."""
+        return WEEKLY_LIMIT if self.daily_limit_ms == UNLIMITED or left_ms < self.daily_limit_ms else DAILY_LIMIT
+
+    def next_allowance_ms(self, terms: DayTerms, left_ms: int, *, used_ms: int, at_ms: int) -> int:
+        """The allowance of the next day, if playback goes on until this one ends."""
+        if self.week.first_day(terms.number) != self.week.first_day(self.following.number):
+            return self.following.allowance_ms
+        used_ms += max(0, terms.ends_ms - at_ms)
+        return cut(self.following, max(0, left_ms - min(used_ms, terms.limit_ms))).allowance_ms
+
+
+class EffectivePolicyPool:
+    """Computes effective policies and shares equal ones: most children of a platform have the same settings.
+
+    Args:
+        markets: weekend days and enforcement by market.
+    """
+
+    def __init__(self, markets: Markets) -> None:
+        self._markets = markets
+        self._pool: dict[tuple[Policy, ViewingDay | None], EffectivePolicy] = {}
+
+    def of(self, policy: Policy, pinned: ViewingDay | None, at_ms: int) -> EffectivePolicy:
+        """The effective policy at an instant.
+
+        Args:
+            policy: a policy without its owner.
+            pinned: the running day of the counters; None if there are no counters.
+            at_ms: the instant.
+        """
+        effective = self._pool.get((policy, pinned))
+        if effective is None or not effective.holds(at_ms):
+            effective = self._compute(_intern(policy), pinned, at_ms)
+            while len(self._pool) >= _POOL_SIZE:
+                del self._pool[next(iter(self._pool))]
+            self._pool[effective.policy, pinned] = effective
+        return effective
+
+    def clear(self) -> None:
+        """Forget everything: the rules of markets have changed."""
+        self._pool.clear()
+
+    def _compute(self, policy: Policy, pinned: ViewingDay | None, at_ms: int) -> EffectivePolicy:
+        calendar = policy.calendar
+        if calendar is None:
+            return EffectivePolicy(policy)
+        days = calendar.days_from(pinned, at_ms)
+        [following] = calendar.days_after(days[-1], until_ms=days[-1].ends_ms)
+        weekly = self._weekly(policy, calendar, days[-1], following)
+        next_week_ms = 0 if weekly is None else weekly.next_week_ms
+        opening_hours = opening_hours_of(policy, days[-1], known_after_ms=next_week_ms)
+        return EffectivePolicy(
+            policy,
+            _intern_days(tuple(self._terms(policy, day) for day in days)),
+            self._terms(policy, following).allowance_ms,
+            policy.offline_use(days[-1].number),
+            policy.enforcement or self._markets.of(policy.market).enforcement,
+            opening_hours,
+            None if opening_hours is None else opening_hours.closed_within(days[-1]) or None,
+            weekly,
+        )
+
+    def _weekly(self, policy: Policy, calendar: Calendar, day: ViewingDay, following: ViewingDay) -> WeeklyLimit | None:
+        market = self._markets.of(policy.market)
+        week = week_of(policy, starts_on=market.week_starts_on)
+        if week is None:
+            return None
+        daily = policy.limits.daily_minutes_on(day.number, weekend_days=market.weekend_days)
+        next_week = next(
+            later
+            for later in calendar.days_after(day, until_ms=day.ends_ms + 2 * WEEK * DAY_MS)
+            if week.first_day(later.number) > day.number
+        )
+        return WeeklyLimit(
+            week,
+            UNLIMITED if daily is None else daily * MINUTE_MS,
+            self._terms(policy, following),
+            next_week.starts_ms,
+        )
+
+    def _terms(self, policy: Policy, day: ViewingDay) -> DayTerms:
+        return terms_of(policy, day, weekend_days=self._markets.weekend_days(policy.market))
+
+
+@lru_cache(maxsize=4096)
+def _intern_days(days: tuple[DayTerms, ...]) -> tuple[DayTerms, ...]:
+    return days
+
+
+@lru_cache(maxsize=65_536)
+def _intern_calendar(calendar: Calendar) -> Calendar:
+    return calendar
+
+
+@lru_cache(maxsize=1024)
+def _intern_thresholds(warning_minutes: tuple[int, ...]) -> tuple[int, ...]:
+    return warning_minutes
+
+
+@lru_cache(maxsize=4096)
+def _intern_rules(rules: LimitRules) -> LimitRules:
+    return rules
+
+
+def _intern(policy: Policy) -> Policy:
+    """An equal policy whose calendar, thresholds and rules are the objects that other policies share."""
+    return msgspec.structs.replace(
+        policy,
+        calendar=policy.calendar and _intern_calendar(policy.calendar),
+        warning_minutes=_intern_thresholds(policy.warning_minutes),
+        rules=policy.rules and _intern_rules(policy.rules),
+    )

@@ -1,0 +1,1 @@
+"""The event feed: the platform pulls events, or has them delivered."""

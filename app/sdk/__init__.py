@@ -1,0 +1,1 @@
+"""The player SDK: its package (`player/`) and how the service hands it out."""

@@ -6,16 +6,17 @@ Instants are given in seconds after the start.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from app.conformance.document import CHILD, Body, Call, Child, Title
+from app.conformance.document import CHILD, Body, Call, Child, VectorTitle
+from app.domain.markets import ENFORCE
 
 FILM = "conformance-film"
 CARTOON = "conformance-cartoon"
 LESSON = "conformance-lesson"
 NOWHERE = "conformance-no-such-title"
 TITLES = (
-    Title(id=FILM, name="Conformance film", is_educational=False),
-    Title(id=CARTOON, name="Conformance cartoon", is_educational=False),
-    Title(id=LESSON, name="Conformance lesson", is_educational=True),
+    VectorTitle(id=FILM, name="Conformance film", is_educational=False),
+    VectorTitle(id=CARTOON, name="Conformance cartoon", is_educational=False),
+    VectorTitle(id=LESSON, name="Conformance lesson", is_educational=True),
 )
 
 TV = {"device_id": "living-room", "device_type": "tv"}
@@ -43,6 +44,7 @@ class Draft:
     child: Child
     starts_at: str = MONDAY_NOON
     live: bool = False
+    siblings: tuple[Child, ...] = ()
 
 
 def child(
@@ -53,6 +55,7 @@ def child(
     reset_hour: int = 6,
     exempt: bool = True,
     warnings: tuple[int, ...] = (15, 5),
+    enforcement: str = ENFORCE,
 ) -> Child:
     settings: Body = {
         "weekday_limit_minutes": weekday,
@@ -61,7 +64,7 @@ def child(
         "educational_exempt": exempt,
         "warning_minutes": list(warnings),
     }
-    return Child(is_kids=True, timezone=timezone, settings=settings)
+    return Child(is_kids=True, timezone=timezone, settings=settings, enforcement=enforcement)
 
 
 DAILY = child(120, 120)
@@ -88,8 +91,13 @@ def end(at: float, session: str, **fields: object) -> Act:
     return _act(at, "end", {"session_id": session, **fields})
 
 
-def balance(at: float) -> Act:
-    return _act(at, "balance", {})
+def balance(at: float, of: str | None = None) -> Act:
+    return _act(at, "balance", {} if of is None else {"profile_id": of})
+
+
+def co_viewer(profile: str, session: str | None = None, **fields: object) -> Body:
+    """An entry of a heartbeat's ``co_viewers``."""
+    return {"profile_id": profile} | ({} if session is None else {"session_id": session}) | fields
 
 
 def eligible(at: float, title: str = FILM) -> Act:
@@ -108,7 +116,7 @@ def revoke(at: float, grant: str) -> Act:
     return _act(at, "revoke", {"grant_id": grant})
 
 
-def sync(at: float, *stretches: tuple[float, float], batch: str = "batch-1", title: str = FILM) -> Act:
+def sync(at: float, *ranges: tuple[float, float], batch: str = "batch-1", title: str = FILM) -> Act:
     """Offline playback from and until instants in seconds, all of it watched."""
     intervals = [
         {
@@ -117,14 +125,14 @@ def sync(at: float, *stretches: tuple[float, float], batch: str = "batch-1", tit
             "ended_at": _instant(ends),
             "watched_seconds": ends - starts,
         }
-        for starts, ends in stretches
+        for starts, ends in ranges
     ]
     send: Body = {
         "profile_id": CHILD,
         "device_id": TABLET["device_id"],
         "batch_id": batch,
         "device_now": _instant(at),
-        "last_server_time": _instant(min(starts for starts, _ in stretches)),
+        "last_server_time": _instant(min(starts for starts, _ in ranges)),
         "intervals": intervals,
     }
     return _act(at, "sync", send)

@@ -1,23 +1,32 @@
-"""The published document: scenarios with what is sent and what must be answered. ``docs/conformance.md`` explains it.
+"""The published document: scenarios with requests and expected answers. ``docs/howto/conformance.md`` explains it.
 
-Values in ``send`` and ``expect`` are JSON, with three stand-ins: ``"$name"`` for an id that the service made up,
-``{"at_ms": n}`` for the instant ``n`` ms after the scenario's start, ``{"from": a, "to": b}`` for any number between.
+Values in ``send`` and ``expect`` are JSON with three placeholders: ``"$name"`` for an id chosen by the service,
+``{"at_ms": n}`` for the instant ``n`` ms after the scenario's start, and ``{"from": a, "to": b}`` for any number
+between both.
 """
 
 from typing import Any, Literal
 
 import msgspec
 
+from app.domain.markets import ENFORCE
+
 FORMAT = 1
 CHILD = "$child"
-"""The profile of a scenario, in what is sent and answered."""
+"""The placeholder of a scenario's profile, in requests and answers."""
+
+
+def sibling(number: int) -> str:
+    """The placeholder of a further profile, from 2 on."""
+    return f"{CHILD}{number}"
+
 
 Body = dict[str, Any]
 Call = Literal["beat", "end", "balance", "eligible", "sync", "settings", "grant", "revoke"]
 
 
 class Expectation(msgspec.Struct, frozen=True):
-    """An answer. Fields that ``body`` does not name are not judged."""
+    """An expected answer. Fields that ``body`` does not name are not compared."""
 
     status: int
     body: Body
@@ -32,18 +41,24 @@ class Step(msgspec.Struct, frozen=True):
     expect: Expectation
 
 
-class Child(msgspec.Struct, frozen=True, kw_only=True):
-    """Who watches. ``settings`` are those of a child, as a parent saves them; an adult has none."""
+class Child(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The profile of a scenario. A child has ``settings`` as a parent saves them; an adult has none.
+
+    ``enforcement`` is the mode that the platform has set for the profile: `enforce`, `shadow` or `off`.
+    """
 
     is_kids: bool
     timezone: str
     settings: Body | None
+    enforcement: str = ENFORCE
 
 
-class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """``starts_at`` is RFC 3339; the settings have been in force for a week then.
+class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A scenario. ``starts_at`` is RFC 3339; the settings have been in force for a week at the start.
 
-    A ``live`` one takes seconds and holds at any time of day: it can be replayed in real time.
+    ``siblings`` are further children of the household: ``$child2``, ``$child3`` and so on.
+
+    A ``live`` scenario takes seconds and holds at any time of day, so it can be replayed in real time.
     """
 
     name: str
@@ -52,9 +67,10 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     starts_at: str
     child: Child
     steps: tuple[Step, ...]
+    siblings: tuple[Child, ...] = ()
 
 
-class Title(msgspec.Struct, frozen=True, kw_only=True):
+class VectorTitle(msgspec.Struct, frozen=True, kw_only=True):
     """A title of the catalogue that the scenarios need."""
 
     id: str
@@ -63,7 +79,7 @@ class Title(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Numbers(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of a deployment that show in its answers. ``weekend_days``: Monday = 0."""
+    """The settings of a deployment that affect its answers. ``weekend_days``: Monday = 0."""
 
     beat_interval_seconds: int = 30
     beat_jitter: float = 0.1
@@ -76,5 +92,5 @@ class Numbers(msgspec.Struct, frozen=True, kw_only=True):
 class Document(msgspec.Struct, frozen=True, kw_only=True):
     format: int
     rules: Numbers
-    titles: tuple[Title, ...]
+    titles: tuple[VectorTitle, ...]
     scenarios: tuple[Scenario, ...]

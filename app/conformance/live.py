@@ -1,4 +1,4 @@
-"""Replays scenarios in real time, all at once, against a service whose clock may differ from ours."""
+"""Replay scenarios in real time, all at once, against a service with another clock."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -8,11 +8,11 @@ from datetime import datetime
 from app.clock import Clock
 from app.conformance.acts import DAILY, FILM
 from app.conformance.document import Body, Scenario
-from app.conformance.replay import Caller, Service, Verdict, add_child, remove_child, replay, require
-from app.instants import ms_of
+from app.conformance.replay import Caller, ReplayResult, Service, add_child, remove_child, replay, require
+from app.timestamps import ms_of
 
 TOLERANCE_MS = 500
-"""By how much measured time and instants may be off: the way to the service and back, and a busy machine."""
+"""Default deviation of measured times and instants: covers the network and a busy machine."""
 _HOUR_MS = 3_600_000
 _PROBES = 4
 
@@ -22,27 +22,28 @@ async def replay_live(
     *,
     clock: Clock,
     tolerance_ms: int,
-    done: Callable[[Verdict], None],
-) -> list[Verdict]:
-    """Replay scenarios, each on the household that a service speaks for. Their children are erased in the end.
+    done: Callable[[ReplayResult], None],
+) -> list[ReplayResult]:
+    """Replay scenarios, each with its own household. The children are erased at the end.
 
     Args:
-        assigned: at least one, all of them live.
-        clock: ours.
-        tolerance_ms: by how much measured time and instants may be off.
-        done: called with each verdict as it is reached.
+        assigned: at least one scenario; all of them live.
+        clock: the local clock.
+        tolerance_ms: allowed deviation of measured times and instants.
+        done: called with each verdict at once.
 
     Raises:
-        SetupFailed: the service refuses what comes before a scenario.
+        SetupFailed: the service refuses the setup of a scenario.
     """
-    zone = quiet_zone(clock())
+    zone = noon_zone(clock())
     async with AsyncExitStack() as children:
         ahead_ms = await _clock_ahead_ms(assigned[0][1], clock=clock, zone=zone)
         profiles = [
-            await children.enter_async_context(_child(scenario, service, zone=zone)) for scenario, service in assigned
+            await children.enter_async_context(_household(scenario, service, zone=zone))
+            for scenario, service in assigned
         ]
 
-        async def one(scenario: Scenario, service: Service, profile_id: str) -> Verdict:
+        async def one(scenario: Scenario, service: Service, profile_id: str, siblings: Sequence[str]) -> ReplayResult:
             loop = asyncio.get_running_loop()
             began, starts_ms = loop.time(), clock() + ahead_ms
 
@@ -53,6 +54,7 @@ async def replay_live(
                 scenario,
                 service=service,
                 profile_id=profile_id,
+                siblings=siblings,
                 starts_ms=starts_ms,
                 reach=reach,
                 tolerance_ms=tolerance_ms,
@@ -62,29 +64,33 @@ async def replay_live(
 
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(one(scenario, service, profile_id))
-                for (scenario, service), profile_id in zip(assigned, profiles, strict=True)
+                group.create_task(one(scenario, service, profile_id, siblings))
+                for (scenario, service), (profile_id, *siblings) in zip(assigned, profiles, strict=True)
             ]
     return [task.result() for task in tasks]
 
 
-def quiet_zone(at_ms: int) -> str:
-    """A zone in which it is about noon: far from every reset, whatever the hour at which a new child's day begins."""
+def noon_zone(at_ms: int) -> str:
+    """A zone in which it is about noon, far from every reset of a new child."""
     ahead = 12 - at_ms // _HOUR_MS % 24
-    return f"Etc/GMT{-ahead:+d}"  # the signs of these names are those of POSIX
+    return f"Etc/GMT{-ahead:+d}"  # POSIX zone names have the opposite sign
 
 
 @asynccontextmanager
-async def _child(scenario: Scenario, service: Service, *, zone: str) -> AsyncIterator[str]:
-    profile_id = await add_child(service, scenario.child, name=scenario.name, timezone=zone)
+async def _household(scenario: Scenario, service: Service, *, zone: str) -> AsyncIterator[list[str]]:
+    profile_ids: list[str] = []
     try:
-        yield profile_id
+        for child in (scenario.child, *scenario.siblings):
+            made = await add_child(service, child, name=scenario.name, timezone=zone)
+            profile_ids.append(made)
+        yield profile_ids
     finally:
-        await remove_child(service, profile_id)
+        for profile_id in profile_ids:
+            await remove_child(service, profile_id)
 
 
 async def _clock_ahead_ms(service: Service, *, clock: Clock, zone: str) -> int:
-    """By how much the service's clock is ahead of ours: a limit that runs tells it. The quickest answer is believed."""
+    """The offset of the service's clock, derived from a running limit. The fastest answer is used."""
     profile_id = await add_child(service, DAILY, name="Clock", timezone=zone)
     beat: Body = {"profile_id": profile_id, "title_id": FILM, "device_id": "clock"}
     measured: list[tuple[int, int]] = []

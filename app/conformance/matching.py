@@ -1,4 +1,4 @@
-"""Whether an answer is the expected one, and where it is not."""
+"""Compare an answer with the expected one and list the differences."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,17 +6,17 @@ from datetime import datetime
 from typing import Any
 
 from app.conformance.document import Expectation
-from app.instants import ms_of, rfc3339
+from app.timestamps import ms_of, rfc3339
 
 _INSTANT = frozenset({"at_ms"})
 _BOUNDS = frozenset({"from", "to"})
 _MEASURED = "_seconds"
-"""Fields with this in their name hold measured time, by which a replay in real time may be off."""
+"""Fields with this suffix contain measured time, which may deviate in a replay in real time."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
-    """One place of an answer (a JSON pointer; empty for the status) that is not as expected."""
+class AnswerDifference:
+    """One difference: a JSON pointer, empty for the status, with both values."""
 
     pointer: str
     expected: object
@@ -28,12 +28,12 @@ class Difference:
 
 @dataclass(kw_only=True)
 class Matcher:
-    """Fills in what is sent and judges what is answered, for one replay of one scenario.
+    """Fills in requests and compares answers, for one replay of one scenario.
 
     Args:
-        starts_ms: the instant from which those of the scenario count.
-        names: ids by the names that stand for them; answers add to it.
-        tolerance_ms: by how much measured time and instants may be off.
+        starts_ms: the instant of the scenario's start, ms since 1970.
+        names: ids by name; answers add to it.
+        tolerance_ms: allowed deviation of measured times and instants.
     """
 
     starts_ms: int
@@ -45,7 +45,7 @@ class Matcher:
         self._slack = self.tolerance_ms / 1000
 
     def filled(self, value: Any) -> Any:  # noqa: ANN401  JSON
-        """What is sent, with ids and instants in the place of what stands for them."""
+        """The request body, with ids and instants in place of the placeholders."""
         if isinstance(value, dict):
             if value.keys() == _INSTANT:
                 return rfc3339(self.starts_ms + value["at_ms"])
@@ -54,26 +54,26 @@ class Matcher:
             return [self.filled(part) for part in value]
         return self.names[value] if _is_name(value) else value
 
-    def differences(self, expected: Expectation, *, status: int, body: object) -> list[Difference]:
-        """Every place in which an answer differs. A wrong status is the only one told: its body is another's."""
+    def differences(self, expected: Expectation, *, status: int, body: object) -> list[AnswerDifference]:
+        """All differences of an answer. A wrong status is reported alone, because its body has another shape."""
         if status != expected.status:
             code = body.get("code") if isinstance(body, Mapping) else None
-            return [Difference(pointer="", expected=expected.status, actual=f"{status} {code or ''}".strip())]
+            return [AnswerDifference(pointer="", expected=expected.status, actual=f"{status} {code or ''}".strip())]
         return self._compare("", expected.body, body)
 
-    def _compare(self, pointer: str, expected: Any, actual: Any) -> list[Difference]:  # noqa: ANN401  JSON
+    def _compare(self, pointer: str, expected: Any, actual: Any) -> list[AnswerDifference]:  # noqa: ANN401  JSON
         if isinstance(expected, dict) and expected.keys() not in (_INSTANT, _BOUNDS):
             if not isinstance(actual, Mapping):
-                return [Difference(pointer=pointer, expected="an object", actual=actual)]
+                return [AnswerDifference(pointer=pointer, expected="an object", actual=actual)]
             parts = [(name, part, actual.get(name, "nothing")) for name, part in expected.items()]
         elif isinstance(expected, list):
             if not isinstance(actual, list) or len(actual) != len(expected):
-                return [Difference(pointer=pointer, expected=expected, actual=actual)]
+                return [AnswerDifference(pointer=pointer, expected=expected, actual=actual)]
             parts = [(str(place), part, actual[place]) for place, part in enumerate(expected)]
         elif self._fits(pointer, expected, actual):
             return []
         else:
-            return [Difference(pointer=pointer, expected=expected, actual=self._as_expected(expected, actual))]
+            return [AnswerDifference(pointer=pointer, expected=expected, actual=self._as_expected(expected, actual))]
         return [found for name, part, value in parts for found in self._compare(f"{pointer}/{name}", part, value)]
 
     def _fits(self, pointer: str, expected: Any, actual: Any) -> bool:  # noqa: ANN401  JSON
@@ -89,7 +89,7 @@ class Matcher:
         return bool(actual == expected) and isinstance(actual, bool) == isinstance(expected, bool)
 
     def _is_named(self, name: str, actual: object) -> bool:
-        """The id that bears the name; the first time a name is met, an id that bears no other."""
+        """The id with this name. At the first use of a name: any id without a name."""
         if name in self.names:
             return self.names[name] == actual
         if not isinstance(actual, str) or actual in self.names.values():
@@ -98,14 +98,14 @@ class Matcher:
         return True
 
     def _offset_ms(self, actual: object) -> int | None:
-        """An instant as ms after the start; None when it is none."""
+        """An instant as ms after the start, or None for another value."""
         try:
             return ms_of(datetime.fromisoformat(str(actual))) - self.starts_ms
         except (ValueError, TypeError):
             return None
 
     def _as_expected(self, expected: Any, actual: object) -> object:  # noqa: ANN401  JSON
-        """The actual value in the words of the expected one, so that both can be compared by eye."""
+        """The actual value in the notation of the expected one, so that a reader can compare both."""
         if isinstance(expected, dict) and expected.keys() == _INSTANT:
             offset_ms = self._offset_ms(actual)
             return actual if offset_ms is None else {"at_ms": offset_ms}

@@ -1,19 +1,20 @@
-"""Sends scenarios to a service over HTTP, as players and parents would."""
+"""Send scenarios to a service over HTTP, as players and parents would."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
-from app.conformance.document import CHILD, Body, Child, Scenario, Step, Title
-from app.conformance.matching import Difference, Matcher
+from app.conformance.document import CHILD, Body, Child, Scenario, Step, VectorTitle, sibling
+from app.conformance.matching import AnswerDifference, Matcher
+from app.domain.markets import ENFORCE
 
 _FIRST_ERROR = 400
 _FOUND = 200
 
 
 class Caller(Enum):
-    """Whose token a call bears."""
+    """The token of a call."""
 
     PLAYER = "household token"
     PARENT = "parent device token"
@@ -22,7 +23,7 @@ class Caller(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """``headers`` by lower-case name; ``body`` decoded."""
+    """An answer. ``headers`` by lower-case name; ``body`` decoded."""
 
     status: int
     headers: Mapping[str, str]
@@ -30,7 +31,7 @@ class Answer:
 
 
 class Service(Protocol):
-    """The service under test, speaking for one household."""
+    """The service under test, called as one household."""
 
     async def call(
         self,
@@ -41,45 +42,49 @@ class Service(Protocol):
         body: Any | None = None,  # noqa: ANN401  JSON
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """One call; ``path`` begins after the prefix of the API."""
+        """Send one call; ``path`` begins after the prefix of the API."""
         ...
 
 
 class SetupFailed(Exception):
-    """The service refused what comes before a scenario."""
+    """The service refused the setup of a scenario."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """How the replay of a scenario went. ``step`` is the number (from 1) of the first that was answered wrongly."""
+class ReplayResult:
+    """The result of a scenario. ``step`` is the number (from 1) of the first wrong step."""
 
     scenario: Scenario
     step: int | None = None
-    differences: Sequence[Difference] = ()
+    differences: Sequence[AnswerDifference] = ()
 
     @property
     def is_good(self) -> bool:
         return self.step is None
 
 
-async def fill_catalogue(service: Service, titles: Sequence[Title]) -> None:
-    """Raises SetupFailed."""
+async def fill_catalogue(service: Service, titles: Sequence[VectorTitle]) -> None:
+    """Fill the catalogue. Raises SetupFailed."""
     body = [{"id": title.id, "name": title.name, "is_educational": title.is_educational} for title in titles]
     require("fill the catalogue", await service.call(Caller.CATALOGUE, "PUT", "/catalog/titles", body=body))
 
 
 async def add_child(service: Service, child: Child, *, name: str, timezone: str) -> str:
-    """The id of a new profile with the settings of a scenario's child. Raises SetupFailed."""
+    """Create a profile with the settings of a scenario's child; return its id. Raises SetupFailed."""
     profile = {"name": name, "is_kids": child.is_kids, "timezone": timezone}
     answer = await service.call(Caller.PARENT, "POST", "/profiles", body=profile)
     profile_id = str(require("add a profile", answer)["id"])
     if child.settings is not None:
         require("save settings", await _save(service, profile_id, child.settings))
+    if child.enforcement != ENFORCE:
+        account = require("read the account", await service.call(Caller.PARENT, "GET", "/account"))
+        path, change = f"/accounts/{account['account_id']}/profiles/{profile_id}", {"enforcement": child.enforcement}
+        require("set enforcement", await service.call(Caller.CATALOGUE, "PATCH", path, body=change))
     return profile_id
 
 
 async def remove_child(service: Service, profile_id: str) -> None:
-    """Raises SetupFailed."""
+    """Erase a child of a scenario. Raises SetupFailed."""
     require("erase a profile", await service.call(Caller.PARENT, "DELETE", f"/profiles/{profile_id}"))
 
 
@@ -88,28 +93,31 @@ async def replay(
     *,
     service: Service,
     profile_id: str,
+    siblings: Sequence[str] = (),
     starts_ms: int,
     reach: Callable[[int], Awaitable[None]],
     tolerance_ms: int = 0,
-) -> Verdict:
-    """Send the steps of a scenario and judge the answers, up to the first wrong one.
+) -> ReplayResult:
+    """Send the steps of a scenario and compare the answers, up to the first wrong one.
 
     Args:
-        scenario: with the answers expected.
-        service: where its calls go.
-        profile_id: its child, with the settings it asks for.
-        starts_ms: the instant at which it starts, by the service's clock.
-        reach: brings about the instant so many ms after the start.
-        tolerance_ms: by how much measured time and instants may be off.
+        scenario: steps with expected answers.
+        service: the service under test.
+        profile_id: a child with the settings of the scenario.
+        siblings: the further children of the scenario.
+        starts_ms: the start by the service's clock, ms since 1970.
+        reach: waits until the given number of ms after the start.
+        tolerance_ms: allowed deviation of measured times and instants.
     """
-    matcher = Matcher(starts_ms=starts_ms, names={CHILD: profile_id}, tolerance_ms=tolerance_ms)
+    names = {CHILD: profile_id} | {sibling(number): each for number, each in enumerate(siblings, start=2)}
+    matcher = Matcher(starts_ms=starts_ms, names=names, tolerance_ms=tolerance_ms)
     for number, step in enumerate(scenario.steps, start=1):
         await reach(step.at_ms)
         answer = await _take(service, step, matcher)
         differences = matcher.differences(step.expect, status=answer.status, body=answer.body)
         if differences:
-            return Verdict(scenario=scenario, step=number, differences=differences)
-    return Verdict(scenario=scenario)
+            return ReplayResult(scenario=scenario, step=number, differences=differences)
+    return ReplayResult(scenario=scenario)
 
 
 async def _take(service: Service, step: Step, matcher: Matcher) -> Answer:
@@ -125,7 +133,8 @@ async def _take(service: Service, step: Step, matcher: Matcher) -> Answer:
             path = f"/viewing-time/session/{send.pop('session_id')}/end"
             return await service.call(Caller.PLAYER, "POST", path, body=send)
         case "balance":
-            return await service.call(Caller.PLAYER, "GET", f"/viewing-time/balance/{profile_id}")
+            path = f"/viewing-time/balance/{send.get('profile_id', profile_id)}"
+            return await service.call(Caller.PLAYER, "GET", path)
         case "eligible":
             path = f"/viewing-time/playback-eligible/{profile_id}?title_id={send['title_id']}"
             return await service.call(Caller.PLAYER, "GET", path)
@@ -148,7 +157,7 @@ async def _save(service: Service, profile_id: str, settings: Body) -> Answer:
 
 
 def require(what: str, answer: Answer) -> Any:  # noqa: ANN401  JSON
-    """The body of a good answer. Raises SetupFailed."""
+    """The body of a successful answer. Raises SetupFailed."""
     if answer.status >= _FIRST_ERROR:
         code = answer.body.get("code", "") if isinstance(answer.body, Mapping) else ""
         raise SetupFailed(f"cannot {what}: {answer.status} {code}".rstrip())

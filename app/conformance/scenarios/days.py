@@ -1,4 +1,4 @@
-"""Viewing days: the reset, and the nights on which clocks change."""
+"""Scenarios about viewing days: the reset, and nights with a clock change."""
 
 from app.conformance.acts import (
     Draft,

@@ -1,4 +1,4 @@
-"""Limits, what parents change while somebody watches, playback without a connection, adults."""
+"""Scenarios about limits, changes by parents during playback, offline playback, and adults."""
 
 from app.conformance.acts import (
     ADULT,
@@ -13,10 +13,14 @@ from app.conformance.acts import (
     eligible,
     end,
     grant,
+    pauses,
     revoke,
     settings,
     sync,
 )
+
+_LATER = {"days": ["tue", "wed"], "from": "15:00", "until": "18:30"}
+_WEEK = {"mon": 30, "tue": 45, "wed": 60, "thu": 75, "fri": 90, "sat": 180, "sun": 120}
 
 
 def limits() -> tuple[Draft, ...]:
@@ -67,10 +71,131 @@ def limits() -> tuple[Draft, ...]:
             ),
         ),
         Draft(
+            name="shadow",
+            about="Where limits are counted and not enforced (mode shadow), every answer says allowed and nothing that "
+            "limits the player, and would_be says what it would be: warnings, then blocked.",
+            child=child(30, enforcement="shadow"),
+            acts=(
+                beat(0),
+                balance(0),
+                *beats((300, 600, 880, 900, 1200, 1500, 1790), "$s1"),
+                eligible(1790),
+                *beats((1800, 1830), "$s1"),
+                balance(1830),
+                eligible(1830),
+                eligible(1830, LESSON),
+                grant(1840, 30),
+                beat(1860, "$s1"),
+                balance(1860),
+                end(1870, "$s1"),
+            ),
+        ),
+        Draft(
+            name="not-enforced",
+            about="With mode off time is counted, nothing is decided, and no answer says what it would be.",
+            child=child(15, enforcement="off"),
+            acts=(beat(0), *beats((300, 600, 890, 900, 930), "$s1"), balance(930), eligible(930)),
+        ),
+        Draft(
             name="overshoot",
             about="A beat that comes late: the limit takes what it has left, the rest is overrun.",
             child=child(15),
             acts=(beat(0), *beats((300, 600, 880, 960), "$s1"), balance(960)),
+        ),
+        Draft(
+            name="daily-limits",
+            about="Each day of the week has its own limit, which takes the place of the limits of weekdays and weekends"
+            " until it is taken away. A day may be without one.",
+            child=child(120),
+            acts=(
+                beat(0),
+                settings(10, daily_limits=_WEEK),
+                beat(30, "$s1"),
+                balance(30),
+                settings(40, weekday_limit_minutes=60),
+                beat(60, "$s1"),
+                settings(70, daily_limits=_WEEK | {"mon": None}),
+                beat(90, "$s1"),
+                balance(90),
+                settings(100, daily_limits=None),
+                beat(120, "$s1"),
+            ),
+        ),
+        Draft(
+            name="holiday",
+            about="A holiday counts as weekend: it has the limit of the weekend, or of the first weekend day where "
+            "each day has its own.",
+            child=child(15, 60),
+            acts=(
+                beat(0),
+                settings(10, holidays=[{"first_date": "2026-02-28", "last_date": "2026-03-02"}]),
+                beat(30, "$s1"),
+                settings(40, daily_limits=_WEEK),
+                beat(60, "$s1"),
+                settings(70, holidays=[{"first_date": "2026-03-03", "last_date": "2026-03-03"}]),
+                beat(90, "$s1"),
+                settings(100, holidays=None, daily_limits=None),
+                beat(120, "$s1"),
+            ),
+        ),
+        Draft(
+            name="weekly-limit",
+            about="The earlier days of a week leave less of a day's limit. Extra time is on top of both limits.",
+            child=child(30, 30),
+            acts=(
+                settings(0, weekly_limit_minutes=45),
+                beat(0),
+                *beats(range(300, 1801, 300), "$s1"),
+                end(1810, "$s1"),
+                balance(1810),
+                eligible(86_400),
+                beat(86_400),
+                *beats((86_700, 87_000, 87_300, 87_330), "$s2"),
+                balance(87_330),
+                eligible(87_330),
+                grant(87_340, 15),
+                beat(87_360, "$s2"),
+                balance(87_360),
+                settings(87_370, weekly_limit_minutes=None),
+                balance(87_380),
+            ),
+        ),
+        Draft(
+            name="windows",
+            about="Outside of the windows nothing plays, whatever is left. A window that closes warns as a limit does; "
+            "extra time wins for its minutes from its instant on.",
+            child=child(120),
+            acts=(
+                settings(0, windows=[{"days": ["mon"], "from": "11:00", "until": "12:20"}, _LATER]),
+                beat(10),
+                *beats((300, 600), "$s1"),
+                eligible(600),
+                *beats((899.999, 1199.999, 1200, 1230), "$s1"),
+                balance(1230),
+                eligible(1230),
+                eligible(1230, LESSON),
+                grant(1260, 15),
+                beat(1290),
+                balance(1290),
+                beat(1350, "$s2"),
+                revoke(1360, "$g1"),
+                beat(1380, "$s2"),
+                settings(1400, windows=None),
+                beat(1410, "$s2"),
+            ),
+        ),
+        Draft(
+            name="windows-and-exempt-titles",
+            about="A window closes for exempt titles too, and for a child without a limit; over midnight it is of the "
+            "day on which it begins.",
+            child=child(None, None),
+            starts_at="2026-03-02T23:50:00.000Z",
+            acts=(
+                settings(0, windows=[{"days": ["mon"], "from": "20:00", "until": "00:05"}, _LATER]),
+                beat(0, title=LESSON),
+                *(beat(at, "$s1", title=LESSON) for at in (300, 600, 899, 900)),
+                balance(900),
+            ),
         ),
         Draft(
             name="unlimited",
@@ -149,6 +274,27 @@ def parents() -> tuple[Draft, ...]:
             ),
         ),
         Draft(
+            name="grant-after-limit-lowered",
+            about="A grant gives its minutes from then on: what the child is over its limit is covered. That goes "
+            "with the grant.",
+            child=child(60),
+            acts=(
+                beat(0),
+                *beats((300, 600, 900, 1200), "$s1"),
+                settings(1210, weekday_limit_minutes=15, weekend_limit_minutes=15),
+                beat(1220, "$s1"),
+                balance(1220),
+                grant(1220, 15),
+                balance(1220),
+                grant(1230, None),
+                balance(1230),
+                revoke(1240, "$g2"),
+                beat(1250, "$s1"),
+                revoke(1260, "$g1"),
+                balance(1260),
+            ),
+        ),
+        Draft(
             name="limit-removed",
             about="A limit of null: unlimited from the next answer on.",
             live=True,
@@ -188,6 +334,30 @@ def offline() -> tuple[Draft, ...]:
             live=True,
             child=DAILY,
             acts=(sync(0, (-600, -300), title=LESSON), beat(1), balance(1)),
+        ),
+        Draft(
+            name="offline-sync-in-a-pause",
+            about="What a device played without a connection while another was paused, beyond the five minutes that "
+            "count, is credited.",
+            child=DAILY,
+            acts=(
+                beat(0),
+                *beats(range(30, 120, 30), "$s1"),
+                *pauses(range(120, 3901, 30), "$s1"),
+                sync(3900, (600, 3000)),
+                balance(3900),
+            ),
+        ),
+        Draft(
+            name="offline-sync-in-silence",
+            about="So is what it played in silence that nobody claimed; what was claimed is not credited again.",
+            child=DAILY,
+            acts=(
+                beat(0),
+                beat(3600, "$s1", watched_seconds=600),
+                sync(3600, (300, 1800)),
+                balance(3600),
+            ),
         ),
         Draft(
             name="run-out",

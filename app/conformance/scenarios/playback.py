@@ -1,4 +1,4 @@
-"""Sessions: opening, ending, taking over, silence, pauses, titles."""
+"""Scenarios about sessions: opening, ending, take-over, silence, pauses, titles."""
 
 from app.conformance.acts import (
     CARTOON,
@@ -8,6 +8,7 @@ from app.conformance.acts import (
     NEVER_ISSUED,
     NOWHERE,
     TABLET,
+    TV,
     Draft,
     balance,
     beat,
@@ -74,7 +75,7 @@ def sessions() -> tuple[Draft, ...]:
         Draft(
             name="open-repeated",
             about="When the answer to an opening beat is lost, the player opens again. The first session is "
-            "superseded by the same device, and the time between the two opening beats is nobody's.",
+            "superseded by the same device. The time between the two opening beats is counted, as the first session's.",
             live=True,
             child=DAILY,
             acts=(beat(0), beat(2), beat(4, "$s2"), beat(4, "$s1"), balance(4)),
@@ -94,6 +95,36 @@ def sessions() -> tuple[Draft, ...]:
                 beat(6, "$s1", watched_seconds=6),
                 beat(7, "$s2", on=TABLET),
             ),
+        ),
+        Draft(
+            name="take-over-late",
+            about="The session that ends is settled first: a gap of up to five minutes before the take-over counts.",
+            child=child(),
+            acts=(beat(0), beat(30, "$s1"), beat(320, on=TABLET), beat(330, "$s1", watched_seconds=330), balance(330)),
+        ),
+        Draft(
+            name="fought-over",
+            about="Two devices that open again after each refusal add up to the time that passed.",
+            child=child(),
+            acts=(
+                *(
+                    act
+                    for turn in range(6)
+                    for act in (
+                        beat(300 * turn, on=TV if turn % 2 else TABLET),
+                        *((beat(300 * turn + 1, f"$s{turn}", watched_seconds=300),) if turn else ()),
+                    )
+                ),
+                end(1501, "$s6"),
+                balance(1501),
+            ),
+        ),
+        Draft(
+            name="abandoned",
+            about="A session that is opened and left alone costs nothing twice a day. From the third on each is "
+            "charged its lease: five minutes, or what remains.",
+            child=child(15, 15),
+            acts=(*(beat(320 * turn) for turn in range(8)), balance(2240)),
         ),
         Draft(
             name="taken-back",

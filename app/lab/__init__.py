@@ -1,0 +1,1 @@
+"""Benchmark and chaos tools: measure the service, and inject faults. Not part of the production image."""

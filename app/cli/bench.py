@@ -1,4 +1,4 @@
-"""`hourglass bench`: what this machine carries, on servers of its own."""
+"""`hourglass bench`: measure the service on this machine."""
 
 import signal
 import sys
@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from app.cli.errors import CommandError
+from app.deployment.errors import CommandError, using_lab
 
-Only = Annotated[list[str] | None, typer.Option(help="A part to measure, e.g. heartbeat; may be repeated.")]
+Only = Annotated[list[str] | None, typer.Option(help="Part to measure, e.g. heartbeat. May be repeated.")]
 
 
 def command(  # noqa: PLR0917  typer passes these by name
@@ -19,21 +19,22 @@ def command(  # noqa: PLR0917  typer passes these by name
         int | None, typer.Option(min=100, max=5_000_000, help="Children, each with a token (500,000).")
     ] = None,
     children: Annotated[
-        int | None, typer.Option(min=10, max=1_000_000, help="Children with a year of the past, for reports (100,000).")
+        int | None, typer.Option(min=10, max=1_000_000, help="Children with a year of usage, for reports (100,000).")
     ] = None,
     seconds: Annotated[float | None, typer.Option(min=2, help="Length of the sustained run (300).")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the figures into this file.")] = None,
     svg: Annotated[Path | None, typer.Option(help="Draw a chart into this file.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Keep the data here for the next run.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder that keeps the data for the next run.")] = None,
 ) -> None:
-    """Measure the service beside what it is judged by: ceiling, a script call for each beat, PostgreSQL in the path.
+    """Measure the service and its baselines: ceiling, one script call per heartbeat, PostgreSQL in the path.
 
-    Starts servers of its own, in a temporary folder, and ends them. Needs wrk (Debian: apt-get install wrk).
+    Starts its own servers in a temporary folder and ends them. Requires wrk (Debian: apt-get install wrk).
     """
-    from app.bench.failures import BenchFailed  # noqa: PLC0415  keeps `--help` quick
-    from app.bench.parts import PARTS  # noqa: PLC0415
-    from app.bench.plan import Plan  # noqa: PLC0415
-    from app.bench.run import run  # noqa: PLC0415
+    with using_lab():
+        from app.lab.bench.failures import BenchFailed  # noqa: PLC0415  keeps `--help` quick
+        from app.lab.bench.parts import PARTS  # noqa: PLC0415
+        from app.lab.bench.plan import Plan  # noqa: PLC0415
+        from app.lab.bench.run import run  # noqa: PLC0415
 
     names = [part.name for part in PARTS]
     unknown = sorted(set(only or ()) - set(names))
@@ -41,9 +42,9 @@ def command(  # noqa: PLR0917  typer passes these by name
         raise typer.BadParameter(f"{', '.join(unknown)}: choose from {', '.join(names)}", param_hint="--only")
     for file in (json, svg):
         if file is not None and not file.absolute().parent.is_dir():
-            raise CommandError(f"cannot write {file}: there is no such folder")
+            raise CommandError(f"cannot write {file}: its folder does not exist")
     plan = Plan.of(quick=quick, viewers=viewers, seconds=seconds, children=children)
-    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))  # ending the servers on the way
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))  # ends the servers on the way
     try:
         run(plan, only=only or (), data_dir=data_dir, json_file=json, svg_file=svg)
     except BenchFailed as error:

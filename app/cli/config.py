@@ -1,4 +1,4 @@
-"""`hourglass config`: the settings as this version reads them."""
+"""`hourglass config`: show the effective settings."""
 
 import json
 import sys
@@ -6,16 +6,16 @@ from typing import Annotated
 
 import typer
 
-from app.cli.target import DataDir, settings_of
+from app.deployment.target import DataDir, settings_of
 
 
 def command(
     data_dir: DataDir = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
 ) -> None:
-    """Print every effective setting by its environment variable, secrets masked."""
+    """Print every effective setting by its environment variable, with secrets masked."""
     settings = settings_of(data_dir)
-    from app.settings import unknown_variables  # noqa: PLC0415  keeps `--help` quick
+    from app.settings.settings import old_variables, unknown_variables  # noqa: PLC0415  keeps `--help` quick
 
     values = {name: _plain(value) for name, value in settings.masked().items()}
     if as_json:
@@ -23,12 +23,14 @@ def command(
     else:
         for name, value in values.items():
             print(f"{name}={'' if value is None else value}")
+    for old, new in old_variables().items():
+        print(f"hourglass: {old} is called {new} now; the old name goes on for this version", file=sys.stderr)
     for name in unknown_variables():
-        print(f"hourglass: {name} is no setting of this version; is it misspelt?", file=sys.stderr)
+        print(f"hourglass: {name} is not a setting of this version; check the spelling", file=sys.stderr)
 
 
 def _plain(value: object) -> int | float | str | bool | None:
-    """As it would be written in the environment."""
+    """A value in the notation of the environment."""
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""`hourglass conformance`: does a deployment answer players as the contract says?"""
+"""`hourglass conformance`: check a deployment against the contract for players."""
 
 import asyncio
 from pathlib import Path
@@ -6,22 +6,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.target import DataDir, api_url, settings_of
-from app.cli.token import Role, mint
+from app.deployment.minting import TokenRole, mint
+from app.deployment.target import DataDir, api_url, settings_of
 
 if TYPE_CHECKING:
     from app.conformance.document import Numbers
 
 _TOKEN_MINUTES = 10
 
-Url = Annotated[str | None, typer.Option(help="Base address of the service; without it, that of the deployment.")]
+Url = Annotated[str | None, typer.Option(help="Base address of the service [default: the deployment].")]
 ServiceToken = Annotated[
     str | None,
-    typer.Option(help="Token that may fill the catalogue; without it, minted with the secrets of the deployment."),
+    typer.Option(help="Service token for the catalogue [default: minted with the deployment's secrets]."),
 ]
-Tolerance = Annotated[float, typer.Option(min=0.05, max=2, help="Seconds by which measured time may be off.")]
+Tolerance = Annotated[float, typer.Option(min=0.05, max=2, help="Allowed deviation of measured time in seconds.")]
 Write = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Write the golden vectors to a file and speak to no service.")
+    Path | None, typer.Option(metavar="FILE", help="Write the golden vectors to a file and call no service.")
 ]
 
 
@@ -32,30 +32,32 @@ def command(
     tolerance: Tolerance = 0.5,
     write: Write = None,
 ) -> None:
-    """Replay the golden vectors that take seconds against a running service, as players and parents would.
+    """Replay the short golden vectors against a running service, as players and parents would.
 
-    Makes households and three titles over HTTP for it and erases the children afterwards. Ends with 1 when an answer
-    is not the published one. With --service-token it needs no secret of the deployment, whose settings must then be
-    the usual ones.
+    Creates households and three titles over HTTP and erases the children afterwards. The exit code is 1 if an answer
+    differs from the published one. With --service-token it needs no secret of the deployment and expects default
+    settings.
     """
     if write is not None:
         from app.conformance.vectors import published  # noqa: PLC0415  keeps `--help` quick
 
         write.write_bytes(published())
         return
-    from app.cli.rehearsal import rehearse  # noqa: PLC0415  as above
+    from app.conformance.http_replay import replay_deployment  # noqa: PLC0415  as above
 
     numbers = None
     if service_token is None:
-        service_token = mint(Role.SERVICE, "conformance", minutes=_TOKEN_MINUTES, data_dir=data_dir)
+        service_token = mint(TokenRole.SERVICE, "conformance", minutes=_TOKEN_MINUTES, data_dir=data_dir)
         numbers = _numbers(data_dir)
     address = url or api_url(data_dir)
-    if not asyncio.run(rehearse(address, service_token, numbers=numbers, tolerance_ms=round(tolerance * 1000))):
+    if not asyncio.run(
+        replay_deployment(address, service_token, numbers=numbers, tolerance_ms=round(tolerance * 1000))
+    ):
         raise typer.Exit(1)
 
 
 def _numbers(data_dir: Path | None) -> "Numbers":
-    """The settings of a deployment that show in its answers."""
+    """The settings of a deployment that affect its answers."""
     from app.conformance.document import Numbers  # noqa: PLC0415  as above
 
     settings = settings_of(data_dir)

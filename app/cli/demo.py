@@ -1,4 +1,4 @@
-"""`hourglass demo`: what `hourglass up --demo` adds, a household that watches."""
+"""`hourglass demo`: the demo household of `hourglass up --demo`."""
 
 import asyncio
 from pathlib import Path
@@ -6,16 +6,16 @@ from typing import Annotated
 
 import typer
 
-from app.cli.parent import Parent, end_with
-from app.cli.target import DEFAULT
+from app.deployment.parent_process import Parent, end_with_parent
+from app.deployment.target import DEFAULT
 
 
 def command(
     data_dir: Annotated[Path, typer.Option(help="Data folder of a running `hourglass up`.")] = DEFAULT,
     parent: Parent = None,
 ) -> None:
-    """Let a demo household watch, over HTTP only, and show what comes of it."""
-    end_with(parent)
-    from app.cli.showcase import show  # noqa: PLC0415  keeps `--help` quick
+    """Run a demo household over HTTP and show its balances."""
+    end_with_parent(parent)
+    from app.clients.demo import show  # noqa: PLC0415  keeps `--help` quick
 
     asyncio.run(show(data_dir))

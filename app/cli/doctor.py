@@ -1,16 +1,16 @@
-"""`hourglass doctor`: is everything this service relies on as it must be?"""
+"""`hourglass doctor`: check the servers and settings of a deployment."""
 
 import asyncio
 
 import typer
 
-from app.cli.target import DataDir, settings_of
+from app.deployment.target import DataDir, settings_of
 
 
 def command(data_dir: DataDir = None) -> None:
-    """Check servers, schema, clocks and pools of a deployment. Ends with 1 when something must be mended."""
+    """Check servers, schema, clocks and pools of a deployment. The exit code is 1 if something must be corrected."""
     settings = settings_of(data_dir)
-    from app.cli.checkup import checkup, show  # noqa: PLC0415  keeps `--help` quick
+    from app.deployment.checkup import checkup, show  # noqa: PLC0415  keeps `--help` quick
 
     findings = asyncio.run(checkup(settings))
     if not show(findings):

@@ -1,4 +1,4 @@
-"""`hourglass reconcile`: do Redis, PostgreSQL and the players agree?"""
+"""`hourglass reconcile`: compare Redis, PostgreSQL and the players' ledgers."""
 
 import asyncio
 import json as json_module
@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.errors import CommandError
-from app.cli.target import DataDir, settings_of
+from app.deployment.errors import CommandError
+from app.deployment.target import DataDir, settings_of
 
 if TYPE_CHECKING:
-    from app.domain.ledger import Watched
+    from app.domain.playback_bounds import PlaybackBounds
     from app.reconciling.service import Findings
-    from app.settings import Settings
+    from app.settings.settings import Settings
 
 Ledger = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Sessions as their players know them, one JSON object a line."),
+    typer.Option(metavar="FILE", help="Ledger of the players, one JSON object per line."),
 ]
 
 
@@ -27,9 +27,9 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Compare what Redis counted with what PostgreSQL keeps, per profile and viewing day. Changes nothing.
+    """Compare usage in Redis with PostgreSQL, per profile and viewing day. Changes nothing.
 
-    What is marked for the flush and only waits for it is no difference. Ends with 1 when there is any.
+    Usage that waits for the flush is no difference. The exit code is 1 if there is a difference.
     """
     settings = settings_of(data_dir)
     findings = asyncio.run(_compare(settings, [] if ledger is None else _read(ledger)))
@@ -41,10 +41,12 @@ def command(
         raise typer.Exit(1)
 
 
-async def _compare(settings: "Settings", sessions: "list[Watched]") -> "Findings":
-    from app.errors import CountersUnavailable, DatabaseUnavailable  # noqa: PLC0415  keeps `--help` quick
-    from app.wiring import open_reconciliation  # noqa: PLC0415  as above
+async def _compare(settings: "Settings", sessions: "list[PlaybackBounds]") -> "Findings":
+    from app.deployment.preflight import ServiceRole, preflight  # noqa: PLC0415  keeps `--help` quick
+    from app.errors import CountersUnavailable, DatabaseUnavailable  # noqa: PLC0415  as above
+    from app.wiring.worker import open_reconciliation  # noqa: PLC0415  as above
 
+    await preflight(settings, role=ServiceRole.READER, waits=False)
     try:
         async with open_reconciliation(settings) as reconciliation:
             return await reconciliation.compare(sessions)
@@ -52,13 +54,13 @@ async def _compare(settings: "Settings", sessions: "list[Watched]") -> "Findings
         raise CommandError(f"cannot compare: {error}") from error
 
 
-def _read(file: Path) -> "list[Watched]":
+def _read(file: Path) -> "list[PlaybackBounds]":
     import msgspec  # noqa: PLC0415  as above
 
-    from app.domain.ledger import Watched  # noqa: PLC0415  as above
+    from app.domain.playback_bounds import PlaybackBounds  # noqa: PLC0415  as above
 
     try:
-        return msgspec.json.Decoder(Watched).decode_lines(file.read_bytes())
+        return msgspec.json.Decoder(PlaybackBounds).decode_lines(file.read_bytes())
     except (OSError, msgspec.MsgspecError) as error:
         raise CommandError(f"cannot read {file}: {error}") from error
 

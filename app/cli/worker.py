@@ -1,13 +1,18 @@
-"""`hourglass worker`: carries counted time from Redis to PostgreSQL, and does what falls due."""
+"""`hourglass worker`: flush usage from Redis to PostgreSQL, and run scheduled jobs."""
 
-from app.cli.parent import Parent, end_with
-from app.cli.target import DataDir, settings_of
+from app.deployment.errors import configure_output
+from app.deployment.parent_process import Parent, end_with_parent
+from app.deployment.target import DataDir, settings_of
 
 
 def command(data_dir: DataDir = None, parent: Parent = None) -> None:
-    """Run the worker process: flushing, reports, retention. SIGTERM flushes what is left and ends."""
-    end_with(parent)
+    """Run the worker process: flush, reports, retention. At SIGTERM it flushes the rest and exits."""
+    end_with_parent(parent)
+    configure_output(service=True)
     settings_of(data_dir)  # refuses a wrong environment before anything starts
-    from workers.flusher import main  # noqa: PLC0415  keeps `--help` quick
+    from app.settings.settings import withdraw  # noqa: PLC0415  keeps `--help` quick
 
-    main()
+    withdraw("HOURGLASS_METRICS_DIR")  # the worker has its own metrics
+    from workers.scheduler import main  # noqa: PLC0415  as above
+
+    main(has_parent=parent is not None)

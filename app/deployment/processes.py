@@ -1,4 +1,4 @@
-"""Child processes that are kept alive while we live, and ended in order when we are asked to end."""
+"""Child processes that are restarted when they exit, and ended in order on request."""
 
 import contextlib
 import os
@@ -16,11 +16,12 @@ from typing import Self
 POLL_SECONDS = 0.5
 UNSETTLED_SECONDS = 1.0
 FAILING_SECONDS = 10.0
-LONGEST_PAUSE_SECONDS = 5.0
+MAX_PAUSE_SECONDS = 5.0
+HOPELESS_FAILURES = 3
 
 
 class Signals:
-    """Requests to end (SIGTERM, Ctrl-C, a closed terminal), counted; they and a child's death end a wait at once."""
+    """Counts requests to end: SIGTERM, Ctrl-C, a closed terminal. They and a child's death end a wait at once."""
 
     def __init__(self) -> None:
         self.requests = 0
@@ -44,7 +45,7 @@ class Signals:
         os.close(self._write)
 
     def wait(self, seconds: float) -> None:
-        """Wait for the next signal, at most so long."""
+        """Wait for the next signal, at most this long."""
         if select.select([self._read], [], [], max(0.0, seconds))[0]:
             os.read(self._read, 4096)
 
@@ -53,21 +54,21 @@ class Signals:
 
 
 @dataclass(kw_only=True, eq=False)
-class Child:
-    """One process that is replaced when it dies.
+class ManagedProcess:
+    """One process that is restarted when it exits.
 
     Attributes:
         name: for messages and log files.
         arguments: of ``hourglass``, e.g. ``["worker"]``.
-        log: where its output goes; None: where ours goes.
-        lasting: whether it is replaced when it ends by itself.
+        log: file for its output; None keeps the supervisor's.
+        lasting: whether it is restarted after a normal exit.
     """
 
     name: str
     arguments: Sequence[str]
     variables: Mapping[str, str]
     log: Path | None = None
-    lasting: bool = True
+    is_restarted: bool = True
     failures: int = 0
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     started_at: float = 0.0
@@ -87,7 +88,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,  # Ctrl-C reaches only us, and we pass it on in order
+                start_new_session=True,  # the supervisor receives Ctrl-C and passes it on in order
             )
         finally:
             if output is not None:
@@ -95,36 +96,36 @@ class Child:
         self.started_at = time.monotonic()
 
     def plan_restart(self) -> None:
-        """At once, unless it cannot live: then after a pause that doubles."""
+        """Plan the next start: at once, or after a pause that doubles with each early exit."""
         lived = time.monotonic() - self.started_at
         ended_by_itself = self.process is not None and (self.process.returncode or 0) >= 0
         if lived < UNSETTLED_SECONDS or (ended_by_itself and lived < FAILING_SECONDS):
             self.failures += 1
         else:
             self.failures = 0
-        pause = min(LONGEST_PAUSE_SECONDS, 0.25 * 2**self.failures) if self.failures else 0.0
+        pause = min(MAX_PAUSE_SECONDS, 0.25 * 2**self.failures) if self.failures else 0.0
         self.due_at = time.monotonic() + pause
 
 
-class Family:
-    """Our children, by the order in which they were added."""
+class ProcessGroup:
+    """The child processes in the order in which they were added."""
 
     def __init__(self, signals: Signals) -> None:
         self._signals = signals
-        self._children: list[Child] = []
+        self._children: list[ManagedProcess] = []
 
-    def __iter__(self) -> Iterator[Child]:
+    def __iter__(self) -> Iterator[ManagedProcess]:
         return iter(self._children)
 
-    def add(self, child: Child) -> None:
+    def add(self, child: ManagedProcess) -> None:
         self._children.append(child)
         child.start()
 
-    def revive(self) -> list[tuple[Child, int]]:
-        """Bury the dead and start those who are due.
+    def restart_exited(self) -> list[tuple[ManagedProcess, int]]:
+        """Collect exited children and start those that are due.
 
         Returns:
-            who died, with the process id it had.
+            The exited children with their former process ids.
         """
         died = []
         for child in self._children:
@@ -132,21 +133,29 @@ class Family:
                 died.append((child, child.process.pid))
                 child.plan_restart()
                 child.process = None
-            if child.process is None and child.lasting and time.monotonic() >= child.due_at:
+            if child.process is None and child.is_restarted and time.monotonic() >= child.due_at:
                 child.start()
         return died
 
+    def cannot_start(self, child: ManagedProcess) -> bool:
+        """Whether a child never started and no other one did. Restarting it would not help."""
+        now = time.monotonic()
+        somebody_lives = any(other.running and now - other.started_at > FAILING_SECONDS for other in self._children)
+        return child.failures >= HOPELESS_FAILURES and not somebody_lives
+
     def pause(self) -> float:
-        """Seconds until somebody is due, or something may be looked at again."""
-        waiting = [child.due_at - time.monotonic() for child in self._children if not child.running and child.lasting]
+        """Seconds until the next start or check is due."""
+        waiting = [
+            child.due_at - time.monotonic() for child in self._children if not child.running and child.is_restarted
+        ]
         return max(0.0, min([POLL_SECONDS, *waiting]))
 
     def end(self, names: Iterable[str], *, deadline: float) -> None:
-        """SIGTERM to these; SIGKILL to those still there at the deadline, or when asked to end a second time.
+        """Send SIGTERM to children, and SIGKILL at the deadline or at a second request to end.
 
         Args:
-            names: of children.
-            deadline: on the monotonic clock.
+            names: names of children.
+            deadline: seconds on the monotonic clock.
         """
         wanted = set(names)
         leaving = [child for child in self._children if child.name in wanted]
@@ -164,8 +173,8 @@ class Family:
         self._children = [child for child in self._children if child not in leaving]
 
 
-def bury_metrics(folder: Path | None, pid: int) -> None:
-    """Gauges of a dead process must not be summed with those of the living."""
+def drop_metrics(folder: Path | None, pid: int) -> None:
+    """Remove the gauges of a dead process, so that they are not summed with live ones."""
     from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415  slow to import
 
     if folder is not None:

@@ -1,5 +1,7 @@
-"""What `hourglass doctor` looks at, and what it thinks of it."""
+"""The checks of `hourglass doctor` and their findings."""
 
+import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -15,13 +17,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from app.cli.errors import CommandError, reaching
 from app.clock import now_ms
-from app.postgres_store.migrate import head
+from app.deployment.errors import CommandError, translate_connection_errors
+from app.deployment.explanations import explanation_of
+from app.deployment.listening import LOOPBACK_OF
+from app.postgres_store.compatibility import known_revisions, read_marks, validation_problem
 from app.redis_store.client import create_client
 from app.redis_store.cluster import Cluster, as_cluster
 from app.redis_store.durability import evicts_counters
-from app.settings import Settings
+from app.settings.settings import Settings
 
 OLDEST_REDIS = (7, 0)
 OLDEST_VALKEY = (8, 0)
@@ -29,14 +33,14 @@ OLDEST_POSTGRES = 14
 CONNECT_SECONDS = 5.0
 OFFSET_WARNING_MS = 1_000
 OFFSET_FAILURE_MS = 30_000
-"""Usage is dated by Redis alone; the host's clock judges tokens, PostgreSQL's dates rows."""
+"""Allowed clock difference: Redis dates usage, the host dates tokens, PostgreSQL dates rows."""
 SLOTS = 16_384
-FEWEST_SENTINELS = 3
+MIN_SENTINELS = 3
 SUBSCRIPTIONS = 2
 RESERVED_CONNECTIONS = 10
 
 
-class Verdict(Enum):
+class CheckResult(Enum):
     GOOD = "[green]good[/]"
     WARNING = "[yellow]warning[/]"
     FAILURE = "[red]failure[/]"
@@ -44,44 +48,71 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One look at one thing: what it is, what was found, what is wanted."""
+    """One finding: subject, state, and desired state."""
 
     subject: str
     found: str
     wanted: str
-    verdict: Verdict
+    verdict: CheckResult
 
     @property
     def is_good(self) -> bool:
-        return self.verdict is Verdict.GOOD
+        return self.verdict is CheckResult.GOOD
 
 
-def judged(subject: str, found: object, wanted: str, *, good: bool, otherwise: Verdict = Verdict.FAILURE) -> Finding:
-    return Finding(subject=subject, found=str(found), wanted=wanted, verdict=Verdict.GOOD if good else otherwise)
+def judged(
+    subject: str, found: object, wanted: str, *, good: bool, otherwise: CheckResult = CheckResult.FAILURE
+) -> Finding:
+    return Finding(subject=subject, found=str(found), wanted=wanted, verdict=CheckResult.GOOD if good else otherwise)
 
 
 async def checkup(settings: Settings) -> list[Finding]:
-    """Look at everything; a server out of reach is a finding like any other."""
+    """Run all checks. An unreachable server is a finding."""
     findings = []
     for name, examine in (("Redis", examine_redis), ("PostgreSQL", examine_postgres)):
         try:
             findings += await examine(settings)
         except CommandError as error:
             findings.append(judged(name, error, "answers", good=False))
+    if settings.worker_port:
+        findings.append(await _examine_worker(settings))
     return findings
 
 
+async def _examine_worker(settings: Settings) -> Finding:
+    """Findings about the worker, from its own port."""
+    nearby = LOOPBACK_OF.get(settings.host, settings.host)
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            reader, writer = await asyncio.open_connection(nearby, settings.worker_port)
+            writer.write(b"GET /health/ready HTTP/1.0\r\nHost: worker\r\n\r\n")
+            body = (await reader.read()).partition(b"\r\n\r\n")[2]
+            writer.close()
+        readiness = json.loads(body)
+    except (OSError, TimeoutError, ValueError) as error:
+        return judged("worker", f"no answer: {error}", "up", good=False)
+    overdue = [name for name, job in readiness["jobs"].items() if job["status"] != "up"]
+    found = ", ".join([str(readiness["status"]), *(f"{name} is overdue" for name in overdue)])
+    return judged("worker", found, "up", good=readiness["status"] == "up", otherwise=CheckResult.WARNING)
+
+
 def show(findings: Sequence[Finding]) -> bool:
-    """Print the findings; whether none is a failure."""
+    """Print the findings. Returns whether none is a failure."""
     table = Table("", "found", "wanted", "verdict", title="Hourglass doctor", title_justify="left")
     for finding in findings:
         table.add_row(finding.subject, escape(finding.found), finding.wanted, finding.verdict.value)
-    Console().print(table)
-    return all(finding.verdict is not Verdict.FAILURE for finding in findings)
+    console = Console()
+    console.print(table)
+    for finding in findings:
+        explanation = explanation_of(finding.subject)
+        if not finding.is_good and explanation is not None:
+            console.print(f"{finding.verdict.value} {escape(finding.subject.strip())}: {escape(explanation.why)}")
+            console.print(f"    fix: {escape(explanation.fix)}")
+    return all(finding.verdict is not CheckResult.FAILURE for finding in findings)
 
 
 async def examine_redis(settings: Settings) -> list[Finding]:
-    """Raises CommandError when it cannot be reached."""
+    """The findings about Redis. Raises CommandError when it cannot be reached."""
     async with _redis(settings) as redis:
         cluster = as_cluster(redis)
         if cluster is not None:
@@ -100,14 +131,22 @@ async def _examine_server(settings: Settings, redis: Redis) -> list[Finding]:
         _redis_version(info),
         judged("append-only file", "on" if info.get("aof_enabled") else "off", "on", good=info.get("aof_enabled") == 1),
         judged(
-            "  written", fsync, "everysec or always", good=fsync in {"everysec", "always"}, otherwise=Verdict.WARNING
+            "  written",
+            fsync,
+            "everysec or always",
+            good=fsync in {"everysec", "always"},
+            otherwise=CheckResult.WARNING,
         ),
         judged(
             "  last write", info.get("aof_last_write_status", "?"), "ok", good=info.get("aof_last_write_status") == "ok"
         ),
         _eviction(policy),
         judged(
-            "snapshots", save or "off", "off: the append-only file suffices", good=not save, otherwise=Verdict.WARNING
+            "snapshots",
+            save or "off",
+            "off: the append-only file suffices",
+            good=not save,
+            otherwise=CheckResult.WARNING,
         ),
         _clock("Redis clock", offset_ms),
         _redis_clients(settings, clients),
@@ -115,19 +154,19 @@ async def _examine_server(settings: Settings, redis: Redis) -> list[Finding]:
 
 
 async def _examine_cluster(settings: Settings, cluster: Cluster) -> list[Finding]:
-    """The cluster as one of its masters sees it, then each node; of a node that is well, one line."""
+    """The cluster as seen by one master, then each node; a healthy node takes one line."""
     masters, replicas = await cluster.nodes()
     findings = await _examine_coverage(settings, masters, replicas)
     for role, nodes in (("master", masters), ("replica", replicas)):
         for address, node in nodes.items():
             name = f"{role} {address}"
             try:
-                looks = await _examine_server(settings, node)
+                checks = await _examine_server(settings, node)
             except (RedisError, OSError) as error:
                 findings.append(judged(name, type(error).__name__, "answers", good=False))
                 continue
-            poor = [replace(look, subject=f"{name}: {look.subject.strip()}") for look in looks if not look.is_good]
-            findings += poor or [judged(name, f"{len(looks)} looks", "all of them good", good=True)]
+            poor = [replace(check, subject=f"{name}: {check.subject.strip()}") for check in checks if not check.is_good]
+            findings += poor or [judged(name, f"{len(checks)} checks", "all good", good=True)]
     return findings
 
 
@@ -146,39 +185,39 @@ async def _examine_coverage(
             full_coverage,
             "no: a master that is away must not stop the others",
             good=full_coverage == "no",
-            otherwise=Verdict.WARNING,
+            otherwise=CheckResult.WARNING,
         ),
         judged(
             "replicas",
             len(replicas),
             f"{len(masters)}, one for each master",
             good=len(replicas) >= len(masters),
-            otherwise=Verdict.WARNING,
+            otherwise=CheckResult.WARNING,
         ),
         judged(
             "buckets",
             settings.buckets,
             f"{len(masters)} or more, so that each master has some",
             good=settings.buckets >= len(masters),
-            otherwise=Verdict.WARNING,
+            otherwise=CheckResult.WARNING,
         ),
     ]
 
 
 async def _examine_sentinels(redis: Redis) -> list[Finding]:
-    """Nothing where no Sentinel is asked for the master."""
+    """The Sentinels of the master; nothing without Sentinel."""
     pool = redis.connection_pool
     if not isinstance(pool, SentinelConnectionPool):
         return []
-    others, replicas = await _of_the_watch(pool)
+    others, replicas = await _sentinel_counts(pool)
     return [
-        judged("Sentinels", others + 1, "3 or more", good=others >= FEWEST_SENTINELS - 1, otherwise=Verdict.WARNING),
-        judged("replicas", replicas, "1 or more", good=replicas > 0, otherwise=Verdict.WARNING),
+        judged("Sentinels", others + 1, "3 or more", good=others >= MIN_SENTINELS - 1, otherwise=CheckResult.WARNING),
+        judged("replicas", replicas, "1 or more", good=replicas > 0, otherwise=CheckResult.WARNING),
     ]
 
 
-async def _of_the_watch(pool: SentinelConnectionPool) -> tuple[int, int]:
-    """How many other Sentinels the first that answers knows of, and how many replicas. Raises RedisError."""
+async def _sentinel_counts(pool: SentinelConnectionPool) -> tuple[int, int]:
+    """The numbers of other Sentinels and of replicas, from the first Sentinel that answers. Raises RedisError."""
     await pool.get_master_address()  # type: ignore[no-untyped-call]  # puts one that answers first
     masters = await pool.sentinel_manager.sentinels[0].sentinel_masters()
     state = masters[pool.service_name]
@@ -194,19 +233,20 @@ async def _answers(redis: Redis) -> bool:
 
 
 async def _cluster_state(node: Redis) -> dict[str, str]:
-    """What CLUSTER INFO says, by name."""
+    """The fields of CLUSTER INFO by name."""
     answer: bytes = await node.execute_command("CLUSTER", "INFO")  # type: ignore[no-untyped-call]
     lines = (line.partition(":") for line in answer.decode().split())
     return {name: value for name, _, value in lines}
 
 
 async def examine_postgres(settings: Settings) -> list[Finding]:
-    """Raises CommandError when it cannot be reached."""
-    with reaching("PostgreSQL", "DATABASE_URL"):
+    """The findings about PostgreSQL. Raises CommandError when it cannot be reached."""
+    with translate_connection_errors("PostgreSQL", "DATABASE_URL"):
         connection = await asyncpg.connect(settings.database_url.get_secret_value(), timeout=CONNECT_SECONDS)
         try:
             version = str(await connection.fetchval("SHOW server_version")).split()[0]
-            revision = await _revision(connection)
+            revision, compatible_from = await read_marks(connection)
+            schema = validation_problem(revision, compatible_from)
             allowed = int(await connection.fetchval("SHOW max_connections"))
             parked = await _parked(connection)
             synchronous = await connection.fetchval("SHOW synchronous_commit")
@@ -221,9 +261,9 @@ async def examine_postgres(settings: Settings) -> list[Finding]:
             f"{OLDEST_POSTGRES} or newer",
             good=int(version.split(".")[0]) >= OLDEST_POSTGRES,
         ),
-        judged("schema", revision or "none", f"{head()} (hourglass migrate)", good=revision == head()),
+        judged("schema", schema or revision, f"{known_revisions()[-1]}, or newer and compatible", good=schema is None),
         judged("parked rows", parked, "0: see table parked_rows", good=parked == 0),
-        judged("synchronous_commit", synchronous, "on", good=synchronous != "off", otherwise=Verdict.WARNING),
+        judged("synchronous_commit", synchronous, "on", good=synchronous != "off", otherwise=CheckResult.WARNING),
         _clock("PostgreSQL clock", offset_ms),
         judged("PostgreSQL connections", allowed, f"{needed} for this host", good=allowed >= needed),
     ]
@@ -233,14 +273,14 @@ async def examine_postgres(settings: Settings) -> list[Finding]:
 async def _redis(settings: Settings) -> AsyncIterator[Redis]:
     client = create_client(settings.redis_url.get_secret_value(), timeout_seconds=CONNECT_SECONDS, connections=1)
     try:
-        with reaching("Redis", "REDIS_URL"):
+        with translate_connection_errors("Redis", "REDIS_URL"):
             yield client
     finally:
         await client.aclose()
 
 
 async def _setting(redis: Redis, name: str, otherwise: object = None) -> str:
-    """A setting of the server; managed services often forbid to ask."""
+    """A setting of the server. Managed services often forbid the question."""
     try:
         answer = await redis.config_get(name)
     except ResponseError:
@@ -258,7 +298,7 @@ def _redis_version(info: Mapping[str, Any]) -> Finding:
 
 
 def _eviction(policy: str) -> Finding:
-    otherwise = Verdict.FAILURE if evicts_counters(policy) else Verdict.WARNING
+    otherwise = CheckResult.FAILURE if evicts_counters(policy) else CheckResult.WARNING
     return judged("eviction", policy, "noeviction: counters are data", good=policy == "noeviction", otherwise=otherwise)
 
 
@@ -266,12 +306,12 @@ def _redis_clients(settings: Settings, allowed: str) -> Finding:
     needed = (settings.workers + 1) * (settings.redis_connections + SUBSCRIPTIONS)
     wanted = f"{needed} for this host"
     if not allowed.isdigit():
-        return judged("Redis connections", allowed, wanted, good=False, otherwise=Verdict.WARNING)
+        return judged("Redis connections", allowed, wanted, good=False, otherwise=CheckResult.WARNING)
     return judged("Redis connections", allowed, wanted, good=int(allowed) >= needed)
 
 
 async def _offset(ask: Callable[[], Awaitable[float]]) -> float:
-    """Milliseconds by which a server's clock is ahead of ours, half the way there and back taken off."""
+    """The offset of a server's clock in ms, minus half the round trip."""
     began = time.monotonic()
     ours_ms = now_ms()
     theirs_ms = await ask()
@@ -288,7 +328,7 @@ async def _postgres_time(connection: "asyncpg.Connection[asyncpg.Record]") -> fl
 
 
 def _clock(subject: str, offset_ms: float) -> Finding:
-    otherwise = Verdict.FAILURE if abs(offset_ms) > OFFSET_FAILURE_MS else Verdict.WARNING
+    otherwise = CheckResult.FAILURE if abs(offset_ms) > OFFSET_FAILURE_MS else CheckResult.WARNING
     return judged(
         subject,
         f"{offset_ms:+.0f} ms from this host",
@@ -299,14 +339,7 @@ def _clock(subject: str, offset_ms: float) -> Finding:
 
 
 async def _parked(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
-    """Entries that could never be written: each is time of a child that is missing from its history."""
+    """Dead letters. Each one is missing time in a child's history."""
     if await connection.fetchval("SELECT to_regclass('parked_rows')") is None:
         return 0
     return int(await connection.fetchval("SELECT count(*) FROM parked_rows"))
-
-
-async def _revision(connection: "asyncpg.Connection[asyncpg.Record]") -> str | None:
-    if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
-        return None
-    revision: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
-    return revision

@@ -1,0 +1,1 @@
+"""Everything a deployment knows in one file, and back again."""

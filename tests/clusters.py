@@ -1,4 +1,4 @@
-"""Several real servers that stand together: a cluster, and a master with a replica under a Sentinel's eye."""
+"""Several real servers: a cluster, and a master with a replica and Sentinels."""
 
 import shutil
 import socket

@@ -15,16 +15,20 @@ settings.register_profile("hourglass", settings(), deadline=None)
 settings.load_profile("hourglass")
 
 
+LONG_SECONDS = 1800
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--reliability", metavar="FILE", help="write the table of docs/reliability.md")
+    parser.addoption("--reliability", metavar="FILE", help="write the table of docs/explanation/reliability.md")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The long set of faults runs only when it is asked for."""
-    if "faults" in config.getoption("markexpr"):
-        return
+    """The long set of faults runs only when it is asked for, and may take longer."""
+    is_asked = "faults" in config.getoption("markexpr")
     for item in items:
         if item.get_closest_marker("faults"):
+            item.add_marker(pytest.mark.timeout(LONG_SECONDS))
+        if item.get_closest_marker("faults") and not is_asked:
             item.add_marker(pytest.mark.skip(reason="breaks servers for minutes; ask for it with -m faults"))
 
 

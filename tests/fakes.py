@@ -1,6 +1,7 @@
 """Stand-ins that behave like the real thing, for tests that need speed rather than servers."""
 
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,11 @@ from typing import Any
 # lupa reads this when its runtime starts; our shim stands in for the library that real servers carry.
 os.environ["LUA_PATH"] = f"{Path(__file__).parent}/lua/?.lua;;"  # noqa: TID251  the only door into lupa's search path
 
+import msgspec
 import pytest
 from fakeredis import FakeAsyncRedis
 
-from app.auth.lockout import Reservation, Rule
+from app.auth.lockout_rules import Admission, Reservation, Rule, TryState
 from app.redis_store.client import create_client
 
 
@@ -27,41 +29,51 @@ def client_of(request: pytest.FixtureRequest) -> Any:
     return create_client(request.getfixturevalue(request.param).url, timeout_seconds=5, connections=8)
 
 
+CLOCK_FELL_MS = 60_000
+
+
 class MemoryTries:
     """Tries of PINs and passwords in memory, by the words of the rule: ``app.auth.lockout.Tries``."""
 
     def __init__(self) -> None:
-        self.tried: dict[tuple[str, str], tuple[int, ...]] = {}
+        self.states: defaultdict[tuple[str, str], TryState] = defaultdict(TryState)
 
-    async def reserve(
-        self, subject_id: str, rule: Rule, *, at_ms: int, known_ms: Sequence[int] | None
-    ) -> Reservation | None:
+    async def reserve(self, subject_id: str, rule: Rule, reservation: Reservation) -> Admission:
         key = (subject_id, rule.kind)
-        if key not in self.tried and known_ms is None:
-            return None
-        tried = self.tried.get(key, tuple(known_ms or ()))
-        if rule.locked_until_ms(tried, at_ms=at_ms) is not None:
-            self.tried[key] = tried
-            return Reservation(may_compare=False, tried_ms=tried)
-        counted = () if len(tried) >= rule.most else tuple(ms for ms in tried if ms + rule.window_ms > at_ms)
-        self.tried[key] = (*counted, at_ms)
-        return Reservation(may_compare=True, tried_ms=self.tried[key])
+        self.states[key], admission = self.states[key].reserve(reservation, rule)
+        return admission
+
+    async def conclude(self, subject_id: str, rule: Rule, reservation: Reservation, *, is_right: bool | None) -> None:
+        key = (subject_id, rule.kind)
+        self.states[key] = self.states[key].conclude(reservation, rule, is_right=is_right)
+
+    async def know(self, subject_id: str, rule: Rule, reservation: Reservation, tried_ms: Sequence[int]) -> None:
+        await self.conclude(subject_id, rule, reservation, is_right=None)
+        key = (subject_id, rule.kind)
+        self.states[key] = msgspec.structs.replace(self.states[key], tried_ms=tuple(tried_ms))
 
     async def clear(self, subject_id: str, rule: Rule) -> None:
-        self.tried.pop((subject_id, rule.kind), None)
+        key = (subject_id, rule.kind)
+        self.states[key] = msgspec.structs.replace(self.states[key], tried_ms=())
 
 
 class MemoryTryLedger:
-    """The safe copy of tries in memory: ``app.auth.lockout.TryLedger``. Every subject is an account."""
+    """The safe copy of tries in memory: ``app.auth.lockout.AttemptStore``. Every subject is an account."""
 
     def __init__(self) -> None:
-        self.tried: dict[tuple[str, str], list[int]] = {}
+        self.states: defaultdict[tuple[str, str], TryState] = defaultdict(TryState)
 
-    async def keep(self, subject_id: str, kind: str, tried_ms: Sequence[int]) -> None:
-        self.tried[subject_id, kind] = max(list(tried_ms), self.tried.get((subject_id, kind), []))
+    async def reserve(self, subject_id: str, rule: Rule, reservation: Reservation) -> tuple[Admission, Sequence[int]]:
+        key = (subject_id, rule.kind)
+        self.states[key], admission = self.states[key].reserve(reservation, rule)
+        return admission, self.states[key].tried_ms
+
+    async def conclude(self, subject_id: str, rule: Rule, reservation: Reservation, *, is_right: bool | None) -> None:
+        key = (subject_id, rule.kind)
+        self.states[key] = self.states[key].conclude(reservation, rule, is_right=is_right)
 
     async def read(self, subject_id: str, kind: str) -> list[int]:
-        return list(self.tried.get((subject_id, kind), []))
+        return list(self.states[subject_id, kind].tried_ms)
 
     async def clear(self, subject_id: str, kind: str) -> None:
-        self.tried.pop((subject_id, kind), None)
+        self.states[subject_id, kind] = msgspec.structs.replace(self.states[subject_id, kind], tried_ms=())

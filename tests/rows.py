@@ -5,11 +5,12 @@ from uuid import uuid4
 
 import msgspec
 from sqlalchemy import Table, insert
+from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain.viewing_day import Calendar
-from app.instants import utc
 from app.postgres_store import tables
+from app.timestamps import utc
 
 DAY_MS = 86_400_000
 
@@ -64,7 +65,13 @@ class Rows:
         await self.add(tables.viewing_time_configs, config)
         await self.add(
             tables.viewing_time_config_history,
-            {"profile_id": profile_id, "version": 1, **limits, "valid_from": utc(at_ms)},
+            {
+                "profile_id": profile_id,
+                "version": 1,
+                **limits,
+                "educational_exempt": True,
+                "valid_from": utc(at_ms),
+            },
         )
         return profile_id
 
@@ -88,6 +95,12 @@ class Rows:
     async def title(self, title_id: str, name: str) -> str:
         await self.add(tables.titles, {"id": title_id, "name": name, "is_educational": False})
         return title_id
+
+    async def title_once(self, title_id: str, *, is_educational: bool = False) -> None:
+        """A title named as its id, unless it is there."""
+        row = {"id": title_id, "name": title_id, "is_educational": is_educational}
+        async with self.engine.begin() as database:
+            await database.execute(pg_insert(tables.titles).values(row).on_conflict_do_nothing())
 
     async def balance(
         self,
@@ -135,6 +148,7 @@ class Rows:
         lasted_ms: int | None = None,
         has_ended: bool = True,
         session_id: str | None = None,
+        is_educational: bool | None = None,
     ) -> str:
         """A session that lasted as long as it was credited, unless said otherwise."""
         session_id = session_id or str(uuid4())
@@ -147,7 +161,7 @@ class Rows:
                 "started_at": utc(started_ms),
                 "profile_id": profile_id,
                 "title_id": title_id,
-                "is_educational": educational_ms > 0,
+                "is_educational": educational_ms > 0 if is_educational is None else is_educational,
                 "device_id": "tv-1",
                 "device_type": "tv",
                 "session_started_ms": started_ms,

@@ -2,14 +2,14 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
 from app.embedded.postgres import Postgres
-from app.embedded.valkey import Valkey
+from app.embedded.valkey import NO_OPTIONS, Valkey
 from app.postgres_store.migrate import upgrade
 
 TEMPLATE = "hourglass_template"
@@ -71,9 +71,9 @@ def running_postgres(*, binaries: Path | None = None) -> Iterator[Databases]:
 
 
 @contextmanager
-def running_valkey(*, binary: Path | None = None) -> Iterator[Valkey]:
+def running_valkey(*, binary: Path | None = None, options: Mapping[str, str] = NO_OPTIONS) -> Iterator[Valkey]:
     with reachable_folder() as folder:
-        server = Cache(folder / "valkey", binary=binary, options={"enable-debug-command": "local"})
+        server = Cache(folder / "valkey", binary=binary, options={"enable-debug-command": "local", **options})
         try:
             server.start()
             yield server

@@ -1,4 +1,4 @@
-"""What an engine is asked."""
+"""Recorded SQL statements of an engine."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +14,15 @@ from app.postgres_store.access import Query
 
 @contextmanager
 def statements_of(engine: AsyncEngine) -> Iterator[list[str]]:
-    """The statements that are sent while the block runs, past SQLAlchemy's cursor too."""
+    """The statements that are sent while the block runs, past SQLAlchemy's cursor too.
+
+    What only tries a connection does not count.
+    """
     sent: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        sent.append(statement)
+        if statement != "SELECT 1":
+            sent.append(statement)
 
     ask = Query.rows
 

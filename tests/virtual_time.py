@@ -1,4 +1,4 @@
-"""An event loop whose clock moves on when everybody waits: tests of timing without timing."""
+"""An event loop whose clock advances when all tasks wait, for tests of timing without real delays."""
 
 import asyncio
 import functools

@@ -1,61 +1,14 @@
-"""The whole API in this process, on real servers, with a clock that tests move."""
+"""The API on real servers, with a clock that tests move."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from typing import Any
 
-import httpx
 import pytest
 
-from app.auth.tokens import Role
 from app.embedded.valkey import Valkey
-from app.main import create_app
-from app.requests import API_PREFIX
-from app.settings import Settings
-from app.wiring import Services, open_services
-from tests.rows import Rows
-
-NOON = 1_772_452_800_000
-"""2026-03-02 12:00 UTC, a Monday."""
-
-
-@dataclass
-class SetClock:
-    """A clock that stands still until it is set."""
-
-    at_ms: int = NOON
-
-    def __call__(self) -> int:
-        return self.at_ms
-
-
-@dataclass
-class Api:
-    """The application and ways to speak to it."""
-
-    services: Services
-    clock: SetClock
-    http: httpx.AsyncClient
-    rows: Rows = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.rows = Rows(self.services.engine)
-
-    def signed_in(
-        self, account_id: str, role: Role = Role.PARENT, *, device_id: str | None = None
-    ) -> httpx.AsyncClient:
-        """The client of somebody with a token that stays valid."""
-        token = self.services.tokens.issue(
-            account_id=account_id,
-            role=role,
-            at_s=self.clock() // 1000,
-            life_seconds=10 * 365 * 86_400,
-            device_id=device_id,
-        )
-        return httpx.AsyncClient(
-            transport=self.http._transport,
-            base_url=self.http.base_url,
-            headers={"Authorization": f"Bearer {token}"},
-        )
+from app.postgres_store.partitions import make_partitions
+from app.settings.settings import Settings
+from tests.scenes.api import NOON, Api, SetClock, opened
 
 
 @pytest.fixture
@@ -63,11 +16,9 @@ def clock() -> SetClock:
     return SetClock()
 
 
-@pytest.fixture
-async def api(database_url: str, valkey: Valkey, clock: SetClock) -> AsyncIterator[Api]:
-    """The API with one empty database per module."""
+def api_settings(database_url: str, valkey: Valkey, **overrides: Any) -> Settings:
     secret = "x" * 32
-    settings = Settings(
+    return Settings(
         database_url=database_url,
         redis_url=valkey.url,
         jwt_secret=secret,
@@ -77,10 +28,18 @@ async def api(database_url: str, valkey: Valkey, clock: SetClock) -> AsyncIterat
         bcrypt_queue=256,  # all of two hundred guesses at once may come before a comparison is made
         redis_timeout_seconds=5,
         database_pool=4,
+        **overrides,
     )
-    async with open_services(settings, clock=clock) as services:
-        app = create_app(settings)
-        app.state.services = services
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url=f"http://test{API_PREFIX}") as client:
-            yield Api(services, clock, client)
+
+
+@pytest.fixture
+async def api(database_url: str, valkey: Valkey, clock: SetClock) -> AsyncIterator[Api]:
+    """The API with one empty database per module."""
+    async with opened(api_settings(database_url, valkey), clock) as api:
+        yield api
+
+
+@pytest.fixture
+async def partitions(api: Api) -> None:
+    """Tables for sessions and balances of the weeks around noon, as the worker makes them."""
+    await make_partitions(api.services.engine, at_ms=NOON)

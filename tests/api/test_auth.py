@@ -1,10 +1,10 @@
-"""Signing up, in, and on."""
+"""Registration, login and refresh."""
 
 import pytest
 
-from app.auth.tokens import Kind, Role
-from tests.api.conftest import Api
-from tests.api.households import PASSWORD, registered
+from app.auth.tokens import Role, TokenKind
+from tests.scenes.api import Api
+from tests.scenes.households import PASSWORD, registered
 
 
 async def test_a_household_signs_up_in_and_on(api: Api) -> None:
@@ -32,7 +32,7 @@ async def test_a_wrong_password_and_an_unknown_address_look_the_same(api: Api) -
     wrong = await api.http.post("/auth/login", json={"email": household.email, "password": "not the password"})
     unknown = await api.http.post("/auth/login", json={"email": "nobody@example.org", "password": PASSWORD})
     assert wrong.status_code == unknown.status_code == 401
-    assert wrong.json() == unknown.json()
+    assert wrong.json() | {"request_id": ""} == unknown.json() | {"request_id": ""}
     assert wrong.json()["code"] == "wrong_credentials"
 
 
@@ -48,7 +48,7 @@ async def test_a_refresh_token_of_a_vanished_account_is_worth_nothing(api: Api) 
     token = api.services.tokens.issue(
         account_id="5d2f3d7e-1c5b-4f4e-9d0a-0f3b0d1c2b3a",
         role=Role.HOUSEHOLD,
-        kind=Kind.REFRESH,
+        kind=TokenKind.REFRESH,
         at_s=api.clock() // 1000,
         life_seconds=60,
     )
@@ -76,6 +76,8 @@ async def test_a_registration_that_makes_no_sense_is_pointed_at(api: Api, field:
     body = {"email": "kim@example.org", "password": PASSWORD, "timezone": "UTC", field: value}
     answer = await api.http.post("/auth/register", json=body)
     assert answer.status_code == 422
-    assert [error["pointer"] for error in answer.json()["errors"]] == ["" if field == "surprise" else f"/{field}"]
+    assert [error.get("pointer", "") for error in answer.json()["errors"]] == [
+        "" if field == "surprise" else f"/{field}"
+    ]
     assert value in {"", 1, 7} or str(value)[:20] not in answer.text
     assert "surprise" not in answer.text

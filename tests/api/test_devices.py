@@ -1,12 +1,12 @@
-"""Parent devices: made with the PIN, revoked everywhere at once."""
+"""Parent devices: created with the PIN, revoked in all processes at once."""
 
 import asyncio
 
 import httpx
 
-from app.wiring import Services, open_services
-from tests.api.conftest import Api
-from tests.api.households import PASSWORD, Household, registered
+from app.wiring.api import Services, open_services
+from tests.scenes.api import Api
+from tests.scenes.households import PASSWORD, Household, registered
 
 
 async def _with_pin(api: Api) -> Household:
@@ -30,8 +30,8 @@ def _bearer(device: dict[str, str]) -> dict[str, str]:
 async def test_a_device_acts_as_a_parent_without_the_pin(api: Api) -> None:
     household = await _with_pin(api)
     device = await _device(household)
-    assert set(device) == {"id", "name", "token", "expires_at"}
-    assert device["expires_at"] == "2026-08-29T12:00:00Z"
+    assert set(device) == {"id", "name", "role", "daily_grant_minutes", "token", "expires_at"}
+    assert device["expires_at"] == "2026-08-29T12:00:00.000Z"
     answer = await api.http.post("/profiles", json={"name": "Ada", "is_kids": True}, headers=_bearer(device))
     assert answer.status_code == 201
     listed = await api.http.get("/auth/devices", headers=_bearer(device))
@@ -39,7 +39,10 @@ async def test_a_device_acts_as_a_parent_without_the_pin(api: Api) -> None:
         {
             "id": device["id"],
             "name": "Kim's phone",
-            "created_at": "2026-03-02T12:00:00Z",
+            "role": "parent",
+            "daily_grant_minutes": None,
+            "granted_today_minutes": None,
+            "created_at": "2026-03-02T12:00:00.000Z",
             "expires_at": device["expires_at"],
         }
     ]

@@ -1,7 +1,6 @@
-"""Erasure: afterwards nothing anywhere names the erased, whatever was under way (fault 49)."""
+"""After an erasure no store names the erased profile or account, whatever was running (fault 49)."""
 
 import asyncio
-import dataclasses
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -13,19 +12,17 @@ import structlog
 from redis.asyncio import Redis
 from sqlalchemy import delete, text
 
-from app import problems
 from app.auth.tokens import Principal, Role
 from app.clock import now_ms
 from app.errors import ProfileAccessDenied
-from app.instants import rfc3339
-from app.main import create_app
+from app.http import problems
 from app.postgres_store import tables
 from app.postgres_store.erasure import PostgresErasure
 from app.postgres_store.partitions import make_partitions
-from app.requests import API_PREFIX
-from app.wiring import Services, WorkerServices, open_services, open_worker
-from tests.api.conftest import Api, SetClock
-from tests.api.households import PASSWORD, Household, registered
+from app.timestamps import rfc3339
+from app.wiring.worker import WorkerServices, open_worker
+from tests.scenes.api import Api, SetClock, opened
+from tests.scenes.households import PASSWORD, Household, registered
 
 NAME = "Zerubbabel"
 TITLE = "moon-pirates"
@@ -84,7 +81,7 @@ async def _family(api: Api) -> tuple[Household, str]:
 
 def _offline(child: str) -> dict[str, Any]:
     at_ms = now_ms()
-    stretch = {
+    time_range = {
         "title_id": TITLE,
         "started_at": rfc3339(at_ms - 3_600_000),
         "ended_at": rfc3339(at_ms - 3_000_000),
@@ -96,7 +93,7 @@ def _offline(child: str) -> dict[str, Any]:
         "batch_id": uuid4().hex,
         "device_now": rfc3339(at_ms),
         "last_server_time": rfc3339(at_ms - 7_200_000),
-        "intervals": [stretch],
+        "intervals": [time_range],
     }
 
 
@@ -105,6 +102,15 @@ async def _park(api: Api, child: str) -> None:
         await database.execute(
             text("""INSERT INTO parked_rows (profile_id, source, counters, error, parked_at)
                     VALUES (CAST(:child AS uuid), :child || '|x', '{}', 'broken', now())"""),
+            {"child": child},
+        )
+
+
+async def _hint(api: Api, child: str) -> None:
+    async with api.services.engine.begin() as database:
+        await database.execute(
+            text("""INSERT INTO tamper_hints (profile_id, day, session_id, kind, device_id, noted_at)
+                    VALUES (CAST(:child AS uuid), '2026-03-02', gen_random_uuid(), 'clock_moved', 'tv', now())"""),
             {"child": child},
         )
 
@@ -178,20 +184,22 @@ async def test_an_erased_child_is_nowhere(api: Api, worker: WorkerServices) -> N
     for session in ({}, {"device_id": "a third"}):  # something to flush again
         await family.player.post("/viewing-time/heartbeat", json=_beat(child, **session))
     await _park(api, child)
+    await _hint(api, child)
     await _prepare_report(api, family)
     known = await _tables_with(api, child, NAME)
     assert {name.partition("_2")[0] for name in known} == {
         "profiles", "viewing_time_configs", "viewing_time_config_history", "time_grants", "extra_time_requests",
         "idempotency_keys", "viewing_time_balances", "viewing_sessions", "offline_batches", "offline_intervals",
-        "parked_rows", "audit_log", "weekly_reports",
+        "parked_rows", "tamper_hints", "audit_log", "weekly_reports",
     }  # fmt: skip
-    assert await _keys_with(api.services.redis, child, NAME) == {"live", "dirty", "closed", "policy", "events"}
+    assert await _keys_with(api.services.redis, child, NAME) == {"live", "dirty", "closed", "policy", "recent"}
 
     answer = await family.parent.delete(f"/profiles/{child}")
 
     assert answer.status_code == 200
     counts = answer.json()["counts"]
-    assert all(counts.values()), counts
+    unused = {kind for kind, count in counts.items() if not count and not kind.startswith("feed_")}
+    assert unused == set(), unused
     assert child not in answer.text
     assert await _keys_with(api.services.redis, child, NAME) == set()
     await worker.flusher.drain()
@@ -206,8 +214,7 @@ async def test_beats_that_go_on_bring_nothing_back(api: Api, worker: WorkerServi
     """Players, a second process, the flush, the sweep and offline sync, all while the child is erased."""
     family, child = await _family(api)
     is_over = asyncio.Event()
-    async with open_services(api.services.settings, clock=api.clock) as second:
-        elsewhere = dataclasses.replace(api, services=second, http=_client_of(second))
+    async with opened(api.services.settings, api.clock) as elsewhere:
 
         async def until_over(call: Callable[[], Awaitable[object]]) -> None:
             while not is_over.is_set():
@@ -259,7 +266,7 @@ async def test_an_erased_account_is_nowhere(api: Api, worker: WorkerServices) ->
     neighbours, _ = await _family(api)
     words = (family.id, family.email, child, NAME)
     assert {"accounts", "devices", "lockouts", "audit_log"} <= await _tables_with(api, family.id, family.email)
-    assert {"tries", "unlocks", "policy"} <= await _keys_with(api.services.redis, family.id)
+    assert {"attempts", "unlocks", "policy"} <= await _keys_with(api.services.redis, family.id)
 
     answer = await _erase_account(family.parent)
 
@@ -283,9 +290,9 @@ async def test_the_tokens_of_an_erased_account_end_everywhere_within_a_second(ap
     family, child = await _family(api)
     device = await family.player.post("/auth/devices", json={"name": "tablet", "pin": PIN})
     on_device = {"Authorization": f"Bearer {device.json()['token']}"}
-    async with open_services(api.services.settings, clock=api.clock) as second:
+    async with opened(api.services.settings, api.clock) as elsewhere:
+        second = elsewhere.services
         await asyncio.wait_for(second.viewing.invalidations.subscribed.wait(), 5)
-        elsewhere = dataclasses.replace(api, services=second, http=_client_of(second))
         player = elsewhere.signed_in(family.id, Role.HOUSEHOLD)
         assert (await player.post("/viewing-time/heartbeat", json=_beat(child))).status_code == 200
         assert (await elsewhere.http.get("/profiles", headers=on_device)).status_code == 200
@@ -299,8 +306,7 @@ async def test_the_tokens_of_an_erased_account_end_everywhere_within_a_second(ap
     assert (await api.http.post("/auth/refresh", json=refresh)).status_code == 401
     login = {"email": family.email, "password": PASSWORD}
     assert (await api.http.post("/auth/login", json=login)).status_code == 401
-    async with open_services(api.services.settings, clock=api.clock) as started_later:
-        later = dataclasses.replace(api, services=started_later, http=_client_of(started_later))
+    async with opened(api.services.settings, api.clock) as later:
         assert (await later.signed_in(family.id).get("/profiles")).status_code == 401
 
 
@@ -316,12 +322,13 @@ async def test_only_a_parent_who_knows_the_password_erases_an_account(api: Api) 
 
 async def test_the_event_stream_of_an_erased_child_ends(api: Api) -> None:
     family, child = await _family(api)
-    stream = await api.services.viewing.streams.open(Principal(family.id, Role.HOUSEHOLD, 2**40), child, None)
-    chunks = stream._chunks
+    access = api.services.token_cache.access(Principal(family.id, Role.HOUSEHOLD, 2**40))
+    stream = await api.services.viewing.streams.open(access, child, None)
+    chunks = stream.events
     assert await anext(chunks) == b": connected\n\n"
     waiting = asyncio.ensure_future(anext(chunks))
     async with asyncio.timeout(10):
-        while child not in api.services.viewing.wakes._waiting:  # noqa: ASYNC110  nothing tells when it waits
+        while child not in api.services.viewing.notifier._waiting:  # noqa: ASYNC110  nothing tells when it waits
             await asyncio.sleep(0)
         await family.parent.delete(f"/profiles/{child}")
         with pytest.raises(ProfileAccessDenied):
@@ -332,7 +339,7 @@ async def test_what_redis_could_not_be_told_is_removed_later(api: Api, worker: W
     family, child = await _family(api)
     ledger = PostgresErasure(api.services.engine)
     await ledger.profile(family.id, child, actor="parent", at_ms=api.clock())  # and nobody told Redis
-    assert await _keys_with(api.services.redis, child) == {"live", "dirty", "closed", "policy", "events"}
+    assert await _keys_with(api.services.redis, child) == {"live", "dirty", "closed", "policy", "recent"}
     await worker.flusher.drain()
     await worker.remove_erased()
     assert await _tables_with(api, child) == set()
@@ -356,7 +363,7 @@ async def test_a_restored_redis_forgets_by_itself(api: Api, worker: WorkerServic
     await worker.flusher.drain()
     assert await _tables_with(api, child, NAME) == set()
     left = [key async for key in redis.scan_iter() if child.encode() in key]
-    assert {key.split(b":")[2] for key in left} == {b"live", b"policy", b"events"}
+    assert {key.split(b":")[2] for key in left} == {b"live", b"policy", b"recent"}
     assert all([0 < await redis.ttl(key) <= 48 * 3600 for key in left])
     assert not {"dirty", "closed"} & await _keys_with(redis, child)
 
@@ -381,10 +388,3 @@ async def test_names_are_in_no_log_and_no_metric(api: Api, monkeypatch: pytest.M
     assert "CheckViolation" in told
     assert NAME not in told
     assert NAME not in (await api.http.get("http://test/metrics")).text
-
-
-def _client_of(services: Services) -> httpx.AsyncClient:
-    """Another process of the same deployment."""
-    app = create_app(services.settings)
-    app.state.services = services
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=f"http://test{API_PREFIX}")

@@ -1,4 +1,4 @@
-"""The export of a child: complete, in pieces, and for its parents only."""
+"""The export of a child is complete, streamed and only for parents."""
 
 from datetime import date, timedelta
 from typing import Any
@@ -8,13 +8,13 @@ import pytest
 from sqlalchemy import insert
 
 from app.auth.tokens import Role
-from app.instants import utc
 from app.postgres_store import tables
-from app.postgres_store.of_profile import KINDS
 from app.postgres_store.partitions import make_partitions
-from tests.api.conftest import NOON, Api
-from tests.api.households import Household, registered
+from app.postgres_store.profile_tables import KINDS
+from app.timestamps import utc
 from tests.rows import DAY_MS, start_of
+from tests.scenes.api import NOON, Api
+from tests.scenes.households import Household, registered
 from tests.statements import statements_of
 
 TODAY = date(2026, 3, 2)
@@ -57,6 +57,11 @@ async def test_it_holds_every_row_of_every_table(api: Api) -> None:
     await rows.add(tables.parked_rows, parked)
     key = {"account_id": family.id, "profile_id": child, "key": "k", "request_digest": b"\xff", "created_at": at}
     await rows.add(tables.idempotency_keys, key)
+    told = {"id": str(uuid4()), "kind": "grant.given", "account_id": family.id, "profile_id": child, "facts": {}}
+    await rows.add(tables.feed_events, told | {"occurred_at": at, "written_at": at})
+    running = {"session_id": str(uuid4()), "profile_id": child, "day": TODAY, "started_at": at}
+    await rows.add(tables.feed_open_sessions, running)
+    await rows.add(tables.feed_open_days, {"profile_id": child, "day": TODAY, "ends_ms": NOON})
     week = {"children": [{"profile_id": sister}, {"profile_id": child, "profile_name": "Ada"}]}
     report = {"account_id": family.id, "week_ending": TODAY, "report": week, "as_of": at, "changes": 0}
     await rows.add(tables.weekly_reports, report)
@@ -87,7 +92,7 @@ async def test_what_is_not_flushed_yet_is_in_it(api: Api) -> None:
         beat = {"profile_id": child, "title_id": "moon-pirates", "device_id": device}
         assert (await family.player.post("/viewing-time/heartbeat", json=beat)).status_code == 200
     exported = await _export(family, child)
-    assert sorted(live["device_id"] for live in exported["counters"]) == ["phone", "tv"]
+    assert sorted(counters["device_id"] for counters in exported["counters"]) == ["phone", "tv"]
 
 
 async def test_only_its_parents_get_it(api: Api) -> None:

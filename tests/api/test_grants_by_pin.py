@@ -1,4 +1,4 @@
-"""A parent takes the player in hand and proves it with the PIN."""
+"""Grants from a player with the parents' PIN."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.conftest import Api
-from tests.api.households import PASSWORD, Household, registered
+from tests.scenes.api import Api
+from tests.scenes.households import PASSWORD, Household, registered
 
 PIN = "4711"
 

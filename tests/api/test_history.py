@@ -1,4 +1,4 @@
-"""History: by viewing day, newest first."""
+"""History by viewing day, newest first."""
 
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -9,11 +9,12 @@ import httpx
 import pytest
 
 from app.auth.tokens import Role
-from app.instants import utc
+from app.domain.viewing_day import day_number_of
 from app.postgres_store import tables
 from app.postgres_store.partitions import make_partitions
-from tests.api.conftest import NOON, Api
+from app.timestamps import utc
 from tests.rows import DAY_MS, start_of
+from tests.scenes.api import NOON, Api
 from tests.statements import statements_of
 
 MINUTE = 60_000
@@ -28,7 +29,7 @@ async def _partitions(api: Api) -> None:
 
 
 @dataclass
-class Past:
+class ChildHistory:
     child: str
     parent: httpx.AsyncClient
 
@@ -53,12 +54,12 @@ def path_of(profile_id: str) -> str:
 
 
 @pytest.fixture
-async def past(api: Api) -> Past:
+async def past(api: Api) -> ChildHistory:
     account = await api.rows.account()
-    return Past(await api.rows.child(account, at_ms=NOON - 300 * DAY_MS), api.signed_in(account))
+    return ChildHistory(await api.rows.child(account, at_ms=NOON - 300 * DAY_MS), api.signed_in(account))
 
 
-async def test_shows_sessions_under_their_day(api: Api, past: Past) -> None:
+async def test_shows_sessions_under_their_day(api: Api, past: ChildHistory) -> None:
     await api.rows.title("history-a", "Alpha")
     yesterday = TODAY - DAY
     await api.rows.balance(
@@ -72,7 +73,7 @@ async def test_shows_sessions_under_their_day(api: Api, past: Past) -> None:
     page = await past.page()
 
     assert page["next_cursor"] is None
-    session = {"device_id": "tv-1", "device_type": "tv"}
+    session = {"device_id": "tv-1", "device_type": "tv", "source": "heartbeat"}
     assert page["days"] == [
         {
             "date": "2026-03-01",
@@ -80,6 +81,8 @@ async def test_shows_sessions_under_their_day(api: Api, past: Past) -> None:
             "educational_seconds": 2,
             "overrun_seconds": 0.5,
             "total_seconds": 5402.501,
+            "penalty_seconds": 0,
+            "tamper_hints": [],
             "limit_minutes": 90,
             "sessions": [
                 session
@@ -88,10 +91,11 @@ async def test_shows_sessions_under_their_day(api: Api, past: Past) -> None:
                     "title_id": "film",
                     "title_name": None,
                     "is_educational": True,
-                    "started_at": "2026-03-01T08:00:00.250000Z",
-                    "ended_at": "2026-03-01T08:00:02.250000Z",
+                    "started_at": "2026-03-01T08:00:00.250Z",
+                    "ended_at": "2026-03-01T08:00:02.250Z",
                     "counted_seconds": 0,
                     "educational_seconds": 2,
+                    "overrun_seconds": 0,
                     "total_seconds": 2,
                 },
                 session
@@ -100,10 +104,11 @@ async def test_shows_sessions_under_their_day(api: Api, past: Past) -> None:
                     "title_id": "history-a",
                     "title_name": "Alpha",
                     "is_educational": False,
-                    "started_at": "2026-03-01T06:00:00Z",
-                    "ended_at": "2026-03-01T07:00:00Z",
+                    "started_at": "2026-03-01T06:00:00.000Z",
+                    "ended_at": "2026-03-01T07:00:00.000Z",
                     "counted_seconds": 3600,
                     "educational_seconds": 0,
+                    "overrun_seconds": 0,
                     "total_seconds": 3600,
                 },
             ],
@@ -114,13 +119,15 @@ async def test_shows_sessions_under_their_day(api: Api, past: Past) -> None:
             "educational_seconds": 0,
             "overrun_seconds": 0,
             "total_seconds": 0,
+            "penalty_seconds": 0,
+            "tamper_hints": [],
             "limit_minutes": None,
             "sessions": [],
         },
     ]
 
 
-async def test_a_session_runs_until_it_has_been_silent_too_long(api: Api, past: Past) -> None:
+async def test_a_session_runs_until_it_has_been_silent_too_long(api: Api, past: ChildHistory) -> None:
     await api.rows.balance(past.child, TODAY)
     as_of = NOON
     for minutes_ago, has_ended in ((20, False), (5, False), (4, False), (3, True)):
@@ -129,17 +136,17 @@ async def test_a_session_runs_until_it_has_been_silent_too_long(api: Api, past: 
         )
     (day,) = (await past.page())["days"]
     assert [session["ended_at"] for session in day["sessions"]] == [
-        "2026-03-02T11:57:00Z",
+        "2026-03-02T11:57:00.000Z",
         None,
         None,
-        "2026-03-02T11:40:00Z",
+        "2026-03-02T11:40:00.000Z",
     ]
     api.clock.at_ms += 1  # five minutes of silence still count as watching, one millisecond more does not
     (day,) = (await past.page())["days"]
-    assert day["sessions"][2]["ended_at"] == "2026-03-02T11:55:00Z"
+    assert day["sessions"][2]["ended_at"] == "2026-03-02T11:55:00.000Z"
 
 
-async def test_a_session_across_a_reset_has_a_share_in_both_days(api: Api, past: Past) -> None:
+async def test_a_session_across_a_reset_has_a_share_in_both_days(api: Api, past: ChildHistory) -> None:
     reset = start_of(TODAY, 5)
     yesterday, today = TODAY - DAY, TODAY
     await api.rows.balance(past.child, yesterday, used_ms=10 * MINUTE)
@@ -156,11 +163,11 @@ async def test_a_session_across_a_reset_has_a_share_in_both_days(api: Api, past:
     newer, older = (await past.page())["days"]
     assert [day["sessions"][0]["session_id"] for day in (newer, older)] == [session, session]
     assert [day["sessions"][0]["total_seconds"] for day in (newer, older)] == [300, 600]
-    assert older["sessions"][0]["ended_at"] == newer["sessions"][0]["started_at"] == "2026-03-02T05:00:00Z"
+    assert older["sessions"][0]["ended_at"] == newer["sessions"][0]["started_at"] == "2026-03-02T05:00:00.000Z"
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
-async def test_pages_show_every_session_once_and_every_day(api: Api, past: Past, limit: int) -> None:
+async def test_pages_show_every_session_once_and_every_day(api: Api, past: ChildHistory, limit: int) -> None:
     expected: list[str] = []
     days = [TODAY - age * DAY for age in (0, 1, 2, 4, 5)]
     for count, day in zip((3, 0, 2, 1, 0), days, strict=True):
@@ -183,7 +190,7 @@ async def test_pages_show_every_session_once_and_every_day(api: Api, past: Past,
 
 
 @pytest.mark.parametrize("limit", [1, 2, 100])
-async def test_shows_days_without_viewing_when_asked(api: Api, past: Past, limit: int) -> None:
+async def test_shows_days_without_viewing_when_asked(api: Api, past: ChildHistory, limit: int) -> None:
     for age in (1, 3):
         day = TODAY - age * DAY
         await api.rows.balance(past.child, day, used_ms=1000, limit_minutes=60)
@@ -205,7 +212,7 @@ async def test_shows_days_without_viewing_when_asked(api: Api, past: Past, limit
     assert len((await past.page(empty_days=True))["days"]) == 30
 
 
-async def test_a_limit_saved_after_the_last_beat_is_the_limit_of_that_day(api: Api, past: Past) -> None:
+async def test_a_limit_saved_after_the_last_beat_is_the_limit_of_that_day(api: Api, past: ChildHistory) -> None:
     """120 minutes while the child watched until 12:00 UTC; 60 from 14:00 on; 30 two seconds after the day's end."""
     friday = TODAY - 3 * DAY
     ends_ms = start_of(friday + DAY, 5)
@@ -222,7 +229,24 @@ async def test_a_limit_saved_after_the_last_beat_is_the_limit_of_that_day(api: A
     assert report["profiles"][0]["limit_usage_percent"] == round(100 * 60 / (4 * 120 + 60 + 2 * 30), 2)
 
 
-async def test_new_sessions_do_not_disturb_a_reader(api: Api, past: Past) -> None:
+async def test_a_day_has_the_limit_of_its_weekday_or_of_a_holiday(api: Api, past: ChildHistory) -> None:
+    """120 and 180 minutes up to Wednesday; then limits by weekday, and Friday is a holiday."""
+    friday = day_number_of(TODAY - 3 * DAY)
+    rules = {"daily_limits": [15, 30, 45, 60, 75, 90, None], "holidays": [[friday, friday]]}
+    limits = {"weekday_limit_minutes": 120, "weekend_limit_minutes": 180, "rules": rules}
+    row = {"profile_id": past.child, "version": 2, **limits, "valid_from": utc(start_of(TODAY - 4 * DAY, 6))}
+    await api.rows.add(tables.viewing_time_config_history, row)
+    thursday = TODAY - 4 * DAY
+    await api.rows.balance(past.child, thursday, used_ms=HOUR, last_beat_ms=start_of(thursday, 5), limit_minutes=120)
+    pages = await past.pages(empty_days=True, limit=10, from_date="2026-02-24", to_date="2026-03-02")
+    shown = {day["date"]: day["limit_minutes"] for page in pages for day in page["days"]}
+    assert list(shown.values()) == [15, None, 90, 90, 60, 120, 120], "Friday is a holiday: it has Saturday's limit"
+    report = (await past.parent.get("/parental-controls/weekly-report")).json()
+    daily = {day["date"]: day["limit_minutes"] for day in report["profiles"][0]["daily"]}
+    assert daily == {day: limit for day, limit in shown.items() if day in daily} | {"2026-02-23": 120}
+
+
+async def test_new_sessions_do_not_disturb_a_reader(api: Api, past: ChildHistory) -> None:
     await api.rows.balance(past.child, TODAY)
     old = [
         await api.rows.session(past.child, TODAY, started_ms=NOON - age * HOUR, used_ms=1000) for age in (1, 2, 3, 4)
@@ -235,7 +259,7 @@ async def test_new_sessions_do_not_disturb_a_reader(api: Api, past: Past) -> Non
     assert shown == old
 
 
-async def test_thirty_days_unless_named(api: Api, past: Past) -> None:
+async def test_thirty_days_unless_named(api: Api, past: ChildHistory) -> None:
     for age in (0, 29, 30, 60, 90):
         await api.rows.balance(past.child, TODAY - age * DAY, used_ms=1000)
 
@@ -276,14 +300,14 @@ async def test_thirty_days_unless_named(api: Api, past: Past) -> None:
         {"cursor": "\0"},
     ],
 )
-async def test_refuses_what_makes_no_sense(past: Past, params: dict[str, Any]) -> None:
+async def test_refuses_what_makes_no_sense(past: ChildHistory, params: dict[str, Any]) -> None:
     answer = await past.ask(**params)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_input")
 
 
-async def test_a_cursor_belongs_to_its_profile_and_dates(api: Api, past: Past) -> None:
+async def test_a_cursor_belongs_to_its_profile_and_dates(api: Api, past: ChildHistory) -> None:
     account = await api.rows.account()
-    other = Past(await api.rows.child(account, at_ms=NOON - DAY_MS), api.signed_in(account))
+    other = ChildHistory(await api.rows.child(account, at_ms=NOON - DAY_MS), api.signed_in(account))
     for someone in (past, other):
         await api.rows.balance(someone.child, TODAY)
         for age in (1, 2):
@@ -298,7 +322,7 @@ async def test_a_cursor_belongs_to_its_profile_and_dates(api: Api, past: Past) -
             assert (await past.ask(cursor=forged)).status_code == 422
 
 
-async def test_two_statements_whose_profile_it_is_included(api: Api, past: Past) -> None:
+async def test_two_statements_whose_profile_it_is_included(api: Api, past: ChildHistory) -> None:
     for age in range(30):
         await api.rows.balance(past.child, TODAY - age * DAY, used_ms=1000)
         await api.rows.session(past.child, TODAY - age * DAY, started_ms=start_of(TODAY - age * DAY, 6), used_ms=1000)
@@ -310,7 +334,7 @@ async def test_two_statements_whose_profile_it_is_included(api: Api, past: Past)
 
 @pytest.mark.parametrize("moved_days", [-20, 10])
 async def test_days_whose_names_have_moved_away_from_their_dates_have_their_sessions(
-    past: Past, api: Api, moved_days: int
+    past: ChildHistory, api: Api, moved_days: int
 ) -> None:
     day = TODAY - 40 * DAY
     reset_utc = 24 * moved_days
@@ -320,7 +344,7 @@ async def test_days_whose_names_have_moved_away_from_their_dates_have_their_sess
     assert [part["total_seconds"] for part in shown["sessions"]] == [60]
 
 
-async def test_days_after_the_running_one_take_no_place_on_a_page(past: Past, api: Api) -> None:
+async def test_days_after_the_running_one_take_no_place_on_a_page(past: ChildHistory, api: Api) -> None:
     for day in (TODAY, TODAY + DAY):
         await api.rows.balance(past.child, day, used_ms=MINUTE)
         for hour in (6, 7):
@@ -334,10 +358,10 @@ async def test_an_adult_has_a_history_without_days(api: Api) -> None:
     account = await api.rows.account()
     adult = await api.rows.adult(account)
     answer = await api.signed_in(account).get(path_of(adult))
-    assert answer.json() == {"days": [], "next_cursor": None, "as_of": "2026-03-02T12:00:00Z"}
+    assert answer.json() == {"days": [], "next_cursor": None, "as_of": "2026-03-02T12:00:00.000Z"}
 
 
-async def test_only_the_parents_of_a_child_may_read_it(api: Api, past: Past) -> None:
+async def test_only_the_parents_of_a_child_may_read_it(api: Api, past: ChildHistory) -> None:
     account = await api.rows.account()
     stranger = api.signed_in(account)
     for profile_id in (past.child, str(uuid4()), "x", "%00"):
@@ -345,3 +369,17 @@ async def test_only_the_parents_of_a_child_may_read_it(api: Api, past: Past) -> 
         assert (answer.status_code, answer.json()["code"]) == (403, "profile_access_denied")
     assert (await api.signed_in(account, Role.HOUSEHOLD).get(path_of(past.child))).status_code == 403
     assert (await api.http.get(path_of(past.child))).status_code == 401
+
+
+async def test_an_offline_stretch_of_which_nothing_was_credited_is_no_session(api: Api, past: ChildHistory) -> None:
+    start = start_of(TODAY, 6)
+    await api.rows.balance(past.child, TODAY, used_ms=MINUTE)
+    stretch = {"profile_id": past.child, "title_id": "film", "device_id": "tablet", "day": TODAY}
+    credited = str(uuid4())
+    for place, (session_id, credited_ms) in enumerate([(None, 0), (credited, MINUTE), (None, 0)]):
+        starts_ms = start + place * HOUR
+        row = stretch | {"session_id": session_id, "credited_ms": credited_ms, "is_settled": session_id is None}
+        await api.rows.add(tables.offline_intervals, row | {"starts_ms": starts_ms, "ends_ms": starts_ms + MINUTE})
+    pages = await past.pages(limit=1)
+    shown = [session["session_id"] for page in pages for day in page["days"] for session in day["sessions"]]
+    assert shown == [credited]

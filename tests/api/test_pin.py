@@ -1,15 +1,17 @@
-"""The PIN: set, changed, reset, verified; what it unlocks and what locks it."""
+"""The PIN: set, change, reset, verify, unlock and lock."""
 
 import asyncio
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import httpx
 import pytest
 
-from app.auth.hashing import Place
-from tests.api.conftest import Api
-from tests.api.households import PASSWORD, Household, registered
+from app.auth.hashing import Hasher, QueueSlot
+from tests.scenes.api import Api
+from tests.scenes.households import PASSWORD, Household, registered
 
 MINUTE_MS = 60_000
 
@@ -32,14 +34,14 @@ def _code(answer: httpx.Response) -> tuple[int, str]:
 @contextmanager
 def _counted_comparisons(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     compared: list[str] = []
-    matches = Place.matches
+    match = QueueSlot.match
 
-    async def counted(self: Place, secret: str, hashed: str | None) -> bool:
+    async def counted(self: QueueSlot, secret: str, hashed: str | None) -> int | None:
         compared.append(secret)
-        return await matches(self, secret, hashed)
+        return await match(self, secret, hashed)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Place, "matches", counted)
+        patch.setattr(QueueSlot, "match", counted)
         yield compared
 
 
@@ -177,14 +179,71 @@ async def test_two_hundred_guesses_get_five_comparisons(api: Api, monkeypatch: p
         )
     assert len(compared) == 5
     codes = sorted(_code(answer) for answer in answers)
-    assert codes == [(403, "wrong_pin")] * 5 + [(423, "locked")] * 195
-    assert {answer.headers["Retry-After"] for answer in answers if answer.status_code == 423} == {"1800"}
+    assert codes[:5] == [(403, "wrong_pin")] * 5
+    assert set(codes[5:]) <= {(423, "locked"), (429, "too_many_requests")}
+    assert {answer.headers["Retry-After"] for answer in answers if answer.status_code == 423} <= {"1800"}
+    assert {answer.headers["Retry-After"] for answer in answers if answer.status_code == 429} <= {"1"}
+    locked = await _verify(household, "4711")
+    assert (_code(locked), locked.headers["Retry-After"]) == ((423, "locked"), "1800")
 
     await api.services.redis.flushall()
     with _counted_comparisons(monkeypatch) as compared:
         assert _code(await _verify(household, "4711")) == (423, "locked")
         assert _code(await household.player.post("/auth/devices", json={"name": "a", "pin": "4711"})) == (423, "locked")
     assert compared == []
+
+
+async def test_right_pins_at_once_never_lock(api: Api) -> None:
+    household = await _with_pin(api)
+    child = await household.child()
+    answers = await asyncio.gather(*(_verify(household, "4711") for _ in range(12)))
+    statuses = [answer.status_code for answer in answers]
+    assert set(statuses) == {200, 429}
+    assert statuses.count(200) >= 5, "a right answer that is there in time makes room for another"
+    assert {answer.headers["Retry-After"] for answer in answers if answer.status_code == 429} == {"1"}
+    body = {"minutes": 15, "pin": "4711"}
+    path = f"/parental-controls/profiles/{child}/viewing-time/grant"
+    given = await asyncio.gather(*(household.player.post(path, json=body) for _ in range(6)))
+    assert {answer.status_code for answer in given} <= {201, 429}
+    assert (await household.player.get("/parental-controls/pin/status")).json()["locked_until"] is None
+    assert (await _verify(household, "4711")).status_code == 200
+
+
+async def test_guesses_under_way_count_when_redis_is_lost(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five comparisons are under way when Redis loses everything: no sixth begins."""
+    household, are_under_way, may_end = await _with_pin(api), asyncio.Event(), asyncio.Event()
+    compared: list[str] = []
+    match = QueueSlot.match
+
+    async def slow(self: QueueSlot, secret: str, hashed: str | None) -> int | None:
+        compared.append(secret)
+        if len(compared) == 5:
+            are_under_way.set()
+        await may_end.wait()
+        return await match(self, secret, hashed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(QueueSlot, "match", slow)
+        first = [asyncio.create_task(_verify(household, "0000")) for _ in range(5)]
+        async with asyncio.timeout(20):
+            await are_under_way.wait()
+        await api.services.redis.flushall()
+        more = await asyncio.gather(*(_verify(household, "1111") for _ in range(20)))
+        assert {_code(answer) for answer in more} == {(429, "too_many_requests")}
+        may_end.set()
+        assert {_code(await answer) for answer in first} == {(403, "wrong_pin")}
+    assert len(compared) == 5
+    assert _code(await _verify(household, "4711")) == (423, "locked")
+
+
+async def test_comparisons_whose_process_is_killed_count_for_nobody(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    household = await _with_pin(api)
+    with monkeypatch.context() as patch:
+        patch.setattr(Hasher, "comparison", lambda *_: partial(os._exit, 1))
+        for _ in range(7):
+            answer = await _verify(household, "0000")
+            assert (_code(answer), answer.headers["Retry-After"]) == ((503, "hashing_interrupted"), "1")
+    assert (await _verify(household, "4711")).status_code == 200
 
 
 async def test_a_lock_ends_by_itself(api: Api) -> None:
@@ -194,7 +253,7 @@ async def test_a_lock_ends_by_itself(api: Api) -> None:
     locked = await _verify(household, "4711")
     assert (_code(locked), locked.headers["Retry-After"]) == ((423, "locked"), "1800")
     status = (await household.player.get("/parental-controls/pin/status")).json()
-    assert status == {"has_pin": True, "locked_until": "2026-03-02T12:30:00Z"}
+    assert status == {"has_pin": True, "locked_until": "2026-03-02T12:30:00.000Z"}
     api.clock.at_ms += 30 * MINUTE_MS - 1
     locked = await _verify(household, "4711")
     assert (_code(locked), locked.headers["Retry-After"]) == ((423, "locked"), "1")
@@ -243,7 +302,9 @@ async def test_passwords_lock_after_ten_over_all_paths(api: Api, monkeypatch: py
             ),
         )
     assert len(compared) == 10
-    assert sorted(answer.status_code for answer in answers) == [401] * 10 + [423] * 20
+    statuses = sorted(answer.status_code for answer in answers)
+    assert statuses[:10] == [401] * 10
+    assert set(statuses[10:]) <= {423, 429}
     login = await api.http.post("/auth/login", json={"email": household.email, "password": PASSWORD})
     assert (_code(login), login.headers["Retry-After"]) == ((423, "locked"), "900")
     api.clock.at_ms += 15 * MINUTE_MS
@@ -261,7 +322,7 @@ async def test_a_full_pool_refuses_without_counting(api: Api) -> None:
     household = await _with_pin(api)
     pins = api.services.pins
     room = api.services.settings.bcrypt_workers + api.services.settings.bcrypt_queue
-    places = [pins._hasher.place() for _ in range(room)]
+    places = [pins._hasher.queue_slot() for _ in range(room)]
     for _ in range(6):
         answer = await _verify(household, "0000")
         assert (_code(answer), answer.headers["Retry-After"]) == ((429, "too_many_requests"), "1")

@@ -1,9 +1,6 @@
-"""Whatever is sent, the answer is a problem, never a defect."""
+"""Every invalid input gets a problem, never a defect."""
 
 import asyncio
-import base64
-import hashlib
-import re
 from collections.abc import AsyncIterator, MutableMapping
 from typing import Any
 
@@ -13,10 +10,10 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app import problems
 from app.errors import DatabaseUnavailable, HourglassError
-from tests.api.conftest import Api
-from tests.api.households import registered
+from app.http import problems
+from tests.scenes.api import Api
+from tests.scenes.households import registered
 
 JSON = {"Content-Type": "application/json"}
 
@@ -127,17 +124,6 @@ async def test_answers_carry_security_headers(api: Api) -> None:
         assert policy == (None if is_beat else "default-src 'none'; frame-ancestors 'none'")
 
 
-async def test_the_page_of_the_document_runs_its_own_script_only(api: Api) -> None:
-    answer = await api.http.get("/docs")
-    assert answer.status_code == 200
-    [script] = re.findall(r"<script>(.*?)</script>", answer.text, re.DOTALL)
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = dict(part.strip().split(" ", 1) for part in answer.headers["Content-Security-Policy"].split(";"))
-    assert policy["default-src"] == policy["frame-ancestors"] == "'none'"
-    assert policy["script-src"] == f"https://cdn.jsdelivr.net 'sha256-{digest}'"
-    assert policy["connect-src"] == "'self'"
-
-
 async def test_a_large_body_is_refused_before_it_is_read(api: Api) -> None:
     body = b'{"email": "%s"}' % (b"x" * 70_000)
     _is_problem(await api.http.post("/auth/login", content=body, headers=JSON), 413, "body_too_large")
@@ -156,7 +142,7 @@ async def test_a_large_body_is_refused_before_it_is_read(api: Api) -> None:
 
 
 def _bare_app(*, timeout_seconds: float = 0.05) -> FastAPI:
-    """An application whose routes go wrong in every way."""
+    """An application whose routes fail in every way."""
     app = FastAPI()
 
     @app.post("/fails")
@@ -171,7 +157,7 @@ def _bare_app(*, timeout_seconds: float = 0.05) -> FastAPI:
     async def body(value: dict[str, int]) -> dict[str, int]:
         return value
 
-    problems.install(app, body_limit_bytes=1000, body_timeout_seconds=timeout_seconds, self_reading=())
+    problems.install(app, body_limit_bytes=1000, body_timeout_seconds=timeout_seconds, streaming_paths=())
     return app
 
 
@@ -186,7 +172,7 @@ async def test_what_nobody_foresaw_tells_nothing_but_a_number() -> None:
 
 
 async def _sent_to(app: FastAPI, messages: list[MutableMapping[str, Any]]) -> list[MutableMapping[str, Any]]:
-    """What an application answers to these messages of a request, after which nothing more comes."""
+    """The answer of an application to these messages of a request, without further messages."""
     answers: list[MutableMapping[str, Any]] = []
 
     async def receive() -> MutableMapping[str, Any]:

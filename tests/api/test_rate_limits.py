@@ -1,16 +1,17 @@
-"""How many requests an account and its tokens may make, and what callers are told about it."""
+"""Request quotas of an account and its tokens, and their headers."""
 
 from collections.abc import Sequence
 
 import httpx
 import pytest
 
-from app.auth.rates import Admission, Quota, RateLimit
+from app.auth.ports import Quota, QuotaAdmission
+from app.auth.rates import RateLimit
 from app.auth.tokens import Role
 from app.redis_store.client import create_client
 from app.redis_store.rates import RedisRates
-from tests.api.conftest import Api
-from tests.api.households import Household, registered
+from tests.scenes.api import Api
+from tests.scenes.households import Household, registered
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ async def test_with_redis_away_requests_pass_uncounted_and_do_not_wait_for_it(ap
     asked: list[str] = []
 
     class Counted(RedisRates):
-        async def admit(self, account_id: str, quotas: Sequence[Quota], holders: Sequence[str]) -> Admission:
+        async def admit(self, account_id: str, quotas: Sequence[Quota], holders: Sequence[str]) -> QuotaAdmission:
             asked.append(account_id)
             return await super().admit(account_id, quotas, holders)
 
@@ -78,3 +79,9 @@ async def test_with_redis_away_requests_pass_uncounted_and_do_not_wait_for_it(ap
 async def test_zero_means_no_limit(api: Api, household: Household) -> None:
     _limit(api, RateLimit(account_most=0, token_most=0, rates=RedisRates(api.services.redis)))
     assert await _statuses(household.player, 30) == [200] * 30
+
+
+async def test_the_platforms_services_are_not_counted(api: Api, household: Household) -> None:
+    service = api.signed_in("concurrency", Role.SERVICE)
+    answers = [await service.get(f"/viewing-time/streams/{household.id}") for _ in range(8)]
+    assert [answer.status_code for answer in answers] == [200] * 8

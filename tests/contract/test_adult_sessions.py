@@ -1,4 +1,4 @@
-"""Running sessions of adults: the same in every Redis, and on a cluster."""
+"""Running sessions of adults behave the same in every Redis and on a cluster."""
 
 from collections.abc import AsyncIterator
 from uuid import uuid4
@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from app.domain.adults import AdultBeat, AdultSession
-from app.redis_store.adults import MOST_SESSIONS, RedisAdultSessions
+from app.redis_store.adults import MAX_SESSIONS, RedisAdultSessions
 from app.redis_store.clustered import ClusteredAdultSessions
 from app.redis_store.keys import Keys
 from tests.fakes import client_of
@@ -84,7 +84,7 @@ async def test_who_is_silent_for_longer_than_the_gap_has_ended(adults: RedisAdul
 
 async def test_only_the_last_sessions_are_kept(adults: RedisAdultSessions) -> None:
     adult = str(uuid4())
-    opened = [str(uuid4()) for _ in range(MOST_SESSIONS + 3)]
+    opened = [str(uuid4()) for _ in range(MAX_SESSIONS + 3)]
     for session_id in opened:
         adults.at_ms += 1
         await adults.keep([beat(adult, session_id)])
@@ -97,3 +97,14 @@ async def test_without_a_given_instant_the_servers_clock_counts(adults: RedisAdu
     await adults.keep([beat(adult, session_id)])
     [session] = await sessions_of(adults, adult)
     assert session.last_beat_ms > NOON_MS - 10**10
+
+
+async def test_a_clock_that_fell_leaves_no_sessions_behind(adults: RedisAdultSessions) -> None:
+    adult, silent, going_on = (str(uuid4()) for _ in range(3))
+    await adults.keep([beat(adult, silent), beat(adult, going_on)])
+    adults.at_ms -= 3 * 3_600_000
+    assert await sessions_of(adults, adult) == []
+    await adults.keep([beat(adult, going_on)])
+    adults.at_ms += 1_000
+    assert [session.session_id for session in await sessions_of(adults, adult)] == [going_on]
+    assert await adults._redis.zcard(KEYS.sessions(adult)) == 1

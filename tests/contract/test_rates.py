@@ -1,12 +1,14 @@
-"""Admitting requests by quota: the same in every Redis."""
+"""Request quotas behave the same in every Redis."""
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from app.auth.rates import Quota, Rates
+from app.auth.ports import Quota, Rates
+from app.redis_store.keys import rate
 from app.redis_store.rates import RedisRates
 from tests.fakes import client_of
 
@@ -15,10 +17,15 @@ TOKEN = Quota(name="token", most=3, window_ms=600_000)
 
 
 @pytest.fixture(params=["fakeredis", "valkey", "redis7"])
-async def rates(request: pytest.FixtureRequest) -> AsyncIterator[Rates]:
+async def redis(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
     client = client_of(request)
-    yield RedisRates(client)
+    yield client
     await client.aclose()
+
+
+@pytest.fixture
+def rates(redis: Any) -> Rates:
+    return RedisRates(redis)
 
 
 async def test_each_holder_has_its_quota_and_all_share_the_accounts(rates: Rates) -> None:
@@ -26,7 +33,7 @@ async def test_each_holder_has_its_quota_and_all_share_the_accounts(rates: Rates
 
     async def admitted(token: str) -> tuple[bool, list[int]]:
         admission = await rates.admit(account_id, (ACCOUNT, TOKEN), ("", token))
-        return admission.wait_ms == 0, [standing.left for standing in admission.standings]
+        return admission.wait_ms == 0, [quota_state.left for quota_state in admission.standings]
 
     assert [await admitted("tv") for _ in range(4)] == [
         (True, [4, 2]),
@@ -62,3 +69,24 @@ async def test_parallel_requests_share_one_count(rates: Rates) -> None:
     account_id, quota = str(uuid4()), Quota(name="account", most=7, window_ms=3_600_000)
     admissions = await asyncio.gather(*(rates.admit(account_id, (quota,), ("",)) for _ in range(50)))
     assert [admission.wait_ms == 0 for admission in admissions].count(True) == 7
+
+
+@pytest.mark.parametrize("step_ms", [60_100, 600_000, 86_400_000])
+async def test_a_clock_that_fell_shuts_nobody_out(redis: Any, rates: Rates, step_ms: int) -> None:
+    """A clock that falls leaves the instants that were written before it ahead; the test moves these instead."""
+    account_id, quota = str(uuid4()), Quota(name="account", most=10, window_ms=60_000)
+    for _ in range(10):
+        assert (await rates.admit(account_id, (quota,), ("",))).wait_ms == 0
+    key = rate(account_id, quota.name, "")
+    await redis.set(key, f"{float(await redis.get(key)) + step_ms:.3f}", keepttl=True)
+    admission = await rates.admit(account_id, (quota,), ("",))
+    assert (admission.wait_ms, admission.standings[0].left) == (0, 9)
+    assert await redis.pttl(key) <= quota.window_ms
+
+
+async def test_a_small_step_makes_nobody_wait_for_longer_than_a_window(redis: Any, rates: Rates) -> None:
+    account_id, quota = str(uuid4()), Quota(name="account", most=10, window_ms=60_000)
+    await rates.admit(account_id, (quota,), ("",))
+    key = rate(account_id, quota.name, "")
+    await redis.set(key, f"{float(await redis.get(key)) + 53_900:.3f}", keepttl=True)
+    assert 0 < (await rates.admit(account_id, (quota,), ("",))).wait_ms <= quota.window_ms

@@ -1,11 +1,12 @@
-"""Deployments to hurt, and the record of what came of it."""
+"""Deployments for fault injection, and the record of the results."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from app.chaos.stand import Stand
+from app.auth.lease_keys import new_lease_key
+from app.lab.chaos.deployment import ChaosDeployment
 from tests.faults.record import RECORDS, Trial, table
 from tests.servers import Cache, Databases, reachable_folder
 
@@ -13,41 +14,42 @@ VIEWERS = 4000
 
 
 @pytest.fixture(scope="session")
-def _stand() -> Iterator[Stand]:
+def _deployment() -> Iterator[ChaosDeployment]:
     with (
         reachable_folder() as folder,
-        Stand(
+        ChaosDeployment(
             folder,
             postgres=Databases(folder / "postgres"),
             valkey=Cache(folder / "valkey", options={"enable-debug-command": "local"}),
             viewers=VIEWERS,
-        ) as stand,
+            settings={"event_feed": True, "lease_key": new_lease_key()},
+        ) as deployment,
     ):
-        yield stand
+        yield deployment
 
 
 @pytest.fixture
-def stand(_stand: Stand) -> Iterator[Stand]:
-    """A deployment shared by the tests of this folder: whole before each, mended after it."""
-    _stand.mend()
-    yield _stand
-    _stand.mend()
+def deployment(_deployment: ChaosDeployment) -> Iterator[ChaosDeployment]:
+    """A deployment shared by the tests of this folder, repaired before and after each test."""
+    _deployment.repair()
+    yield _deployment
+    _deployment.repair()
 
 
 @pytest.fixture
-def trial(stand: Stand) -> Callable[..., Trial]:
-    """Begins a trial: players who watch while the test breaks something."""
+def trial(deployment: ChaosDeployment) -> Callable[..., Trial]:
+    """Begins a trial: players that watch while the test injects a fault."""
 
     def begin(row: int, fault: str, *, size: int = 20, **options: float) -> Trial:
-        return Trial(stand, row=row, fault=fault, size=size, **options)
+        return Trial(deployment, row=row, fault=fault, size=size, **options)
 
     return begin
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The table of docs/reliability.md, filled from this run."""
+    """The table of docs/explanation/reliability.md, filled from this run."""
     if RECORDS:
-        terminalreporter.section("what came of each fault")
+        terminalreporter.section("results by fault")
         for line in table():
             terminalreporter.write_line(line)
         file = terminalreporter.config.getoption("--reliability", default=None)

@@ -1,4 +1,4 @@
-"""Disks that are soon full."""
+"""Small disks that fill up soon."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 
 @contextmanager
 def tiny_disk(folder: Path, *, megabytes: int) -> Iterator[Path]:
-    """A file system of its own in memory; only root may make one."""
+    """A separate file system in memory; only root can create one."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount a file system")
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The worker with a failpoint: it kills itself at the end of its first flush, before or after the commit."""
+"""A worker with a failpoint: it kills itself in its first flush, before or after the commit."""
 
 import os
 import signal
@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 import pytest
 from sqlalchemy import event
 
-from app import wiring
-from app.domain.accounting import Live
-from app.domain.watermark import NO_MARKS, Mark
+from app.domain.checkpoint import NO_CHECKPOINTS, Checkpoint
+from app.domain.counters import Counters
 from app.postgres_store.usage import PostgresUsage
-from workers.flusher import main
+from app.wiring import worker
+from workers.scheduler import main
 
 
 def die(*_: object) -> None:
@@ -20,14 +20,18 @@ def die(*_: object) -> None:
 
 
 class DyingBeforeTheCommit(PostgresUsage):
-    async def upsert(self, entries: Sequence[tuple[str, Live]], marks: Mapping[int, Mark] = NO_MARKS) -> None:
+    async def upsert(
+        self, entries: Sequence[tuple[str, Counters]], marks: Mapping[int, Checkpoint] = NO_CHECKPOINTS
+    ) -> None:
         if entries:
             event.listen(self._engine.sync_engine, "commit", die)
         await super().upsert(entries, marks)
 
 
 class DyingAfterTheCommit(PostgresUsage):
-    async def upsert(self, entries: Sequence[tuple[str, Live]], marks: Mapping[int, Mark] = NO_MARKS) -> None:
+    async def upsert(
+        self, entries: Sequence[tuple[str, Counters]], marks: Mapping[int, Checkpoint] = NO_CHECKPOINTS
+    ) -> None:
         await super().upsert(entries, marks)
         if entries:
             die()
@@ -35,5 +39,5 @@ class DyingAfterTheCommit(PostgresUsage):
 
 if __name__ == "__main__":
     dying = {"before-commit": DyingBeforeTheCommit, "after-commit": DyingAfterTheCommit}[sys.argv[1]]
-    pytest.MonkeyPatch().setattr(wiring, "PostgresUsage", dying)
+    pytest.MonkeyPatch().setattr(worker, "PostgresUsage", dying)
     main()

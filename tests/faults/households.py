@@ -1,4 +1,4 @@
-"""A household of one child, made over HTTP."""
+"""A household with one child, created over HTTP."""
 
 import uuid
 from dataclasses import dataclass, field
@@ -7,20 +7,20 @@ from typing import Any, Self
 import httpx
 
 from app.auth.tokens import Role
-from app.chaos.stand import Stand
 from app.clock import now_ms
-from app.wiring import tokens_of
+from app.lab.chaos.deployment import ChaosDeployment
+from app.wiring.external_identity import tokens_of
 
 PASSWORD = "correct horse battery"
 TITLE = "title-00100"
-"""One of those that every stand's catalogue has; not educational."""
+"""A title of every test deployment; not educational."""
 
 
 @dataclass(kw_only=True)
 class Home:
     """Synchronous: for looking at answers beside the players."""
 
-    stand: Stand
+    deployment: ChaosDeployment
     account_id: str
     child: str
     player: dict[str, str] = field(repr=False)
@@ -28,21 +28,29 @@ class Home:
     pin: str = "4711"
 
     @classmethod
-    def found(cls, stand: Stand) -> Self:
+    def found(cls, deployment: ChaosDeployment) -> Self:
         email = f"{uuid.uuid4().hex}@example.com"
         registered = _call(
-            stand, "POST", "/auth/register", json={"email": email, "password": PASSWORD, "timezone": "Europe/Oslo"}
+            deployment, "POST", "/auth/register", json={"email": email, "password": PASSWORD, "timezone": "Europe/Oslo"}
         ).json()
         player = {"Authorization": f"Bearer {registered['access_token']}"}
         _call(
-            stand, "POST", "/parental-controls/pin", headers=player, json={"new_pin": cls.pin, "password": PASSWORD}
+            deployment,
+            "POST",
+            "/parental-controls/pin",
+            headers=player,
+            json={"new_pin": cls.pin, "password": PASSWORD},
         ).raise_for_status()
-        token = tokens_of(stand.settings).issue(
+        token = tokens_of(deployment.settings).issue(
             account_id=registered["account_id"], role=Role.PARENT, at_s=now_ms() // 1000, life_seconds=3600
         )
         parent = {"Authorization": f"Bearer {token}"}
-        child = _call(stand, "POST", "/profiles", headers=parent, json={"name": "Kim", "is_kids": True}).json()["id"]
-        return cls(stand=stand, account_id=registered["account_id"], child=child, player=player, parent=parent)
+        child = _call(deployment, "POST", "/profiles", headers=parent, json={"name": "Kim", "is_kids": True}).json()[
+            "id"
+        ]
+        return cls(
+            deployment=deployment, account_id=registered["account_id"], child=child, player=player, parent=parent
+        )
 
     def try_pin(self, pin: str) -> int:
         return self.call("POST", "/parental-controls/pin/verify", headers=self.player, json={"pin": pin}).status_code
@@ -65,8 +73,8 @@ class Home:
 
     def call(self, method: str, path: str, **options: Any) -> httpx.Response:
         """On a connection of its own: the kernel picks the process that answers."""
-        return _call(self.stand, method, path, **options)
+        return _call(self.deployment, method, path, **options)
 
 
-def _call(stand: Stand, method: str, path: str, **options: Any) -> httpx.Response:
-    return httpx.request(method, f"{stand.url}/api/v1{path}", timeout=20, **options)
+def _call(deployment: ChaosDeployment, method: str, path: str, **options: Any) -> httpx.Response:
+    return httpx.request(method, f"{deployment.url}/api/v1{path}", timeout=20, **options)

@@ -1,24 +1,23 @@
-"""A trial: players, a fault, and what is left afterwards; noted for docs/reliability.md."""
+"""A trial: players, a fault, and the result, recorded for docs/explanation/reliability.md."""
 
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Self
 
-from app.chaos.crowd import Tale
-from app.chaos.stand import Stand
-from app.reconciling.service import Findings, Kind
+from app.lab.chaos.clients import ClientStats
+from app.lab.chaos.deployment import ChaosDeployment
+from app.reconciling.service import DifferenceKind, Findings
 
 PATIENT = {"redis_timeout_seconds": 5}
-"""Where a test itself keeps every core busy, that must not look like a Redis that is away."""
-LEAD_SECONDS = 1.5
-"""All players have opened their session and beaten once more before anything happens."""
+"""For tests that use all CPU time, which must not look like an unreachable Redis."""
+PATIENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One line of the table. Seconds over all players; ``seconds``: how long the fault and its end took."""
+    """One line of the table. Seconds are sums over all players."""
 
     row: int
     fault: str
@@ -32,50 +31,75 @@ RECORDS: list[Record] = []
 
 
 class Trial:
-    """Players who watch from entering to leaving the block; the fault goes inside it."""
+    """Players that watch from entering to leaving the block. The block injects the fault."""
 
-    def __init__(self, stand: Stand, *, row: int, fault: str, size: int, **options: float) -> None:
-        self.stand = stand
-        self.crowd = stand.crowd(size, **options)  # type: ignore[arg-type]  # numbers all of them
-        self.before = Tale()
-        self.during = Tale()
-        self.after = Tale()
+    def __init__(self, deployment: ChaosDeployment, *, row: int, fault: str, size: int, **options: float) -> None:
+        self.deployment = deployment
+        self.clients = deployment.clients(size, **options)  # type: ignore[arg-type]  # numbers all of them
+        self.before = ClientStats()
+        self.during = ClientStats()
+        self.after = ClientStats()
         self.findings = Findings()
-        self._logged = len(stand.log)
+        self._logged = len(deployment.log)
         self._row = row
         self._fault = fault
 
     def __enter__(self) -> Self:
-        self.crowd.start()
-        time.sleep(LEAD_SECONDS)
-        self.before = self.crowd.cut_tale()
+        self.clients.start()
+        self._wait(lambda: self._heard >= 2 * self.clients.size and self.clients.is_watching(), "everybody watches")
+        self.before = self.clients.cut_stats()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
-            self.crowd.leave()
+            self.clients.leave()
             return
-        self.during = self.crowd.cut_tale()
-        self.stand.mend()
-        unended = self.crowd.settle()
-        self.after = self.crowd.cut_tale()
-        self.findings = self.stand.settled(self.crowd.ledger())
-        mine = set(self.crowd.profile_ids)  # what an earlier test has spoilt is told by that
+        self.during = self.clients.cut_stats()
+        self.deployment.repair()
+        unended = self.clients.settle()
+        self.after = self.clients.cut_stats()
+        self.findings = self.deployment.settled(self.clients.ledger())
+        mine = set(self.clients.profile_ids)  # what an earlier test has spoilt is told by that
         self.findings.differences = [each for each in self.findings.differences if each.profile_id in mine]
         self._note()
         assert unended == 0, f"{unended} players could not end: {self.after.answers}"
         assert self.before.only("200"), self.before.answers
 
+    @property
+    def _heard(self) -> int:
+        return self.clients.stats.answers["200"]
+
+    def endure(self, seconds: float) -> None:
+        """Let the fault last."""
+        time.sleep(seconds)
+
+    def until_heard(self) -> None:
+        """Wait until heartbeats of all players are counted again."""
+        enough = self._heard + 2 * self.clients.size
+        self._wait(lambda: self._heard >= enough and self.clients.is_watching(), "everybody is heard again")
+
+    def until_flushed(self) -> None:
+        """Wait until PostgreSQL has all that is counted now."""
+        began = time.monotonic()
+        self._wait(
+            lambda: self.deployment.oldest_unflushed_seconds() < time.monotonic() - began, "what was counted is flushed"
+        )
+
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        assert self.deployment.eventually(condition, seconds=PATIENCE_SECONDS), (
+            f"not within {PATIENCE_SECONDS} s: {what}"
+        )
+
     def expect_exact(self) -> None:
-        """0 / 0: Redis, PostgreSQL and the players agree, and no used time was ever less than one told before."""
-        assert self.crowd.ledger(), "nobody watched anything"
+        """Nothing lost or doubled: all stores and players agree, and no used time fell."""
+        assert self.clients.ledger(), "nobody watched anything"
         assert self.findings.differences == []
         assert self.findings.waiting == 0
         assert self.before.falls + self.during.falls + self.after.falls == 0
 
     def expect_answers(self, *allowed: str) -> None:
-        """During the fault nothing but these."""
-        assert self.during.only(*allowed), f"{self.during.answers}\n{self.stand.log[self._logged :][-6000:]}"
+        """Only these answers occurred during the fault."""
+        assert self.during.only(*allowed), f"{self.during.answers}\n{self.deployment.log[self._logged :][-6000:]}"
 
     def _note(self) -> None:
         if not self._row:  # no fault of the list
@@ -85,16 +109,16 @@ class Trial:
             Record(
                 row=self._row,
                 fault=self._fault,
-                came=_told(self.during.answers),
-                lost=sum(each.seconds for each in differences if each.kind is not Kind.DOUBLED),
-                doubled=sum(each.seconds for each in differences if each.kind is Kind.DOUBLED),
+                came=_described(self.during.answers),
+                lost=sum(each.seconds for each in differences if each.kind is not DifferenceKind.DOUBLED),
+                doubled=sum(each.seconds for each in differences if each.kind is DifferenceKind.DOUBLED),
                 worst_ms=self.during.worst_ms,
             )
         )
 
 
 def table() -> list[str]:
-    """In Markdown."""
+    """The table in Markdown."""
     lines = ["| # | fault | heartbeats during it | s lost | s doubled | worst answer |", "|--|--|--|--|--|--|"]
     lines += [
         f"| {record.row} | {record.fault} | {record.came} | {record.lost:.3f} | {record.doubled:.3f} "
@@ -104,10 +128,10 @@ def table() -> list[str]:
     return lines
 
 
-def _told(answers: Counter[str]) -> str:
+def _described(answers: Counter[str]) -> str:
     return ", ".join(f"{count} x {what}" for what, count in answers.most_common()) or "none"
 
 
 def ids(names: Collection[str]) -> str:
-    """SQL for a list of ids of ours."""
+    """SQL for a list of ids."""
     return ", ".join(f"'{name}'" for name in names)

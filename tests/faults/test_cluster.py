@@ -1,4 +1,4 @@
-"""Several servers that share the counters: one dies, or hands a part over, while children watch."""
+"""Several Redis servers: one fails, or moves a slot, while children watch."""
 
 import asyncio
 import contextlib
@@ -14,19 +14,20 @@ import pytest
 from redis.crc import key_slot
 from sqlalchemy import text
 
-from app.auth.lockout import PIN
+from app.auth.lockout_rules import PIN, Reservation
 from app.auth.tokens import Role
 from app.errors import CountersUnavailable
 from app.redis_store import keys
+from app.redis_store.attempts import RedisAttempts
 from app.redis_store.client import create_client
 from app.redis_store.keys import INVALIDATE, Keys
-from app.redis_store.tries import RedisTries
-from app.settings import Settings
-from app.wiring import WorkerServices, open_worker
-from tests.api.viewing.conftest import running
-from tests.builders import Api, Household, settings_for
+from app.settings.settings import Settings
+from app.wiring.worker import WorkerServices, open_worker
+from tests.builders import settings_for
 from tests.clusters import ClusterOfServers, Member, running_cluster, running_sentinels
-from tests.players import Player
+from tests.scenes.api import Api, running
+from tests.scenes.households import Household, registered_at_noon
+from tests.scenes.players import Player
 from tests.servers import Databases
 
 CHILDREN = 18
@@ -78,9 +79,9 @@ async def evening(settings: Settings) -> AsyncIterator[Evening]:
         await worker.make_partitions()
         async with running(settings) as api:
             await api.services.redis.flushall()  # what other tests left unflushed is not of this evening
-            home = await api.household()
+            home = await registered_at_noon(api)
             title = await api.add_title()
-            players = [Player(home, await home.add_profile(), title) for _ in range(CHILDREN)]
+            players = [Player(home, await home.child(), title) for _ in range(CHILDREN)]
             going_on = Evening(api, home, players, worker, asyncio.Event())
             watching = asyncio.gather(*(player.watch(going_on.stop) for player in players))
             try:
@@ -110,7 +111,7 @@ async def in_thread(action: Callable[..., object], *args: object, **options: obj
 
 
 def children_on(cluster: ClusterOfServers, node: Member, players: Sequence[Player]) -> list[str]:
-    return [player.child for player in players if cluster.owner(KEYS.live(player.child)) is node]
+    return [player.child for player in players if cluster.owner(KEYS.counters(player.child)) is node]
 
 
 @pytest.mark.parametrize("way", ["killed", pytest.param("standing still", marks=pytest.mark.faults)])
@@ -120,7 +121,7 @@ async def test_a_master_that_dies_stops_its_own_children_for_seconds(
     """Standing still is worse: it accepts connections, says nothing, and comes back believing to be the master."""
     settings = settings_for(database_url=postgres.fresh(), redis_url=frail_cluster.url, redis_timeout_seconds=0.5)
     async with evening(settings) as home:
-        victim = frail_cluster.owner(KEYS.live(home.players[0].child))
+        victim = frail_cluster.owner(KEYS.counters(home.players[0].child))
         hit = children_on(frail_cluster, victim, home.players)
         assert 0 < len(hit) < CHILDREN
         assert await readiness(home.api) == (200, "up")
@@ -179,7 +180,7 @@ async def test_a_slot_that_moves_is_followed(postgres: Databases, cluster: Clust
     """Its beats wait for it; nobody is refused."""
     settings = settings_for(database_url=postgres.fresh(), redis_url=cluster.url, buckets=FEW_BUCKETS)
     async with evening(settings) as home:
-        key = Keys(FEW_BUCKETS).live(home.players[0].child)
+        key = Keys(FEW_BUCKETS).counters(home.players[0].child)
         slot, source = key_slot(key.encode()), cluster.owner(key)
         target = next(node for node in cluster.nodes if node is not source and node.is_master)
         if way == "as a whole":
@@ -194,16 +195,20 @@ async def test_a_slot_that_moves_is_followed(postgres: Databases, cluster: Clust
 async def test_a_command_is_sent_on_to_the_node_that_a_key_moves_to(cluster: ClusterOfServers) -> None:
     """The old node answers ASK for what it has not; several connections are open to both."""
     redis = create_client(cluster.url, timeout_seconds=5, connections=4)
-    tries = RedisTries(redis)
+    tries = RedisAttempts(redis)
     subject = str(uuid4())
-    key = keys.tries(subject, PIN.kind)
+    key = keys.attempts(subject, PIN.kind)
     slot, source = key_slot(key.encode()), cluster.owner(key)
     target = next(node for node in cluster.nodes if node is not source and node.is_master)
-    await asyncio.gather(*(tries.reserve(str(uuid4()), PIN, at_ms=NOW_MS, known_ms=[]) for _ in range(50)))
+    await asyncio.gather(
+        *(tries.reserve(str(uuid4()), PIN, Reservation(id=uuid4().hex, at_ms=NOW_MS)) for _ in range(50))
+    )
     target.ask("CLUSTER SETSLOT", slot, "IMPORTING", source.ask("CLUSTER MYID"))
     source.ask("CLUSTER SETSLOT", slot, "MIGRATING", target.ask("CLUSTER MYID"))
-    reserved = [await tries.reserve(subject, PIN, at_ms=NOW_MS + n, known_ms=[]) for n in range(PIN.most + 1)]
-    assert [try_ is not None and try_.may_compare for try_ in reserved] == [True] * PIN.most + [False]
+    reserved = [
+        await tries.reserve(subject, PIN, Reservation(id=uuid4().hex, at_ms=NOW_MS + n)) for n in range(PIN.most + 1)
+    ]
+    assert [admission.is_reserved for admission in reserved] == [True] * PIN.most + [False]
     assert source.ask("CLUSTER COUNTKEYSINSLOT", slot) == 0
     cluster.give(slot, target)
     await redis.aclose()
@@ -223,18 +228,18 @@ async def test_what_an_account_plays_is_gathered_from_every_node(
 ) -> None:
     settings = settings_for(database_url=postgres.fresh(), redis_url=cluster.url, track_adults=True)
     async with running(settings) as api:
-        home, title = await api.household(), await api.add_title()
-        profiles = [await home.add_profile(is_kids=place % 2 == 0) for place in range(12)]
-        assert len({cluster.owner(KEYS.live(profile)).port for profile in profiles}) > 1
+        home, title = await registered_at_noon(api), await api.add_title()
+        profiles = [await home.child(is_kids=place % 2 == 0) for place in range(12)]
+        assert len({cluster.owner(KEYS.counters(profile)).port for profile in profiles}) > 1
         answers = await asyncio.gather(*(home.beat(profile, title) for profile in profiles))
-        await api.services.viewing.concurrency.drain()
+        await api.services.viewing.active_sessions.drain()
         platform = api.as_role("platform", Role.SERVICE)
         streams = (await api.http.get(f"/viewing-time/streams/{home.id}", headers=platform)).json()["streams"]
         assert {stream["profile_id"]: stream["session_id"] for stream in streams} == {
             profile: answer.json()["session_id"] for profile, answer in zip(profiles, answers, strict=True)
         }
         for profile in profiles[1::2]:
-            await api.http.delete(f"/profiles/{profile}", headers=home.parent)
+            await api.http.delete(f"/profiles/{profile}", headers=home.as_parent)
         assert [key async for key in api.services.redis.scan_iter("*:sessions:*")] == []
 
 
@@ -245,8 +250,8 @@ async def test_settings_reach_every_process_though_the_node_it_listens_to_dies(
     async with open_worker(settings) as worker:
         await worker.make_partitions()
     async with running(settings) as api:
-        home = await api.household()
-        child, title = await home.add_profile(), await api.add_title()
+        home = await registered_at_noon(api)
+        child, title = await home.child(), await api.add_title()
         assert (await home.beat(child, title)).status_code == 200
         await api.services.viewing.invalidations.subscribed.wait()
         heard = next(node for node in frail_cluster.nodes if is_heard_at(node))
@@ -257,7 +262,7 @@ async def test_settings_reach_every_process_though_the_node_it_listens_to_dies(
         changed = await home.set_limits(child, weekday_limit_minutes=15, weekend_limit_minutes=15)
         assert changed.status_code == 200, changed.text
         policies = api.services.viewing.service._policies
-        await until(lambda: policies._floor_of(child) == changed.json()["version"])
+        await until(lambda: policies._min_version_of(child) == changed.json()["version"])
 
 
 def is_heard_at(node: Member) -> bool:

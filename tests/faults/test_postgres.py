@@ -1,9 +1,8 @@
-"""Rows 20 to 27: PostgreSQL dies, is cut off, locked, full, asked too much, or migrated."""
+"""PostgreSQL fails, is cut off, locked, full, overloaded, or migrated."""
 
 import asyncio
 import re
 import shutil
-import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,17 +15,17 @@ import pytest
 from alembic import command
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.chaos.proxy import Weather
-from app.chaos.stand import Stand
-from app.domain.accounting import cold
+from app.domain.counters import cold
 from app.domain.policy import DayTerms
 from app.errors import DatabaseUnavailable
+from app.lab.chaos.deployment import ChaosDeployment
+from app.lab.chaos.proxy import NetworkFault
 from app.postgres_store import usage as usage_module
 from app.postgres_store.engine import create_engine
 from app.postgres_store.migrate import alembic_config
 from app.postgres_store.partitions import make_partitions
 from app.postgres_store.usage import PostgresUsage
-from app.reconciling.service import Kind
+from app.reconciling.service import DifferenceKind
 from app.redis_store.keys import Keys
 from tests.faults.disks import tiny_disk
 from tests.faults.households import Home
@@ -35,75 +34,81 @@ from tests.faults.record import PATIENT, Trial
 Begin = Callable[..., Trial]
 ROOT = Path(__file__).parents[2]
 FLUSH_LAG_SECONDS = 3.0
-"""Two flush intervals with the stand's settings."""
+"""Two flush intervals with the settings of the test deployment."""
 SOON_SECONDS = 15.0
 
 
 @pytest.mark.faults
-def test_stopped_at_once(stand: Stand, trial: Begin) -> None:
+def test_stopped_at_once(deployment: ChaosDeployment, trial: Begin) -> None:
     with trial(20, "PostgreSQL stopped at once, away for 60 s") as watching:
-        stand.stop_postgres()
-        time.sleep(60)
-        stand.postgres.start()
-        assert stand.eventually(lambda: stand.oldest_unflushed_seconds() < FLUSH_LAG_SECONDS, seconds=SOON_SECONDS)
+        deployment.stop_postgres()
+        watching.endure(60)
+        deployment.postgres.start()
+        assert deployment.eventually(
+            lambda: deployment.oldest_unflushed_seconds() < FLUSH_LAG_SECONDS, seconds=SOON_SECONDS
+        )
     watching.expect_exact()
     watching.expect_answers("200")
 
 
-def test_connections_are_cut(stand: Stand, trial: Begin) -> None:
+def test_connections_are_cut(deployment: ChaosDeployment, trial: Begin) -> None:
     with trial(21, "connections to PostgreSQL cut every second") as watching:
         for _ in range(3):
-            stand.cut_postgres()
-            time.sleep(1)
+            deployment.cut_postgres()
+            watching.endure(1)
     watching.expect_exact()
     watching.expect_answers("200")
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("weather", [Weather.BLACK_HOLE, Weather.RESET, Weather.REPLIES_LOST, Weather.SLICED])
-def test_the_network_to_postgres(stand: Stand, trial: Begin, weather: Weather) -> None:
+@pytest.mark.parametrize(
+    "weather", [NetworkFault.BLACK_HOLE, NetworkFault.RESET, NetworkFault.REPLIES_LOST, NetworkFault.SLICED]
+)
+def test_the_network_to_postgres(deployment: ChaosDeployment, trial: Begin, weather: NetworkFault) -> None:
     with trial(21, f"network to PostgreSQL: {weather.value} for 3 s") as watching:
-        stand.to_postgres.weather = weather
-        time.sleep(3)
-        stand.to_postgres.weather = Weather.FAIR
-        time.sleep(1)
+        deployment.to_postgres.weather = weather
+        watching.endure(3)
+        deployment.to_postgres.weather = NetworkFault.FAIR
+        watching.until_flushed()
     watching.expect_exact()
     watching.expect_answers("200")
 
 
 @pytest.mark.faults
-def test_a_poison_row(stand: Stand, trial: Begin) -> None:
+def test_a_poison_row(deployment: ChaosDeployment, trial: Begin) -> None:
     with trial(24, "a row that violates a constraint") as watching:
-        poisoned = watching.crowd.profile_ids[0]
-        stand.sql(
+        poisoned = watching.clients.profile_ids[0]
+        deployment.sql(
             "ALTER TABLE viewing_time_balances ADD CONSTRAINT poison"
             f" CHECK (profile_id <> '{poisoned}' OR used_ms + educational_ms < 1000) NOT VALID"
         )
-        assert stand.eventually(lambda: stand.sql("SELECT count(*) FROM parked_rows") != "0", seconds=30)
-        assert [each.profile_id for each in stand.findings().differences if each.kind is Kind.PARKED] == [poisoned]
-        assert stand.eventually(lambda: _metric(stand, "hourglass_parked_rows_total") > 0, seconds=30)
-        stand.sql("ALTER TABLE viewing_time_balances DROP CONSTRAINT poison")
-        stand.sql("DELETE FROM parked_rows")
+        assert deployment.eventually(lambda: deployment.sql("SELECT count(*) FROM parked_rows") != "0", seconds=30)
+        assert [
+            each.profile_id for each in deployment.findings().differences if each.kind is DifferenceKind.DEAD_LETTERS
+        ] == [poisoned]
+        assert deployment.eventually(lambda: _metric(deployment, "hourglass_parked_rows_total") > 0, seconds=30)
+        deployment.sql("ALTER TABLE viewing_time_balances DROP CONSTRAINT poison")
+        deployment.sql("DELETE FROM parked_rows")
     # Counters are absolute: once the cause is gone, the child's next flush carries everything.
     watching.expect_exact()
     watching.expect_answers("200")
 
 
 @pytest.mark.faults
-def test_a_locked_row(stand: Stand, trial: Begin) -> None:
+def test_a_locked_row(deployment: ChaosDeployment, trial: Begin) -> None:
     with trial(22, "a row locked for 30 s", size=40) as watching:
-        buckets = Keys(stand.settings.buckets)
-        [locked, *others] = watching.crowd.profile_ids
+        buckets = Keys(deployment.settings.buckets)
+        [locked, *others] = watching.clients.profile_ids
         elsewhere = [child for child in others if buckets.bucket(child) != buckets.bucket(locked)]
-        assert stand.eventually(lambda: stand.sql(_counted([locked], at_least_ms=0)) == "1", seconds=30)
-        holder = stand.background.run(asyncpg.connect(stand.postgres.url))
-        stand.background.run(holder.execute("BEGIN"))
-        stand.background.run(
+        assert deployment.eventually(lambda: deployment.sql(_counted([locked], at_least_ms=0)) == "1", seconds=30)
+        holder = deployment.background.run(asyncpg.connect(deployment.postgres.url))
+        deployment.background.run(holder.execute("BEGIN"))
+        deployment.background.run(
             holder.execute("SELECT * FROM viewing_time_balances WHERE profile_id = $1 FOR UPDATE", UUID(locked))
         )
-        time.sleep(30)
-        assert stand.sql(_counted(elsewhere, at_least_ms=8000)) == str(len(elsewhere)), "others were held up"
-        stand.background.run(holder.close())
+        watching.endure(30)
+        assert deployment.sql(_counted(elsewhere, at_least_ms=8000)) == str(len(elsewhere)), "others were held up"
+        deployment.background.run(holder.close())
     watching.expect_exact()
     watching.expect_answers("200")
 
@@ -118,37 +123,37 @@ def _counted(children: Sequence[str], *, at_least_ms: int) -> str:
 
 
 @pytest.mark.faults
-def test_its_disk_is_full(stand: Stand, trial: Begin) -> None:
+def test_its_disk_is_full(deployment: ChaosDeployment, trial: Begin) -> None:
     """Where the rows of balances and sessions lie there is no room; the log of writes lies elsewhere."""
     with ExitStack() as ending:
-        folder = ending.enter_context(tiny_disk(stand.folder / "tiny", megabytes=2))
-        shutil.chown(folder, user=stand.postgres.cluster.owner())
-        stand.sql(f"CREATE TABLESPACE tiny LOCATION '{folder}'")
-        partitions = stand.sql(
+        folder = ending.enter_context(tiny_disk(deployment.folder / "tiny", megabytes=2))
+        shutil.chown(folder, user=deployment.postgres.cluster.owner())
+        deployment.sql(f"CREATE TABLESPACE tiny LOCATION '{folder}'")
+        partitions = deployment.sql(
             "SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'viewing_sessions'::regclass"
         ).splitlines()
         for partition in partitions:
-            stand.sql(f"ALTER TABLE {partition} SET TABLESPACE tiny")
+            deployment.sql(f"ALTER TABLE {partition} SET TABLESPACE tiny")
         ballast = folder / "ballast"
         with suppress(OSError):
             ballast.write_bytes(bytes(4 * 2**20))
         with trial(25, "PostgreSQL's disk full for 8 s", size=400, interval_seconds=2.0) as watching:
-            time.sleep(6)
-            assert stand.findings().waiting > 0, "it had room after all"
+            watching.endure(6)
+            assert deployment.findings().waiting > 0, "it had room after all"
             ballast.unlink()
-            time.sleep(2)
+            watching.until_flushed()
         for partition in partitions:
-            stand.sql(f"ALTER TABLE {partition} SET TABLESPACE pg_default")
-        stand.sql("DROP TABLESPACE tiny")
+            deployment.sql(f"ALTER TABLE {partition} SET TABLESPACE pg_default")
+        deployment.sql("DROP TABLESPACE tiny")
     watching.expect_exact()
     watching.expect_answers("200")
 
 
 @pytest.mark.faults
-def test_a_pool_of_one_and_fifty_reports(stand: Stand, trial: Begin) -> None:
-    stand.end_up()
-    stand.start_up(settings={"database_pool": 1, **PATIENT})
-    home = Home.found(stand)
+def test_a_pool_of_one_and_fifty_reports(deployment: ChaosDeployment, trial: Begin) -> None:
+    deployment.stop_deployment()
+    deployment.start_deployment(settings={"database_pool": 1, **PATIENT})
+    home = Home.found(deployment)
 
     def report(number: int) -> int:
         path = "weekly-report" if number % 2 else f"profiles/{home.child}/history"
@@ -156,18 +161,18 @@ def test_a_pool_of_one_and_fifty_reports(stand: Stand, trial: Begin) -> None:
 
     with trial(26, "pool of 1 and 50 reports at once") as watching, ThreadPoolExecutor(50) as threads:
         statuses = set(threads.map(report, range(50)))
-    stand.end_up()
+    deployment.stop_deployment()
     watching.expect_exact()
     watching.expect_answers("200")
     assert statuses <= {200, 429, 503}
 
 
 @pytest.mark.faults
-def test_migrations_under_load(stand: Stand, trial: Begin) -> None:
-    config = alembic_config(stand.postgres.url)
+def test_migrations_under_load(deployment: ChaosDeployment, trial: Begin) -> None:
+    config = alembic_config(deployment.postgres.url)
     own = Path(__file__).parent / "migrations"
     config.set_main_option("path_separator", "newline")
-    config.set_main_option("version_locations", f"{ROOT / 'alembic' / 'versions'}\n{own}")
+    config.set_main_option("version_locations", f"{ROOT / 'app' / 'postgres_store' / 'migrations' / 'versions'}\n{own}")
     with trial(27, "migration up and down, 3 times") as watching:
         for _ in range(3):
             command.upgrade(config, "more")
@@ -176,19 +181,19 @@ def test_migrations_under_load(stand: Stand, trial: Begin) -> None:
     watching.expect_answers("200")
 
 
-def _metric(stand: Stand, name: str) -> float:
-    with urllib.request.urlopen(f"{stand.url}/metrics", timeout=10) as answer:  # noqa: S310  http, our own
+def _metric(deployment: ChaosDeployment, name: str) -> float:
+    with urllib.request.urlopen(f"{deployment.url}/metrics", timeout=10) as answer:  # noqa: S310  http, our own
         found = re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE)
     return float(found[1]) if found else 0.0
 
 
-# --- row 23: two writers
+# --- two writers
 
 
 DAY = DayTerms(20_717, 1_789_948_800_000, 1_790_035_200_000, 7_200_000, 7_200_000)
 ROWS = 3000
 ROUNDS = 10
-MOST_BURSTS = 20
+MAX_BURSTS = 20
 
 
 @pytest.fixture
@@ -206,9 +211,9 @@ async def _deadlocks_of_two_writers(engine: AsyncEngine) -> int:
     async def write(order: Sequence[str]) -> None:
         usage = PostgresUsage(engine, lambda: DAY.starts_ms)
         for number in range(ROUNDS):
-            live = cold(terms=DAY, policy_version=1, at_ms=DAY.starts_ms + number)
+            counters = cold(terms=DAY, policy_version=1, at_ms=DAY.starts_ms + number)
             with suppress(DatabaseUnavailable):
-                await usage.upsert([(child, live) for child in order])
+                await usage.upsert([(child, counters) for child in order])
 
     await write(children[:1])
     before = await _deadlocks(engine)
@@ -243,6 +248,6 @@ async def test_unsorted_writers_would(engine: AsyncEngine, monkeypatch: pytest.M
     statement = usage_module._BALANCES.replace(in_order, "ORDER BY md5(n.profile_id::text || pg_backend_pid())")
     monkeypatch.setattr(usage_module, "_BALANCES", statement)
     bursts = [await _deadlocks_of_two_writers(engine)]
-    while not any(bursts) and len(bursts) < MOST_BURSTS:
+    while not any(bursts) and len(bursts) < MAX_BURSTS:
         bursts.append(await _deadlocks_of_two_writers(engine))
     assert any(bursts)

@@ -1,25 +1,25 @@
-"""The oracle itself: what it is silent about, and what it tells."""
+"""Tests of the oracle: the differences that it accepts, and those that it reports."""
 
 import json
+import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from app.chaos.soak import write_ledger
-from app.chaos.stand import Stand
+from app.lab.chaos.deployment import ChaosDeployment
+from app.lab.chaos.soak import write_ledger
 from tests.faults.record import Trial
 
 Begin = Callable[..., Trial]
 
 
-def _reconcile(stand: Stand, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _reconcile(deployment: ChaosDeployment, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603  ourselves
         [sys.executable, "-P", "-m", "app.cli", "reconcile", *arguments],
-        env=stand.variables(),
+        env=deployment.variables(),
         check=False,
         capture_output=True,
         text=True,
@@ -27,21 +27,21 @@ def _reconcile(stand: Stand, *arguments: str) -> subprocess.CompletedProcess[str
     )
 
 
-def test_reconcile_tells_what_differs(stand: Stand, trial: Begin, tmp_path: Path) -> None:
+def test_reconcile_tells_what_differs(deployment: ChaosDeployment, trial: Begin, tmp_path: Path) -> None:
     with trial(0, "none", size=3) as watching:
-        time.sleep(1)
+        watching.until_heard()
     watching.expect_exact()
-    write_ledger(tmp_path / "ledger", watching.crowd.ledger())
-    agreed = _reconcile(stand, "--ledger", str(tmp_path / "ledger"))
+    write_ledger(tmp_path / "ledger", watching.clients.ledger())
+    agreed = _reconcile(deployment, "--ledger", str(tmp_path / "ledger"))
     assert agreed.returncode == 0, agreed.stdout + agreed.stderr
     assert " 0 differences" in agreed.stdout
-    [less, more, _] = watching.crowd.profile_ids
+    [less, more, _] = watching.clients.profile_ids
     taken, given = 700, 90_000
-    stand.sql(f"UPDATE viewing_time_balances SET overrun_ms = overrun_ms + {given} WHERE profile_id = '{more}'")  # noqa: S608  our own id
-    column = "educational_ms" if stand.sql(_educational(less)) == "t" else "used_ms"
+    deployment.sql(f"UPDATE viewing_time_balances SET overrun_ms = overrun_ms + {given} WHERE profile_id = '{more}'")  # noqa: S608  our own id
+    column = "educational_ms" if deployment.sql(_educational(less)) == "t" else "used_ms"
     cut = f"SET {column} = {column} - {taken}"
-    stand.sql(f"UPDATE viewing_time_balances {cut} WHERE profile_id = '{less}'")
-    wrong = _reconcile(stand, "--json", "--ledger", str(tmp_path / "ledger"))
+    deployment.sql(f"UPDATE viewing_time_balances {cut} WHERE profile_id = '{less}'")
+    wrong = _reconcile(deployment, "--json", "--ledger", str(tmp_path / "ledger"))
     assert wrong.returncode == 1
     told = {(each["kind"], each["profile_id"]) for each in json.loads(wrong.stdout)["differences"]}
     # Redis still knows what PostgreSQL lost; that it would never be flushed is the defect.
@@ -52,15 +52,15 @@ def _educational(child: str) -> str:
     return f"SELECT educational_ms > 0 FROM viewing_time_balances WHERE profile_id = '{child}'"  # noqa: S608  our own id
 
 
-def test_what_a_player_watched_and_nobody_counted(stand: Stand, trial: Begin) -> None:
+def test_what_a_player_watched_and_nobody_counted(deployment: ChaosDeployment, trial: Begin) -> None:
     with trial(0, "none", size=2) as watching:
-        time.sleep(1)
+        watching.until_heard()
     watching.expect_exact()
-    [child, _] = watching.crowd.profile_ids
-    with stand.redis() as redis:
+    [child, _] = watching.clients.profile_ids
+    with deployment.redis() as redis:
         redis.flushall()
-    stand.sql(f"DELETE FROM viewing_time_balances WHERE profile_id = '{child}'")  # noqa: S608  our own id
-    differences = stand.findings(watching.crowd.ledger()).differences
+    deployment.sql(f"DELETE FROM viewing_time_balances WHERE profile_id = '{child}'")  # noqa: S608  our own id
+    differences = deployment.findings(watching.clients.ledger()).differences
     assert [(each.kind.value, each.profile_id) for each in differences] == [("lost", child)]
 
 
@@ -75,3 +75,6 @@ def test_a_short_soak() -> None:
     )
     assert soak.returncode == 0, soak.stdout + soak.stderr
     assert "nothing lost, nothing doubled" in soak.stdout
+    told = re.search(r"feed: (\d+) events read, .* 0 differences; (\d+) leases, 0 wrong", soak.stdout)
+    assert told is not None, soak.stdout
+    assert all(int(count) for count in told.groups()), soak.stdout

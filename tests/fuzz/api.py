@@ -1,6 +1,6 @@
-"""A running API that may be hurt, and Schemathesis against it: `python -m tests.fuzz.api --requests 100000`.
+"""Schemathesis against a running test API: `python -m tests.fuzz.api --requests 100000`.
 
-Row 50 of the list of faults: requests made from the OpenAPI document, sound and broken ones, one by one and in chains.
+Requests made from the OpenAPI document, sound and broken ones, one by one and in chains.
 Nothing may be answered with 5xx, and nothing otherwise than documented.
 """
 
@@ -23,14 +23,15 @@ from uuid import uuid4
 import httpx
 
 from app.auth.tokens import Role
-from app.cli.address import base_url, is_ready, reserve
 from app.clock import now_ms
+from app.deployment.listening import base_url, is_ready, reserve
+from app.http.requests import API_PREFIX
 from app.postgres_store.engine import create_engine
 from app.postgres_store.partitions import make_partitions
-from app.requests import API_PREFIX
-from app.settings import Settings
-from app.wiring import tokens_of
-from tests.builders import PASSWORD, settings_for
+from app.settings.settings import Settings
+from app.wiring.external_identity import tokens_of
+from tests.builders import settings_for
+from tests.scenes.households import PASSWORD
 from tests.servers import ending_with_us, running_postgres, running_valkey
 
 ROOT = Path(__file__).parents[2]

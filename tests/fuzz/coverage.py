@@ -1,4 +1,4 @@
-"""atheris looks for bytes that reach new code: `python -m tests.fuzz.coverage beat -max_total_time=60`.
+"""atheris searches for input that reaches new code: `python -m tests.fuzz.coverage beat -max_total_time=60`.
 
 Needs the extra `fuzz`. Options after the name of the target are libFuzzer's.
 """

@@ -1,6 +1,6 @@
-"""What Schemathesis cannot know: ids that exist, and whose token a call needs. Loaded by `tests/fuzz/api.py`.
+"""Existing ids and suitable tokens for Schemathesis. Loaded by `tests/fuzz/api.py`.
 
-Which made-up ids give way to real ones follows from the ids, so that a seed repeats its run.
+The generated ids determine which of them are replaced by real ones, so that a seed repeats its run.
 """
 
 import json

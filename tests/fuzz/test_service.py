@@ -1,6 +1,6 @@
-"""Row 50, a little of it at each run: every route of the document, in all phases of Schemathesis.
+"""Every route of the document, in all phases of Schemathesis.
 
-`scripts/fuzz` goes on with other seeds for as long as one likes.
+`scripts/fuzz` runs it longer, with other seeds.
 """
 
 import pytest

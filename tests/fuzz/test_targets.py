@@ -1,4 +1,4 @@
-"""Row 50 without a fuzzer: the same damage to the same seeds at every run."""
+"""The same mutations of the same seeds at every run, without a fuzzer."""
 
 import random
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from app.clock import now_ms
 from app.embedded.valkey import Valkey
 from app.errors import CountersUnavailable, DatabaseUnavailable
-from app.postgres_store.marks import PostgresMarks
+from app.postgres_store.checkpoints import PostgresCheckpoints
 from app.redis_store.client import create_client
 from app.redis_store.keys import Keys
-from app.settings import Settings
-from app.wiring import WorkerServices, open_worker
-from tests.api.viewing.conftest import running
-from tests.builders import Api, Household, settings_for
+from app.settings.settings import Settings
+from app.wiring.worker import WorkerServices, open_worker
+from tests.builders import settings_for
+from tests.scenes.api import Api, running
+from tests.scenes.households import Household, registered_at_noon
 from tests.servers import Cache, reachable_folder
 
 PATIENCE_SECONDS = 20
@@ -34,8 +35,8 @@ class Scene:
     at_ms: int = field(default_factory=now_ms)
 
     async def child(self) -> "Child":
-        home = await self.apis[0].household()
-        child, title = await home.add_profile(), await self.apis[0].add_title()
+        home = await registered_at_noon(self.apis[0])
+        child, title = await home.child(), await self.apis[0].add_title()
         return Child(self, home, child, title)
 
     async def snapshot(self) -> None:
@@ -59,15 +60,15 @@ class Scene:
         """Both processes have seen how far the flush has come, as they do within a second."""
         noted = await self.noted_watermarks()
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while any(api.services.counters._continuity.watermarks != noted for api in self.apis):  # noqa: ASYNC110
+            while any(api.services.counters._rollback_guard.watermarks != noted for api in self.apis):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
     async def noted_watermarks(self) -> list[int]:
-        marks = await PostgresMarks(self.apis[0].services.engine).read(BUCKETS)
+        marks = await PostgresCheckpoints(self.apis[0].services.engine).read(BUCKETS)
         return [mark.watermark for mark in marks]
 
     async def generation(self, profile_id: str) -> int:
-        marks = await PostgresMarks(self.apis[0].services.engine).read(BUCKETS)
+        marks = await PostgresCheckpoints(self.apis[0].services.engine).read(BUCKETS)
         return marks[KEYS.bucket(profile_id)].generation
 
 

@@ -1,9 +1,9 @@
-"""What `hourglass doctor` says of several servers that stand together."""
+"""Findings of `hourglass doctor` for clusters and Sentinel."""
 
 import pytest
 
-from app.cli.checkup import Finding, Verdict, examine_redis
-from app.cli.errors import CommandError
+from app.deployment.checkup import CheckResult, Finding, examine_redis
+from app.deployment.errors import CommandError
 from tests.builders import settings_for
 from tests.clusters import ClusterOfServers, SentinelServers
 
@@ -18,7 +18,7 @@ async def test_every_node_of_a_cluster_is_looked_at(cluster: ClusterOfServers) -
     assert findings["slots served"].found == "16384"
     for node in cluster.nodes:
         role = "master" if node.is_master else "replica"
-        assert findings[f"{role} 127.0.0.1:{node.port}"].found == "8 looks"
+        assert findings[f"{role} 127.0.0.1:{node.port}"].found == "8 checks"
 
 
 async def test_the_node_that_is_set_up_wrongly_is_named(cluster: ClusterOfServers) -> None:
@@ -31,7 +31,7 @@ async def test_the_node_that_is_set_up_wrongly_is_named(cluster: ClusterOfServer
         node.ask("CONFIG SET", "maxmemory-policy", "noeviction")
         cluster.nodes[0].ask("CONFIG SET", "cluster-require-full-coverage", "no")
     poor = {subject: finding.verdict for subject, finding in found.items() if not finding.is_good}
-    assert poor[f"replica 127.0.0.1:{node.port}: eviction"] is Verdict.FAILURE
+    assert poor[f"replica 127.0.0.1:{node.port}: eviction"] is CheckResult.FAILURE
     assert set(poor) <= {f"replica 127.0.0.1:{node.port}: eviction", "full coverage required"}
 
 

@@ -1,12 +1,12 @@
-"""Everybody comes back to a service that knows nobody and a Redis that is empty."""
+"""All viewers return to a service with empty caches and an empty Redis."""
 
 import asyncio
 from collections import Counter
 
-from app import metrics
+from app.observability import metrics
 from app.redis_store.client import create_client
-from tests.api.viewing.conftest import running
 from tests.integration.scene import Scene
+from tests.scenes.api import running
 from tests.statements import statements_of
 
 CHILDREN = 20

@@ -1,4 +1,4 @@
-"""Settings in PostgreSQL: one change at a time, and everything that a change leaves behind."""
+"""Configs in PostgreSQL: concurrent changes, and all their effects."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,11 +10,11 @@ from sqlalchemy import select
 
 from app.domain.config import Config, ConfigChange
 from app.errors import InvalidInput, NoConfig, PreconditionFailed, ProfileAccessDenied
-from app.instants import utc
 from app.postgres_store import tables
 from app.postgres_store.configs import PostgresConfigs
 from app.postgres_store.engine import create_engine
 from app.postgres_store.policies import PostgresPolicies
+from app.timestamps import utc
 from tests.rows import Rows
 
 NOW = 1_772_452_800_000  # 2026-03-02 12:00 UTC
@@ -43,7 +43,7 @@ async def test_a_change_leaves_config_history_policy_and_audit_in_step(rows: Row
     changed = await configs.change(
         account_id=account, profile_id=child, actor="device:tablet", at_ms=LATER, change=_shorter
     )
-    assert await configs.read(account_id=account, profile_id=child) == changed
+    assert await configs.read(account_id=account, profile_id=child) == (changed, None)
     (policy,) = await PostgresPolicies(rows.engine, lambda: LATER).load([child])
     assert policy is not None
     assert (policy.version, policy.config_version, policy.weekday_limit_minutes) == (2, 2, 60)

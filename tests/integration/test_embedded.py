@@ -1,4 +1,4 @@
-"""Servers from wheels: they keep data through every kind of end, and there is never a second one on the same data."""
+"""Servers from wheels keep data through every kind of end, and never run twice on the same data."""
 
 import asyncio
 import contextlib
@@ -21,17 +21,17 @@ from app.embedded.deployment import (
     Deployment,
     DeploymentError,
     Servers,
-    claimed,
     end_leftovers,
     forget,
     locate,
+    locked,
     write,
 )
 from app.embedded.postgres import Postgres
 from app.embedded.secrets import development_secrets
-from app.embedded.server import LONGEST_SOCKET_PATH, Server, ServerFailed
+from app.embedded.server import MAX_SOCKET_PATH, Server, ServerFailed
 from app.embedded.valkey import Valkey
-from app.settings import environment
+from app.settings.settings import environment
 from tests.servers import Databases, reachable_folder
 
 ROOT = Path(__file__).parents[2]
@@ -182,7 +182,7 @@ def test_a_reused_process_id_does_not_stop_a_start(folder: Path) -> None:
 
 
 def test_data_in_a_folder_too_deep_for_a_socket(folder: Path) -> None:
-    deep = folder / ("d" * LONGEST_SOCKET_PATH)
+    deep = folder / ("d" * MAX_SOCKET_PATH)
     postgres, valkey = Postgres(deep / "postgres", durable=False), Valkey(deep / "valkey")
     with stopping(postgres, valkey):
         postgres.start()
@@ -284,9 +284,9 @@ def test_a_deployment_is_found_while_it_runs(tmp_path: Path) -> None:
 
 
 def test_a_data_folder_has_one_deployment(tmp_path: Path) -> None:
-    with claimed(tmp_path), pytest.raises(DeploymentError, match="already runs"), claimed(tmp_path):
+    with locked(tmp_path), pytest.raises(DeploymentError, match="already runs"), locked(tmp_path):
         pass
-    with claimed(tmp_path):
+    with locked(tmp_path):
         assert True
 
 

@@ -1,6 +1,8 @@
-"""Connections from the pool."""
+"""Connections of the database pool."""
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
@@ -42,6 +44,22 @@ async def test_a_question_that_finds_its_connection_cut_is_asked_again(postgres:
     await warm(engine, 3)
     _cut(postgres, engine)  # the event loop has stood still since
     assert [row["one"] for row in await _ONE.rows(engine, number=1)] == [1]
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("opened", [connection, transaction])
+@pytest.mark.parametrize("statement", ["ALTER DATABASE {} ALLOW_CONNECTIONS false", "DROP DATABASE {}"])
+async def test_a_server_that_takes_no_connection_is_away(
+    postgres: Databases, opened: Callable[[AsyncEngine], AbstractAsyncContextManager[object]], statement: str
+) -> None:
+    engine = create_engine(postgres.fresh(), pool_size=1, timeout_seconds=5)
+    assert engine.url.database
+    postgres.execute(statement.format(engine.url.database))
+    with pytest.raises(DatabaseUnavailable):
+        async with opened(engine):
+            pass
+    with pytest.raises(DatabaseUnavailable):
+        await _ONE.rows(engine, number=1)
     await engine.dispose()
 
 

@@ -1,4 +1,4 @@
-"""An erasure beside whoever writes at the same moment: one waits for the other, and nothing is left."""
+"""An erasure beside concurrent writers: one waits for the other, and nothing is left."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,17 +8,18 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Table, insert, select, text
 
-from app.domain.accounting import Live, cold
+from app.auth.lockout_rules import PASSWORD, Reservation
+from app.domain.counters import Counters, cold
 from app.domain.policy import DayTerms
 from app.domain.unflushed import Unflushed
 from app.domain.viewing_day import day_number_of
-from app.instants import utc
 from app.postgres_store import tables
 from app.postgres_store.engine import create_engine
 from app.postgres_store.erasure import PostgresErasure
 from app.postgres_store.lockouts import PostgresLockouts
 from app.postgres_store.partitions import make_partitions
 from app.postgres_store.usage import PostgresUsage
+from app.timestamps import utc
 from tests.rows import DAY_MS, Rows, start_of
 
 NOON = 1_772_452_800_000  # 2026-03-02 12:00 UTC, a Monday
@@ -56,7 +57,7 @@ async def test_a_flush_that_comes_while_a_child_is_being_erased_writes_nothing(
         erasing = asyncio.create_task(erasure.profile(account, child, actor="parent", at_ms=NOON))
         await _waiting(rows, 1)  # the usage is deleted, but that is not committed
         flushing = asyncio.create_task(usage.upsert([(child, _live(version=2))]))
-        parking = asyncio.create_task(usage.park(Unflushed(child, _live()), "broken", at_ms=NOON))
+        parking = asyncio.create_task(usage.dead_letter(Unflushed(child, _live()), "broken", at_ms=NOON))
         await _waiting(rows, 3)
     receipt = await erasing
     await asyncio.gather(flushing, parking)
@@ -90,7 +91,9 @@ async def test_a_wrong_password_beside_the_erasure_of_its_account_leaves_nothing
         await holder.execute(select(tables.lockouts).with_for_update())
         erasing = asyncio.create_task(erasure.account(account, at_ms=NOON))
         await _waiting(rows, 1)
-        trying = asyncio.create_task(PostgresLockouts(rows.engine).keep(account, "password", [NOON]))
+        reservation = Reservation(id="r", at_ms=NOON)
+        ledger = PostgresLockouts(rows.engine)
+        trying = asyncio.create_task(ledger.conclude(account, PASSWORD, reservation, is_right=False))
         await _waiting(rows, 2)
     _, erased = await erasing
     await trying
@@ -148,10 +151,10 @@ async def _left(rows: Rows, child: str) -> list[str]:
     return found
 
 
-def _live(*, version: int = 1) -> Live:
+def _live(*, version: int = 1) -> Counters:
     starts_ms = start_of(TODAY, 5)
     terms = DayTerms(day_number_of(TODAY), starts_ms, starts_ms + DAY_MS, -1, -1)
-    live = cold(terms=terms, policy_version=1, at_ms=starts_ms)
-    live.version, live.session_id = NOON + version, str(uuid4())
-    live.session_started_ms = live.last_beat_ms = NOON
-    return live
+    counters = cold(terms=terms, policy_version=1, at_ms=starts_ms)
+    counters.version, counters.session_id = NOON + version, str(uuid4())
+    counters.session_started_ms = counters.last_beat_ms = NOON
+    return counters

@@ -1,4 +1,4 @@
-"""Flow 3 on real servers: nothing lost, nothing doubled, wherever it is interrupted."""
+"""Flow 3 on real servers: nothing is lost or doubled, at any interruption."""
 
 import asyncio
 import itertools
@@ -12,24 +12,25 @@ import pytest_asyncio
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.cli.checkup import Verdict, examine_postgres
-from app.continuity.service import Continuity
-from app.domain.accounting import NO_CLAIM, Beat, Live, Rules, Status, cold
+from app.deployment.checkup import CheckResult, examine_postgres
+from app.domain.checkpoint import NO_CHECKPOINTS, Checkpoint
+from app.domain.counters import NO_CLAIM, Beat, Counters, Rules, Status, cold
 from app.domain.policy import DayTerms
 from app.domain.unflushed import RowRefused, Unflushed
-from app.domain.watermark import NO_MARKS, Mark
 from app.errors import DatabaseUnavailable
 from app.flushing.service import Flusher
+from app.observability import worker_metrics
+from app.postgres_store.checkpoints import PostgresCheckpoints
 from app.postgres_store.engine import create_engine
 from app.postgres_store.lock import AdvisoryLock
-from app.postgres_store.marks import PostgresMarks
 from app.postgres_store.partitions import make_partitions
 from app.postgres_store.usage import PostgresUsage
+from app.redis_store.checkpoints import RedisCheckpoints
 from app.redis_store.client import create_client
 from app.redis_store.counters import RedisCounters
 from app.redis_store.keys import Keys
-from app.redis_store.marks import RedisMarks
 from app.redis_store.unflushed import RedisUnflushed
+from app.rollback_guard.service import RollbackGuard
 from tests.builders import settings_for
 
 DAY = DayTerms(20_717, 1_789_948_800_000, 1_790_035_200_000, 7_200_000, 7_200_000)
@@ -48,12 +49,13 @@ class Household:
     unflushed: RedisUnflushed
     usage: PostgresUsage
     lock: AdvisoryLock
-    continuity: Continuity
+    rollback_guard: RollbackGuard
     at_ms: int = NOON_MS
 
     def flusher(self, **replaced: Any) -> Flusher:
         parts: dict[str, Any] = {
-            "counters": self.unflushed, "ledger": self.usage, "lock": self.lock, "continuity": self.continuity,
+            "counters": self.unflushed, "usage_store": self.usage, "lock": self.lock,
+            "rollback_guard": self.rollback_guard,
         }  # fmt: skip
         return Flusher(**(parts | replaced), clock=lambda: self.at_ms, age_ms=45_000, batch=50)
 
@@ -62,7 +64,7 @@ class Household:
         self.at_ms += after_ms
         self.counters.at_ms = self.at_ms
         values: dict[str, Any] = {
-            "session_id": session_id, "new_session_id": "", "proof_ms": 0, "title_id": "t", "is_educational": 0,
+            "session_id": session_id, "new_session_id": "", "issued_at_ms": 0, "title_id": "t", "is_educational": 0,
             "is_exempt": 1, "is_paused": 0, "is_end": 0, "watched_ms": NO_CLAIM, "device_id": "d",
             "device_type": "tv", "policy_version": 1, "days": [DAY],
         }  # fmt: skip
@@ -124,16 +126,20 @@ async def home(servers: tuple[str, str]) -> AsyncIterator[Household]:
     await make_partitions(engine, at_ms=NOON_MS)
     redis = create_client(redis_url, timeout_seconds=5, connections=8)
     await redis.flushall()
-    continuity = Continuity(marks=RedisMarks(redis, KEYS, clock=lambda: household.at_ms), noted=PostgresMarks(engine))
+    rollback_guard = RollbackGuard(
+        marks=RedisCheckpoints(redis, KEYS, clock=lambda: household.at_ms), noted=PostgresCheckpoints(engine)
+    )
     household = Household(
         engine=engine,
-        counters=RedisCounters(redis, KEYS, Rules(), live_ttl_seconds=3600, continuity=continuity, at_ms=NOON_MS),
+        counters=RedisCounters(
+            redis, KEYS, Rules(), live_ttl_seconds=3600, rollback_guard=rollback_guard, at_ms=NOON_MS
+        ),
         unflushed=RedisUnflushed(redis, KEYS, live_ttl_seconds=3600, clock=lambda: household.at_ms),
         usage=PostgresUsage(engine, lambda: household.at_ms),
         lock=AdvisoryLock(engine),
-        continuity=continuity,
+        rollback_guard=rollback_guard,
     )
-    await continuity.check()  # tests of this module share the database, not what Redis holds
+    await rollback_guard.check()  # tests of this module share the database, not what Redis holds
     yield household
     await household.lock.release()
     await redis.aclose()
@@ -162,12 +168,14 @@ async def test_flushing_again_changes_nothing(home: Household) -> None:
 
 async def test_a_flusher_that_dies_before_the_commit_loses_nothing(home: Household) -> None:
     class Dying(PostgresUsage):
-        async def upsert(self, entries: Sequence[tuple[str, Live]], marks: Mapping[int, Mark] = NO_MARKS) -> None:
+        async def upsert(
+            self, entries: Sequence[tuple[str, Counters]], marks: Mapping[int, Checkpoint] = NO_CHECKPOINTS
+        ) -> None:
             raise DatabaseUnavailable
 
     child, _ = await home.watching()
     with pytest.raises(DatabaseUnavailable):
-        await home.flusher(ledger=Dying(home.engine, lambda: home.at_ms)).drain()
+        await home.flusher(usage_store=Dying(home.engine, lambda: home.at_ms)).drain()
     assert await home.used_ms(child) == []
     await home.flusher().drain()
     assert await home.used_ms(child) == [60_000]
@@ -194,7 +202,7 @@ async def test_a_beat_between_peek_and_forget_stays_dirty(home: Household) -> No
     bucket = KEYS.bucket(child)
     peeked = await home.peek(child)
     await home.beat(child, session_id)
-    await home.usage.upsert([(entry.profile_id, entry.live) for entry in peeked])
+    await home.usage.upsert([(entry.profile_id, entry.counters) for entry in peeked])
     await home.unflushed.forget(bucket, peeked)
     backlog = await home.unflushed.backlog()
     assert (backlog.children, backlog.oldest_ms) == (1, home.at_ms)
@@ -208,8 +216,8 @@ async def test_a_finished_session_is_written_once_with_its_end(home: Household) 
     await home.beat(child, "", new_session_id=second, device_id="other")
     await home.beat(child, second, is_end=1)
     await home.flusher().drain()
-    assert await home.sessions(child) == [(first, 60_000, True), (second, 30_000, True)]
-    assert await home.used_ms(child) == [90_000]
+    assert await home.sessions(child) == [(first, 90_000, True), (second, 30_000, True)]
+    assert await home.used_ms(child) == [120_000]
 
 
 async def test_older_rows_never_win(home: Household) -> None:
@@ -217,14 +225,14 @@ async def test_older_rows_never_win(home: Household) -> None:
     old = await home.peek(child)
     await home.beat(child, session_id)
     await home.flusher().drain()
-    await home.usage.upsert([(entry.profile_id, entry.live) for entry in old])
+    await home.usage.upsert([(entry.profile_id, entry.counters) for entry in old])
     assert await home.used_ms(child) == [90_000]
 
 
 async def test_two_writers_in_opposite_order_do_not_deadlock(home: Household) -> None:
     children = [await home.watching() for _ in range(40)]
     found = await home.unflushed.peek(range(KEYS.buckets), older_than_ms=0, limit=100)
-    entries = [(entry.profile_id, entry.live) for some in found.values() for entry in some]
+    entries = [(entry.profile_id, entry.counters) for some in found.values() for entry in some]
     await asyncio.gather(*(home.usage.upsert(entries[:: 1 if turn % 2 else -1]) for turn in range(20)))
     assert [await home.used_ms(child) for child, _ in children] == [[60_000]] * 40
 
@@ -235,17 +243,17 @@ async def test_a_row_that_can_never_be_written_is_parked_and_the_rest_goes_on(
     good = [await home.watching() for _ in range(5)]
     poisoned, _session_id = await home.watching()
     raw = await home.counters.read([poisoned])
-    live = raw[0][1]
-    assert live is not None
-    live.day_ends_ms = live.day_starts_ms  # a day without length violates a constraint
+    counters = raw[0][1]
+    assert counters is not None
+    counters.day_ends_ms = counters.day_starts_ms  # a day without length violates a constraint
     with pytest.raises(RowRefused):
-        await home.usage.upsert([(poisoned, live)])
-    entries = [Unflushed(poisoned, live)]
+        await home.usage.upsert([(poisoned, counters)])
+    entries = [Unflushed(poisoned, counters)]
     for child, _ in good:
         [(_, counted)] = await home.counters.read([child])
         assert counted is not None
         entries.append(Unflushed(child, counted))
-    assert await home.flusher()._write(entries, NO_MARKS) == 1
+    assert await home.flusher()._write(entries, NO_CHECKPOINTS) == 1
     assert [await home.used_ms(child) for child, _ in good] == [[60_000]] * 5
     assert await home.used_ms(poisoned) == []
     async with home.engine.connect() as database:
@@ -254,7 +262,37 @@ async def test_a_row_that_can_never_be_written_is_parked_and_the_rest_goes_on(
         )
         assert rows.all() == [(poisoned,)]
     findings = await examine_postgres(settings_for(database_url=servers[0], redis_url="redis://unused"))
-    assert [finding.verdict for finding in findings if finding.subject == "parked rows"] == [Verdict.FAILURE]
+    assert [finding.verdict for finding in findings if finding.subject == "parked rows"] == [CheckResult.FAILURE]
+
+
+async def test_every_row_that_is_set_aside_is_counted_whatever_the_lanes_do(home: Household) -> None:
+    """One row in each of several groups of buckets is refused, so both lanes count at the same time."""
+    wide = Keys(8)
+    children = [await home.watching() for _ in range(8)]
+    refused = [child for child, _ in children]
+    before = worker_metrics.DEAD_LETTERS._value.get(), worker_metrics.FLUSHED._value.get()
+
+    class OneBucketAtATime(RedisUnflushed):
+        """Each bucket stands for a server of its own, so that it is a group of its own."""
+
+        def server_of(self, bucket: int) -> str:
+            return str(bucket)
+
+    counters = OneBucketAtATime(home.unflushed._redis, wide, live_ttl_seconds=60, clock=lambda: home.at_ms)
+    async with home.engine.begin() as database:
+        await database.exec_driver_sql(
+            "ALTER TABLE viewing_time_balances ADD CONSTRAINT refused CHECK (used_ms <> 60000) NOT VALID"
+        )
+    try:
+        flushed = await home.flusher(counters=counters).drain()
+    finally:
+        async with home.engine.begin() as database:
+            await database.exec_driver_sql("ALTER TABLE viewing_time_balances DROP CONSTRAINT refused")
+            parked = await database.exec_driver_sql("SELECT profile_id::text FROM parked_rows")
+            assert {row[0] for row in parked} >= set(refused)
+    assert flushed.parked == len(refused)
+    assert worker_metrics.DEAD_LETTERS._value.get() - before[0] == len(refused)
+    assert worker_metrics.FLUSHED._value.get() - before[1] == flushed.entries
 
 
 async def test_what_another_table_refuses_is_no_fault_of_the_rows(home: Household) -> None:
@@ -275,8 +313,10 @@ async def test_what_another_table_refuses_is_no_fault_of_the_rows(home: Househol
 
 
 async def test_buckets_with_little_are_written_together_and_one_with_much_goes_on_alone(home: Household) -> None:
-    class Counting(PostgresUsage):
-        async def upsert(self, entries: Sequence[tuple[str, Live]], marks: Mapping[int, Mark] = NO_MARKS) -> None:
+    class BeatRecorder(PostgresUsage):
+        async def upsert(
+            self, entries: Sequence[tuple[str, Counters]], marks: Mapping[int, Checkpoint] = NO_CHECKPOINTS
+        ) -> None:
             written.append(dict.fromkeys(marks, 0))
             for profile_id, _ in entries:
                 written[-1][KEYS.bucket(profile_id)] += 1
@@ -286,7 +326,7 @@ async def test_buckets_with_little_are_written_together_and_one_with_much_goes_o
     for bucket in range(KEYS.buckets):
         await home.watching(inside={bucket})
     crowd = [await home.watching(inside={3}) for _ in range(9)]
-    flushed = await home.flusher(ledger=Counting(home.engine, lambda: home.at_ms)).drain()
+    flushed = await home.flusher(usage_store=BeatRecorder(home.engine, lambda: home.at_ms)).drain()
     share = 50 // KEYS.buckets
     assert written == [{bucket: share if bucket == 3 else 1 for bucket in range(KEYS.buckets)}, {3: 10 - share}]
     assert flushed.entries == KEYS.buckets + len(crowd)
@@ -348,7 +388,7 @@ async def test_a_transaction_whose_connection_is_cut_is_tried_again(home: Househ
         await database.exec_driver_sql(
             "SELECT 1 FROM viewing_time_balances WHERE profile_id = $1::uuid FOR UPDATE", (child,)
         )
-        writing = asyncio.create_task(home.usage.upsert([(entry.profile_id, entry.live) for entry in entries]))
+        writing = asyncio.create_task(home.usage.upsert([(entry.profile_id, entry.counters) for entry in entries]))
         async with asyncio.timeout(10):
             while not (await database.exec_driver_sql(_CUT_WAITING)).all():  # noqa: ASYNC110
                 await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Partitions as PostgreSQL has them: no gap, no overlap, whatever was there before, and nobody waits."""
+"""Partitions in PostgreSQL: no gap, no overlap, any earlier partitions, and no blocked statement."""
 
 import asyncio
 import random
@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.domain.keeping import Keeping
+from app.domain.retention import RetentionPolicy
 from app.domain.viewing_day import DAY_MS
 from app.postgres_store.engine import create_engine
 from app.postgres_store.partitions import BALANCES, SESSIONS, Partition, Partitioned, attached, make_partitions
@@ -95,9 +95,9 @@ async def test_weeks_follow_months_that_were_there_before(engine: AsyncEngine) -
         "viewing_sessions_2026_05_04": 2,
     }
     # December ended 90 days before the first of April, and the third of May 90 before the second of August.
-    await retain(PostgresRetention(engine), keeping=Keeping(), at_ms=start_of(date(2026, 4, 1), 0))
+    await retain(PostgresRetention(engine), retention_policy=RetentionPolicy(), at_ms=start_of(date(2026, 4, 1), 0))
     assert (await _attached(engine, SESSIONS))[0].name == "viewing_sessions_2026_01"
-    await retain(PostgresRetention(engine), keeping=Keeping(), at_ms=start_of(date(2026, 8, 2), 0))
+    await retain(PostgresRetention(engine), retention_policy=RetentionPolicy(), at_ms=start_of(date(2026, 8, 2), 0))
     assert (await _attached(engine, SESSIONS))[0].name == "viewing_sessions_2026_05_04"
 
 

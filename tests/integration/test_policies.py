@@ -1,4 +1,4 @@
-"""Policies as PostgreSQL owns them."""
+"""Policies in PostgreSQL."""
 
 from collections.abc import AsyncIterator
 from datetime import date, timedelta
@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from sqlalchemy import delete
 
-from app.domain.accounting import cold
+from app.domain.counters import cold
 from app.domain.policy import DayTerms, Grant, Policy
 from app.domain.viewing_day import Calendar, day_number_of
 from app.postgres_store import tables
@@ -75,7 +75,7 @@ async def test_the_erased_have_none(rows: Rows, policies: PostgresPolicies, subj
     erased = child if subject == "profile" else account
     await rows.add(tables.erasure_tombstones, {"subject_id": erased, "kind": subject, "erased_at": date(2026, 3, 1)})
     assert await policies.load([child]) == [None]
-    assert await policies.meet([child]) == [None]
+    assert await policies.load_with_counters([child]) == [None]
 
 
 async def test_meets_a_child_with_what_was_flushed_of_it(rows: Rows, policies: PostgresPolicies) -> None:
@@ -88,7 +88,7 @@ async def test_meets_a_child_with_what_was_flushed_of_it(rows: Rows, policies: P
     await make_partitions(rows.engine, at_ms=NOW)
     day = day_number_of(TODAY)
     terms = DayTerms(day, day * 24 * HOUR, (day + 1) * 24 * HOUR, -1, -1)
-    live = msgspec.structs.replace(
+    counters = msgspec.structs.replace(
         cold(terms=terms, policy_version=1, at_ms=NOW),
         used_ms=60_000,
         session_used_ms=60_000,
@@ -99,14 +99,14 @@ async def test_meets_a_child_with_what_was_flushed_of_it(rows: Rows, policies: P
         session_started_ms=NOW - 60_000,
         last_beat_ms=NOW,
     )
-    await usage.upsert([(watching, live)])
+    await usage.upsert([(watching, counters)])
     asked = [other, watching, "no id", adult]
-    met = await policies.meet(asked)
+    met = await policies.load_with_counters(asked)
     assert [found and found[0] for found in met] == await policies.load(asked)
     assert [found and found[1] for found in met] == await usage.recover(asked)
     assert met[1] is not None
     assert met[1][1] is not None
-    assert (met[1][1].used_ms, met[1][1].session_id) == (60_000, live.session_id)
+    assert (met[1][1].used_ms, met[1][1].session_id) == (60_000, counters.session_id)
 
 
 async def test_changed_since_counts_from_the_instant_itself(rows: Rows, policies: PostgresPolicies) -> None:
@@ -124,7 +124,7 @@ async def test_who_meets_a_child_asks_again_when_the_connection_was_cut(rows: Ro
     engine = create_engine(rows.engine.url.render_as_string(hide_password=False), pool_size=1, timeout_seconds=5)
     for read, found in (
         (PostgresPolicies(engine, lambda: NOW).load, 1),
-        (PostgresPolicies(engine, lambda: NOW).meet, 1),
+        (PostgresPolicies(engine, lambda: NOW).load_with_counters, 1),
         (PostgresUsage(engine, lambda: NOW).recover, 0),
     ):
         [[process_id]] = await _PROCESS_ID.rows(engine)

@@ -1,4 +1,4 @@
-"""PostgreSQL away: children who are known go on, and nothing is missing once it is back."""
+"""PostgreSQL away: cached children continue, and nothing is missing once it is back."""
 
 from tests.integration.scene import opened
 from tests.servers import running_postgres

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 from sqlalchemy import delete, func, select, text
 
-from app.domain.accounting import Live, cold
+from app.domain.counters import Counters, cold
+from app.domain.markets import Markets
 from app.domain.offline import OfflineBatch, Part, Settlement
 from app.domain.policy import DayTerms, OfflineUse
 from app.domain.viewing_day import day_number_of
@@ -44,7 +45,7 @@ async def _nobody(rows: Rows) -> None:
 
 @pytest.fixture
 def weekly(rows: Rows) -> WeeklyReports:
-    past = PostgresReports(rows.engine, weekend_days=(5, 6))
+    past = PostgresReports(rows.engine, markets=Markets())
     return WeeklyReports(past, PostgresWeeklyReports(rows.engine))
 
 
@@ -135,9 +136,9 @@ async def test_an_erased_child_does_not_come_back_in_a_report(rows: Rows, weekly
     await kept.enter([account], SUNDAY)
     async with rows.engine.begin() as erasing:
         await erasing.execute(delete(tables.profiles).where(tables.profiles.c.id == child))
-        keeping = asyncio.create_task(kept.keep(SUNDAY, {account: (1, report)}))
+        retention_policy = asyncio.create_task(kept.keep(SUNDAY, {account: (1, report)}))
         await _waits_for_a_lock(rows)
-    assert await keeping == 0
+    assert await retention_policy == 0
     assert await kept.keep(SUNDAY, {account: (1, report)}) == 0
     assert await kept.find(account, SUNDAY) is None
 
@@ -189,17 +190,24 @@ async def test_a_late_flush_renews_the_reports_that_tell_of_its_day(rows: Rows, 
     assert (of_the_next.children[0].total_ms, of_the_next.children[0].previous_ms) == (0, HOUR)
 
 
+async def _reserved(_: Settlement) -> bool:
+    return True
+
+
 async def test_offline_playback_that_is_synced_later_renews_it_too(rows: Rows, weekly: WeeklyReports) -> None:
     account = await rows.account()
     child = await rows.child(account, at_ms=NOON - 30 * DAY_MS)
     await weekly.prepare(at_ms=NOON)
     friday = _friday()
-    stretch = (friday.day_starts_ms, friday.day_starts_ms + HOUR)
-    batch = OfflineBatch(child, "tablet-1", "batch-1", False, ("film",), stretch, NOON)
-    credited = Settlement((HOUR,), (Part(0, *stretch, HOUR),), (OfflineUse(friday.day_number, HOUR),))
+    time_range = (friday.day_starts_ms, friday.day_starts_ms + HOUR)
+    batch = OfflineBatch(child, "tablet-1", "batch-1", False, ("film",), time_range, NOON)
+    part = Part(place=0, starts_ms=time_range[0], ends_ms=time_range[1], day_number=friday.day_number, used_ms=HOUR)
     terms = DayTerms(friday.day_number, friday.day_starts_ms, friday.day_ends_ms, 2 * HOUR, 2 * HOUR)
+    credited = Settlement((HOUR,), (part,), (OfflineUse(friday.day_number, HOUR),), (terms,))
     for _ in range(2):  # the second one is a repeat
-        await PostgresOffline(rows.engine).apply(batch, settle=lambda *_: credited, terms_of=lambda _: terms)
+        await PostgresOffline(rows.engine, markets=Markets()).apply(
+            batch, settle=lambda *_: credited, reserve=_reserved
+        )
     assert await weekly.prepare(at_ms=NOON) == 1
     found = await PostgresWeeklyReports(rows.engine).find(account, SUNDAY)
     assert found is not None
@@ -242,10 +250,10 @@ async def test_a_report_whose_sessions_are_gone_stays_as_it_is(rows: Rows, weekl
     assert found.children[0].total_ms == 0
 
 
-def _friday(*, used_ms: int = 0) -> Live:
+def _friday(*, used_ms: int = 0) -> Counters:
     """Counters of 27 February, from 05:00 UTC on."""
     friday = date(2026, 2, 27)
     starts_ms = start_of(friday, 5)
     terms = DayTerms(day_number_of(friday), starts_ms, starts_ms + DAY_MS, 2 * HOUR, 2 * HOUR)
-    live = cold(terms=terms, policy_version=1, at_ms=starts_ms)
-    return msgspec.structs.replace(live, used_ms=used_ms, version=starts_ms + HOUR + used_ms)
+    counters = cold(terms=terms, policy_version=1, at_ms=starts_ms)
+    return msgspec.structs.replace(counters, used_ms=used_ms, version=starts_ms + HOUR + used_ms)

@@ -1,9 +1,8 @@
-"""Redis that does not answer, or only to refuse: 503 at once, nothing lost, nothing doubled, back without a restart."""
+"""Redis does not answer or refuses calls: 503 at once, nothing lost, nothing doubled, recovery without a restart."""
 
 import asyncio
 import os
 import signal
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -14,11 +13,13 @@ from redis.asyncio import Redis
 from app.auth.tokens import Role
 from app.redis_store.client import GuardedPool, create_client
 from tests.integration.scene import Child, Scene, opened
+from tests.scenes.households import registered_at_noon
 from tests.servers import Databases
 
 REDIS_TIMEOUT_SECONDS = 1.0
 PATIENCE_SECONDS = 60
-CROWD = 40
+CROWD = 200
+"""One after the other, each waiting for its turn, they would take longer than anybody waits."""
 Command = Callable[[Redis], Awaitable[object]]
 
 
@@ -59,11 +60,8 @@ async def test_while_redis_stands_still_nobody_queues_and_nothing_is_doubled(sce
         answers = await asyncio.gather(*(beats_once(child) for _ in range(CROWD)))
         assert all(map(is_unavailable, answers))
         assert breaker_of(scene).breaker.is_open
-        began = time.monotonic()
         for _ in range(CROWD):
             assert is_unavailable(await beats_once(child))
-        # One after the other, each waiting for its turn, would take forty times the budget of a call.
-        assert time.monotonic() - began < CROWD * REDIS_TIMEOUT_SECONDS / 4
     await child.beats(3)  # the helper knows what was watched, to the millisecond
     assert not breaker_of(scene).breaker.is_open
     await scene.flush()
@@ -102,7 +100,7 @@ async def test_a_server_that_refuses_to_write_is_away_until_it_does(scene: Scene
     await begin(redis)
     for _ in range(3):
         assert is_unavailable(await beats_once(child))
-    balance = await scene.apis[0].http.get(f"/viewing-time/balance/{child.id}", headers=child.home.player)
+    balance = await scene.apis[0].http.get(f"/viewing-time/balance/{child.id}", headers=child.home.as_player)
     assert balance.json()["used_seconds"] == child.watched_ms / 1000, "reading goes on"
     await end(redis)
     await redis.aclose()
@@ -114,8 +112,8 @@ async def test_a_server_that_refuses_to_write_is_away_until_it_does(scene: Scene
 async def test_adults_who_are_tracked_are_answered_all_the_same(postgres: Databases) -> None:
     async with opened(postgres.fresh(), redis_timeout_seconds=REDIS_TIMEOUT_SECONDS, track_adults=True) as scene:
         api = scene.apis[0]
-        home, title = await api.household(), await api.add_title()
-        adult = await home.add_profile(is_kids=False)
+        home, title = await registered_at_noon(api), await api.add_title()
+        adult = await home.adult()
         session_id = (await home.beat(adult, title)).json()["session_id"]
         platform = api.as_role("platform", Role.SERVICE)
 
@@ -123,18 +121,16 @@ async def test_adults_who_are_tracked_are_answered_all_the_same(postgres: Databa
             return await api.http.get(f"/viewing-time/streams/{home.id}", headers=platform)
 
         async with standing_still(scene), asyncio.timeout(PATIENCE_SECONDS):
-            began = time.monotonic()
             for _ in range(CROWD):
                 assert (await home.beat(adult, title, session_id=session_id)).status_code == 200
-            ended = await api.http.post(f"/viewing-time/session/{session_id}/end", headers=home.player)
+            ended = await api.http.post(f"/viewing-time/session/{session_id}/end", headers=home.as_player)
             assert ended.status_code == 200
-            assert time.monotonic() - began < CROWD * REDIS_TIMEOUT_SECONDS / 4
             assert is_unavailable(await streams())
-            await api.services.viewing.concurrency.drain()
+            await api.services.viewing.active_sessions.drain()
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 await home.beat(adult, title, session_id=session_id)
-                await api.services.viewing.concurrency.drain()
+                await api.services.viewing.active_sessions.drain()
                 answer = await streams()
                 if answer.status_code == 200 and answer.json()["streams"]:
                     break

@@ -1,4 +1,4 @@
-"""A Redis that may lose counters is refused, or said aloud."""
+"""A Redis that may lose counters is refused or reported."""
 
 from typing import Any
 
@@ -7,9 +7,10 @@ import pytest
 from prometheus_client import REGISTRY
 
 from app.redis_store.client import create_client
-from app.redis_store.durability import Concern, examine
-from app.settings import SettingsError
-from app.wiring import open_services, open_worker
+from app.redis_store.durability import HealthIssue, examine
+from app.settings.settings import SettingsError
+from app.wiring.api import open_services
+from app.wiring.worker import open_worker
 from tests.integration.scene import Scene
 
 
@@ -18,7 +19,7 @@ async def ready(scene: Scene) -> tuple[int, dict[str, Any]]:
     return response.status_code, msgspec.json.decode(response.content)
 
 
-def concern_gauge(concern: Concern) -> float | None:
+def concern_gauge(concern: HealthIssue) -> float | None:
     return REGISTRY.get_sample_value("hourglass_redis_concern", {"concern": concern.value})
 
 
@@ -39,28 +40,28 @@ async def test_a_policy_set_later_makes_the_process_unready(scene: Scene) -> Non
     status, answer = await ready(scene)
     assert (status, answer["redis"]) == (503, "down")
     assert "evicts_counters" in answer["concerns"]
-    assert concern_gauge(Concern.EVICTS) == 1
+    assert concern_gauge(HealthIssue.EVICTS) == 1
     await redis.config_set("maxmemory-policy", "noeviction")
     await redis.config_set("appendonly", "yes")
     status, answer = await ready(scene)
     assert (status, answer["status"], answer["concerns"]) == (200, "up", [])
-    assert concern_gauge(Concern.EVICTS) == 0
+    assert concern_gauge(HealthIssue.EVICTS) == 0
 
 
 async def test_each_concern_is_found(scene: Scene) -> None:
     redis = create_client(scene.valkey.url, timeout_seconds=5, connections=1)
     await redis.config_set("maxmemory-policy", "volatile-ttl")
-    assert await examine(redis) == {Concern.EVICTS_FLUSHED, Concern.NOT_APPENDING}
+    assert await examine(redis) == {HealthIssue.EVICTS_FLUSHED, HealthIssue.NOT_APPENDING}
     await redis.config_set("maxmemory-policy", "noeviction")
     await redis.config_set("appendonly", "yes")
     await redis.config_set("appendfsync", "no")
-    assert await examine(redis) == {Concern.NOT_SYNCED}
+    assert await examine(redis) == {HealthIssue.NOT_SYNCED}
     await redis.config_set("appendfsync", "everysec")
     await redis.config_set("maxmemory", 1)
-    assert await examine(redis) == {Concern.FULL}
+    assert await examine(redis) == {HealthIssue.FULL}
     await redis.config_set("maxmemory", 0)
     await redis.slaveof("127.0.0.1", 1)
-    assert await examine(redis) == {Concern.REPLICA}
+    assert await examine(redis) == {HealthIssue.REPLICA}
     await redis.slaveof()
     assert await examine(redis) == set()
     await redis.aclose()

@@ -1,4 +1,4 @@
-"""Redis comes back with less than it had: nothing lost, nothing doubled after each player's next beat."""
+"""Redis comes back with older data: after each player's next heartbeat nothing is lost or doubled."""
 
 import asyncio
 import shutil
@@ -54,7 +54,7 @@ async def test_the_worker_notices_for_those_who_do_not_beat(scene: Scene) -> Non
     await _comes_back_old(scene)
     await scene.flush()
     assert await scene.generation(child.id) == 1
-    balance = await scene.apis[1].http.get(f"/viewing-time/balance/{child.id}", headers=child.home.player)
+    balance = await scene.apis[1].http.get(f"/viewing-time/balance/{child.id}", headers=child.home.as_player)
     assert balance.json()["used_seconds"] == child.watched_ms / 1000
     assert await child.flushed_ms() == child.watched_ms
     assert await other.flushed_ms() == other.watched_ms
@@ -97,11 +97,11 @@ async def test_rows_written_by_a_flush_that_was_overtaken_are_noticed(scene: Sce
     await scene.snapshot()
     await child.beats(12)
     flusher, bucket = scene.worker.flusher, KEYS.bucket(child.id)
-    await flusher._continuity.check()
+    await flusher._rollback_guard.check()
     peeked = (await flusher._counters.peek([bucket], older_than_ms=0, limit=10))[bucket]
-    marks = await flusher._continuity.advance([bucket])
+    marks = await flusher._rollback_guard.advance([bucket])
     await _comes_back_old(scene)
-    await flusher._ledger.upsert([(entry.profile_id, entry.live) for entry in peeked], marks)
+    await flusher._usage_store.upsert([(entry.profile_id, entry.counters) for entry in peeked], marks)
     await scene.flush()
     assert await scene.generation(child.id) == 1
     await child.beats(2)

@@ -1,4 +1,4 @@
-"""`hourglass up` as one process tree: started, hurt, ended and started again."""
+"""`hourglass up` as one process tree: start, faults, end, restart."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ from tests.servers import reachable_folder
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 60.0
 END_SECONDS = 20.0
-REPLACE_SECONDS = 2.0
+REPLACE_SECONDS = 15.0
 
 
 class Up:
@@ -236,8 +236,7 @@ def test_a_killed_child_is_replaced(start: Starter, name: str) -> None:
     url = up.url()
     killed = up.deployment().processes[name]
     os.kill(killed, signal.SIGKILL)
-    took = eventually(lambda: up.deployment().processes.get(name, killed) != killed, seconds=REPLACE_SECONDS)
-    assert took < REPLACE_SECONDS
+    eventually(lambda: up.deployment().processes.get(name, killed) != killed, seconds=REPLACE_SECONDS)
     assert get(f"{url}/health/live") == 200
     assert f"{name} ended; starting another" in up.lines
 

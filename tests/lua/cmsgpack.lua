@@ -60,10 +60,20 @@ local function array_at(s, at, count)
   return out, at
 end
 
+local function map_at(s, at, count)
+  local out, key = {}, nil
+  for _ = 1, count do
+    key, at = unpack_at(s, at)
+    out[key], at = unpack_at(s, at)
+  end
+  return out, at
+end
+
 function unpack_at(s, at)
   local tag = byte(s, at)
   at = at + 1
   if tag < 128 then return tag, at end
+  if tag < 144 then return map_at(s, at, tag - 128) end
   if tag >= 224 then return tag - 256, at end
   if tag >= 160 and tag < 192 then return sub(s, at, at + tag - 161), at + tag - 160 end
   if tag >= 144 and tag < 160 then return array_at(s, at, tag - 144) end
@@ -90,6 +100,7 @@ function unpack_at(s, at)
   end
   if tag == 220 then return array_at(s, at + 2, number_at(s, at, 2)) end
   if tag == 221 then return array_at(s, at + 4, number_at(s, at, 4)) end
+  if tag == 222 then return map_at(s, at + 2, number_at(s, at, 2)) end
   error('cannot unpack tag ' .. tag)
 end
 

@@ -1,32 +1,47 @@
-"""PostgreSQL's ledger of offline playback, in memory, and what a batch must be credited by an oracle of its own."""
+"""PostgreSQL's ledger of offline playback in memory, and an independent oracle of the credit of a batch."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import msgspec
 
-from app.domain.accounting import Live
-from app.domain.offline import DayUse, OfflineBatch, Part, Settlement, credited
-from app.domain.offline import Stretch as Span
-from app.domain.policy import DayTerms, OfflineUse, Policy
+from app.domain.counters import Counters
+from app.domain.offline import OfflineBatch, Part, Settlement, Synced, counted_ranges, credited
+from app.domain.offline import TimeRange as Span
+from app.domain.past_terms import ConfigVersion, KeptDay, LedgerGrant, PastTerms, extra_ms_of
+from app.domain.policy import OfflineUse, Policy
 from tests.model.ledger import MemoryLedger
-from tests.model.watching import Stretch
+from tests.model.watching import TimeRange
 
 
 class Policies:
     """The policies of PostgreSQL, which has but one."""
 
-    def __init__(self, policy: Policy, ledger: MemoryLedger) -> None:
+    def __init__(self, policy: Policy, ledger: MemoryLedger, *, at_ms: int) -> None:
         self.policy = policy
+        self.versions = [_version(policy, at_ms)]
         self._ledger = ledger
+
+    def change(self, policy: Policy, *, at_ms: int) -> None:
+        """Save what a parent changed."""
+        self.policy = policy
+        self.versions.append(_version(policy, at_ms))
 
     async def load(self, profile_ids: Sequence[str]) -> list[Policy | None]:
         return [self.policy if profile_id == self.policy.profile_id else None for profile_id in profile_ids]
 
-    async def meet(self, profile_ids: Sequence[str]) -> list[tuple[Policy, Live | None] | None]:
-        policies, lives = await self.load(profile_ids), await self._ledger.recover(profile_ids)
-        return [(policy, live) if policy else None for policy, live in zip(policies, lives, strict=True)]
+    async def load_with_counters(self, profile_ids: Sequence[str]) -> list[tuple[Policy, Counters | None] | None]:
+        policies, counters_of = await self.load(profile_ids), await self._ledger.recover(profile_ids)
+        return [(policy, counters) if policy else None for policy, counters in zip(policies, counters_of, strict=True)]
+
+
+def _version(policy: Policy, at_ms: int) -> ConfigVersion:
+    return ConfigVersion(at_ms, policy.limits, policy.educational_exempt)
+
+
+async def _nothing() -> None:
+    """Nothing happens between the reservation and the commit."""
 
 
 class MemoryOffline:
@@ -35,29 +50,49 @@ class MemoryOffline:
     def __init__(self, usage: MemoryLedger, policies: Policies) -> None:
         self._usage = usage
         self._policies = policies
-        self._batches: dict[str, tuple[tuple[int, ...], bool]] = {}
+        self._batches: dict[str, Synced] = {}
         self.parts: list[Part] = []
+        self.before_commit: Callable[[], Awaitable[None]] = _nothing
 
-    async def stored(self, _: str, batch_id: str) -> tuple[tuple[int, ...], bool] | None:
+    async def stored(self, _: str, batch_id: str) -> Synced | None:
         return self._batches.get(batch_id)
 
     async def apply(
         self,
         batch: OfflineBatch,
         *,
-        settle: Callable[[Sequence[Span], dict[int, DayUse]], Settlement],
-        terms_of: Callable[[OfflineUse], DayTerms],
-    ) -> tuple[tuple[int, ...], bool]:
-        sessions = [(part.session_started_ms, part.last_beat_ms) for _, part in self._usage.sessions.values()]
-        earlier = [part.stretch for part in self.parts]
-        used = {
-            day: DayUse(live.allowance_ms, live.used_ms + self._policies.policy.offline_use(day).used_ms)
-            for (_, day), live in self._usage.balances.items()
-        }
-        settlement = settle([*sessions, *earlier], used)
+        settle: Callable[[Sequence[Span], PastTerms], Settlement],
+        reserve: Callable[[Settlement], Awaitable[bool]],
+    ) -> Synced | None:
+        sessions = [
+            time_range
+            for _, part in self._usage.sessions.values()
+            for time_range in counted_ranges(part, until_ms=part.last_beat_ms)
+        ]
+        earlier = [part.time_range for part in self.parts]
+        policy = self._policies.policy
+        past = PastTerms(
+            versions=self._policies.versions,
+            exempt_now=policy.educational_exempt,
+            grants=[
+                LedgerGrant(grant.day_number, extra_ms_of(grant.minutes, grant.covered_ms), None)
+                for grant in policy.grants
+            ],
+            kept={
+                day: KeptDay(
+                    counters.day, counters.limit_ms, counters.used_ms, counters.version, policy.offline_use(day)
+                )
+                for (_, day), counters in self._usage.balances.items()
+            },
+            weekend_days=(),
+        )
+        settlement = settle([*sessions, *earlier], past)
+        if not await reserve(settlement):
+            return None
+        await self.before_commit()
         self.parts += settlement.parts
-        self._batches[batch.batch_id] = settlement.credited_ms, batch.is_tampered
-        assert all(terms_of(use).number == use.day_number for use in settlement.by_day)
+        self._batches[batch.batch_id] = Synced(settlement.credited_ms, settlement.penalty_ms, batch.is_tampered)
+        assert [terms.number for terms in settlement.terms] == [use.day_number for use in settlement.by_day]
         self._credit(settlement)
         return self._batches[batch.batch_id]
 
@@ -83,7 +118,7 @@ class MemoryOffline:
 
 @dataclass(frozen=True)
 class Played:
-    """A stretch that a device played by itself, of which ``watched_ms`` were watched."""
+    """A time range that a device played by itself, of which ``watched_ms`` were watched."""
 
     title: str
     starts_ms: int
@@ -92,18 +127,27 @@ class Played:
 
 
 def credits_of(
-    batch: Sequence[Played], *, covered: Iterable[Span], is_exempt: Callable[[str], bool]
-) -> tuple[list[int], list[Stretch]]:
-    """What each stretch is credited, and where that lies: in its first moments that nothing else has taken."""
+    batch: Sequence[Played],
+    *,
+    covered: Iterable[Span],
+    is_exempt: Callable[[str, int], bool],
+    changes_ms: Iterable[int] = (),
+) -> tuple[list[int], list[TimeRange]]:
+    """What each time range is credited, and where that lies: in its first moments that nothing else has taken.
+
+    ``is_exempt`` says so of a title at an instant; it changes at ``changes_ms`` only.
+    """
     taken, credited_ms, found = list(covered), [], []
+    changes_ms = list(changes_ms)
     for played in batch:
         left_ms = played.watched_ms
-        bounds = {bound for span in taken for bound in span if played.starts_ms < bound < played.ends_ms}
-        cuts = sorted({played.starts_ms, played.ends_ms} | bounds)
+        bounds = {bound for span in taken for bound in span}
+        inside = {bound for bound in [*bounds, *changes_ms] if played.starts_ms < bound < played.ends_ms}
+        cuts = sorted({played.starts_ms, played.ends_ms} | inside)
         for begins_ms, stops_ms in pairwise(cuts):
             if left_ms and not any(starts_ms <= begins_ms < ends_ms for starts_ms, ends_ms in taken):
                 part_ms = min(left_ms, stops_ms - begins_ms)
-                found.append(Stretch(begins_ms, begins_ms + part_ms, is_exempt(played.title)))
+                found.append(TimeRange(begins_ms, begins_ms + part_ms, is_exempt(played.title, begins_ms)))
                 left_ms -= part_ms
         credited_ms.append(played.watched_ms - left_ms)
         taken.append((played.starts_ms, played.ends_ms))

@@ -1,4 +1,4 @@
-"""Whatever was flushed of what is finished and what runs when all else is lost: nothing doubles."""
+"""Any part of finished and running usage may be flushed before a total loss of Redis: nothing doubles."""
 
 from typing import Any
 
@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.domain.accounting import NO_CLAIM, Beat, Live, Rules, Status, cold, record
+from app.domain.counters import NO_CLAIM, Beat, Counters, Rules, Status, cold
 from app.domain.policy import UNLIMITED, DayTerms
+from app.domain.reference import record
 from tests.model.ledger import MemoryLedger
 
 MINUTE_MS = 60_000
@@ -30,44 +31,45 @@ class Home:
     def __init__(self) -> None:
         self.at_ms = BEGIN_MS
         self.ledger = MemoryLedger(lambda: self.at_ms)
-        self.live: Live | None = None
-        self.closed: list[Live] = []
+        self.counters: Counters | None = None
+        self.closed: list[Counters] = []
         self.session_id = ""
         self.issued_ms: dict[str, int] = {}
         self.title = 0
 
     def beat(self, after_ms: int, **fields: Any) -> None:
         self.at_ms += after_ms
-        if self.live is None:
+        if self.counters is None:
             began_ms = self.issued_ms.get(self.session_id, self.at_ms)
-            self.live = cold(terms=_terms(began_ms // DAY_MS), policy_version=1, at_ms=began_ms)
+            self.counters = cold(terms=_terms(began_ms // DAY_MS), policy_version=1, at_ms=began_ms)
         new_id = f"{len(self.issued_ms)}"
         self.issued_ms[new_id] = self.at_ms
-        first = min(self.live.day_number, self.at_ms // DAY_MS)
+        first = min(self.counters.day_number, self.at_ms // DAY_MS)
         values: dict[str, Any] = {
-            "session_id": self.session_id, "new_session_id": new_id, "proof_ms": self.issued_ms.get(self.session_id, 0),
+            "session_id": self.session_id, "new_session_id": new_id,
+            "issued_at_ms": self.issued_ms.get(self.session_id, 0),
             "title_id": f"{self.title}", "is_educational": 0, "is_exempt": 1, "is_paused": 0, "is_end": 0,
             "watched_ms": NO_CLAIM, "device_id": "sofa", "device_type": "tv", "policy_version": 1,
             "days": [_terms(number) for number in range(first, self.at_ms // DAY_MS + 1)],
         }  # fmt: skip
-        recorded = record(self.live, Beat(**values | fields), at_ms=self.at_ms, rules=RULES)
-        self.live = recorded.live
+        recorded = record(self.counters, Beat(**values | fields), at_ms=self.at_ms, rules=RULES)
+        self.counters = recorded.counters
         self.closed += recorded.closed
         is_over = recorded.outcome.status != Status.OK or bool(fields.get("is_end"))
         self.session_id = "" if is_over else recorded.outcome.session_id
 
     async def flush(self, *, running: bool) -> None:
-        entries = [(CHILD, live) for live in self.closed]
-        if running and self.live is not None:
-            entries.append((CHILD, self.live))
-            self.live = msgspec.structs.replace(self.live, dirty_since_ms=0)
+        entries = [(CHILD, counters) for counters in self.closed]
+        if running and self.counters is not None:
+            entries.append((CHILD, self.counters))
+            self.counters = msgspec.structs.replace(self.counters, dirty_since_ms=0)
         await self.ledger.upsert(entries)
         self.closed = []
 
     async def lose(self) -> None:
         self.closed = []
         [found] = await self.ledger.recover([CHILD])
-        self.live = None if found is None else msgspec.structs.replace(found, policy_version=1)
+        self.counters = None if found is None else msgspec.structs.replace(found, policy_version=1)
 
     async def counted_ms(self) -> dict[int, int]:
         await self.flush(running=True)

@@ -1,11 +1,12 @@
-"""A policy that changes acts on running counters at once."""
+"""A changed policy takes effect on running counters at once."""
 
 from typing import Any
 
 import msgspec
 import pytest
 
-from app.domain.accounting import NO_CLAIM, Beat, Live, Rules, Status, cold
+from app.domain.counters import NO_CLAIM, Beat, Counters, Rules, Status, cold
+from app.domain.markets import Market, Markets
 from app.domain.policy import DayTerms, Grant, Policy, terms_of
 from app.domain.viewing_day import Calendar
 from app.redis_store.counters import RedisCounters
@@ -35,17 +36,17 @@ class Sofa:
         return terms_of(self.policy, self.policy.calendar.day_at(NOON_MS), weekend_days=WEEKEND)
 
     async def sits_down(self) -> None:
-        live = cold(terms=self.terms, policy_version=1, at_ms=NOON_MS)
-        live.used_ms = live.allowance_ms
-        await self._counters.seed([(CHILD, live)])
+        counters = cold(terms=self.terms, policy_version=1, at_ms=NOON_MS)
+        counters.used_ms = counters.allowance_ms
+        await self._counters.seed([(CHILD, counters)])
         await self.beats(0, is_first=True)
 
-    async def beats(self, minutes: int, *, is_first: bool = False, watched_ms: int = NO_CLAIM) -> Live:
+    async def beats(self, minutes: int, *, is_first: bool = False, watched_ms: int = NO_CLAIM) -> Counters:
         self._counters.at_ms += minutes * MINUTE_MS
         beat = Beat(
             session_id="" if is_first else "s1",
             new_session_id="s1" if is_first else "",
-            proof_ms=0,
+            issued_at_ms=0,
             title_id="film",
             is_educational=0,
             is_exempt=0,
@@ -56,24 +57,33 @@ class Sofa:
             device_type="tv",
             policy_version=self.policy.version,
             days=[self.terms],
+            synced=self.policy.synced,
         )
         [outcome] = await self._counters.record([(CHILD, beat)])
         assert outcome.status == Status.OK
-        [(_, live)] = await self._counters.read([CHILD])
-        assert live is not None
-        return live
+        [(_, counters)] = await self._counters.read([CHILD])
+        assert counters is not None
+        return counters
 
-    async def is_given(self, extra_minutes: int, *, after_minutes: int) -> None:
+    async def is_given(
+        self, extra_minutes: int, *, after_minutes: int, synced_minutes: tuple[int, int] | None = None
+    ) -> None:
+        """Extra time, with a time range that was synced, in minutes after noon."""
         self._counters.at_ms += after_minutes * MINUTE_MS
         grants = (Grant(self.terms.number, extra_minutes),)
-        self.policy = msgspec.structs.replace(self.policy, version=self.policy.version + 1, grants=grants)
+        synced: tuple[tuple[int, int], ...] = ()
+        if synced_minutes is not None:
+            synced = ((NOON_MS + synced_minutes[0] * MINUTE_MS, NOON_MS + synced_minutes[1] * MINUTE_MS),)
+        self.policy = msgspec.structs.replace(
+            self.policy, version=self.policy.version + 1, grants=grants, synced=synced
+        )
         policies = SharedPolicies(
             self._redis,
             KEYS,
             RedisEvents(self._redis, KEYS),
             ttl_seconds=3600,
             live_ttl_seconds=3600,
-            weekend_days=WEEKEND,
+            markets=Markets(Market(weekend_days=WEEKEND)),
             clock=lambda: self._counters.at_ms,
             at_ms=self._counters.at_ms,
         )
@@ -89,11 +99,21 @@ async def sofa(redis_client: Any) -> Sofa:
 
 async def test_extra_time_counts_from_when_it_is_given(sofa: Sofa) -> None:
     await sofa.is_given(15, after_minutes=4)
-    live = await sofa.beats(1)
-    assert (live.overrun_ms, live.used_ms) == (4 * MINUTE_MS, 16 * MINUTE_MS)
+    counters = await sofa.beats(1)
+    assert (counters.overrun_ms, counters.used_ms) == (4 * MINUTE_MS, 16 * MINUTE_MS)
 
 
 async def test_a_claim_does_not_tell_again_of_what_was_settled_when_extra_time_was_given(sofa: Sofa) -> None:
     await sofa.is_given(15, after_minutes=4)
-    live = await sofa.beats(10, watched_ms=10 * MINUTE_MS)
-    assert (live.overrun_ms, live.used_ms) == (4 * MINUTE_MS, 21 * MINUTE_MS)
+    counters = await sofa.beats(10, watched_ms=10 * MINUTE_MS)
+    assert (counters.overrun_ms, counters.used_ms) == (4 * MINUTE_MS, 21 * MINUTE_MS)
+
+
+@pytest.mark.parametrize(("synced", "overrun_minutes"), [((1, 3), 2), ((-9, 1), 3), ((0, 4), 0), ((4, 9), 4)])
+async def test_what_was_synced_meanwhile_is_no_overrun_of_the_session(
+    sofa: Sofa, synced: tuple[int, int], overrun_minutes: int
+) -> None:
+    """A policy that is put back after a loss may know of syncs since the last beat that the counters know of."""
+    await sofa.is_given(15, after_minutes=4, synced_minutes=synced)
+    counters = await sofa.beats(0)
+    assert (counters.overrun_ms, counters.used_ms) == (overrun_minutes * MINUTE_MS, 15 * MINUTE_MS)

@@ -1,4 +1,4 @@
-"""A household lived through at random, on real scripts: nothing lost, nothing doubled, whatever breaks and when.
+"""Random actions and faults of a household on the real scripts: nothing is lost or doubled.
 
 Players, parents, the flush and every kind of crash take turns. After each settlement the ledger must equal the oracle
 of ``watching.py`` per child and viewing day, to the millisecond.
@@ -9,8 +9,10 @@ import random
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, TypeVar, cast
+from zoneinfo import ZoneInfo
 
 import msgspec
 from hypothesis import settings
@@ -25,32 +27,34 @@ from hypothesis.stateful import (
 )
 
 from app.auth.tokens import Principal, Role
-from app.continuity.service import Continuity
-from app.domain.accounting import NO_CLAIM, Beat, Live, Outcome, Rules, Status
+from app.domain.checkpoint import Checkpoint
+from app.domain.counters import NO_CLAIM, Beat, Counters, Outcome, Rules, Status
 from app.domain.ids import SessionIds
+from app.domain.limits import LimitRules, Window
+from app.domain.markets import Market, Markets
 from app.domain.policy import UNLIMITED, Grant, Policy
 from app.domain.unflushed import Unflushed
 from app.domain.viewing_day import Calendar, ViewingDay
-from app.domain.watermark import Mark
 from app.embedded.valkey import Valkey
 from app.flushing.service import Flusher
-from app.instants import utc
+from app.redis_store.checkpoints import RedisCheckpoints
 from app.redis_store.client import create_client
 from app.redis_store.counters import RedisCounters
 from app.redis_store.events import RedisEvents
 from app.redis_store.keys import Keys
-from app.redis_store.marks import RedisMarks
 from app.redis_store.policies import SharedPolicies
 from app.redis_store.unflushed import RedisUnflushed
+from app.rollback_guard.service import RollbackGuard
+from app.timestamps import utc
 from app.viewing.answers import adult_balance_answer
-from app.viewing.counting import Counting
+from app.viewing.beat_recorder import BeatRecorder
 from app.viewing.offline import IntervalRequest, OfflineSync, OfflineSyncRequest
-from app.viewing.policies import KnownPolicy, PolicyCache
+from app.viewing.policy_cache import KnownPolicy, PolicyCache
 from app.viewing.schemas import BalanceAnswer
 from tests.fakes import fake_redis
 from tests.model.ledger import MemoryLedger, MemoryMarks
 from tests.model.offline import MemoryOffline, Played, Policies, credits_of
-from tests.model.watching import Sent, Stretch, Watching, measure_ms, sums_ms
+from tests.model.watching import Sent, TimeRange, Watching, measure_ms, sums_ms
 
 CHILD = "11111111-2222-3333-4444-555555555555"
 ACCOUNT = "99999999-2222-3333-4444-555555555555"
@@ -60,6 +64,18 @@ KEYS = Keys(2)
 SWEEP_MS = 10_000
 BUCKET = KEYS.bucket(CHILD)
 WEEKEND = (5, 6)
+EVERY_DAY = tuple(range(7))
+WINDOWS = st.sampled_from(
+    [
+        (),
+        (),
+        (Window(days=EVERY_DAY, from_minute=0, until_minute=1435),),
+        (
+            Window(days=EVERY_DAY, from_minute=60, until_minute=600),
+            Window(days=EVERY_DAY, from_minute=605, until_minute=1300),
+        ),
+    ]
+)
 EDUCATIONAL = frozenset({"course", "atlas"})
 IDS = SessionIds(b"secret")
 
@@ -74,7 +90,7 @@ PASSING_MS = st.one_of(
 AGO_MS = st.sampled_from([0, 0, 1, 30_000, 299_999, 300_000, 300_001, 9 * HOUR_MS])
 LENGTH_MS = st.sampled_from([1, 30_000, 20 * MINUTE_MS, 2 * HOUR_MS, 30 * HOUR_MS]) | st.integers(1, HOUR_MS)
 CLAIMS = st.sampled_from(["none", "none", "honest", "honest", "boasting", "falling"])
-UNMARKED = Mark()
+UNMARKED = Checkpoint()
 SOMEBODY = Principal(ACCOUNT, Role.HOUSEHOLD, 0)
 Answer = TypeVar("Answer")
 
@@ -104,11 +120,11 @@ class Reading:
     entries: list[Unflushed]
     watching: Watching
     turn: int
-    mark: Mark = UNMARKED
+    mark: Checkpoint = UNMARKED
 
 
 @dataclass(frozen=True)
-class Past:
+class Snapshot:
     """All that Redis held at an instant, with what the child had watched by then."""
 
     strings: dict[bytes, bytes]
@@ -138,31 +154,35 @@ class Owners:
         assert known is not None
         return known
 
+    async def named(self, _: object, given: str) -> str:
+        return given
+
     async def balance(self, _: object, profile_id: str) -> BalanceAnswer:
-        return adult_balance_answer(profile_id)
+        return adult_balance_answer(profile_id, at_ms=0)
 
 
 class Process:
     """An API process with caches of its own."""
 
     def __init__(self, home: "Home") -> None:
-        self.continuity = home.new_continuity()
-        home.run(self.continuity.check())
+        self.rollback_guard = home.new_continuity()
+        home.run(self.rollback_guard.check())
         self.counters = RedisCounters(
-            home.redis, KEYS, Rules(), live_ttl_seconds=3600, continuity=self.continuity, at_ms=home.at_ms
+            home.redis, KEYS, Rules(), live_ttl_seconds=3600, rollback_guard=self.rollback_guard, at_ms=home.at_ms
         )
-        self.shared = home.shared_policies(self.continuity)
+        self.shared = home.shared_policies(self.rollback_guard)
         self.policies = PolicyCache(
             shared=self.shared,
             source=home.source,
-            weekend_days=WEEKEND,
+            markets=Markets(Market(weekend_days=WEEKEND)),
             ttl_ms=60_000,
             stale_ms=0,
             size=10,
             clock=home.clock,
+            monotonic=home.clock,
             jitter=random.Random(1),  # noqa: S311  no secret
         )
-        self.counting = Counting(
+        self.recorder = BeatRecorder(
             counters=self.counters,
             usage=home.ledger,
             policies=self.policies,
@@ -174,17 +194,16 @@ class Process:
         self.offline = OfflineSync(
             ledger=home.offline,
             viewing=cast("Any", Owners(self.policies)),
-            counting=self.counting,
+            recorder=self.recorder,
             titles=cast("Any", Titles()),
             policies=home.source,
             announcer=self.shared,
             remembered=self.policies,
-            weekend_days=WEEKEND,
-            max_gap_ms=Rules().max_gap_ms,
+            rules=Rules(),
         )
 
     def is_at(self, at_ms: int) -> None:
-        self.counters.at_ms = self.shared._at_ms = at_ms
+        self.counters.at_ms = self.shared.at_ms = at_ms
 
 
 class Home(RuleBasedStateMachine):
@@ -213,9 +232,11 @@ class Home(RuleBasedStateMachine):
         self.days: list[ViewingDay] = [calendar.anchor]
         self.ledger = MemoryLedger(self.clock)
         policy = Policy(CHILD, ACCOUNT, 1, True, 1, limit, limit, True, (15, 5), calendar)
-        self.source = Policies(policy, self.ledger)
+        self.source = Policies(policy, self.ledger, at_ms=starts_ms)
+        self.exemptions = [(0, True)]
+        """From when on educational titles were exempt, or not."""
         self.offline = MemoryOffline(self.ledger, self.source)
-        self.synced: list[Stretch] = []
+        self.synced: list[TimeRange] = []
         """What was credited to offline playback, and where."""
         self.batches = 0
         self.flushing = self.new_continuity()
@@ -228,7 +249,7 @@ class Home(RuleBasedStateMachine):
         self.durable = Reading([], self.watching.copy(), 0)
         self.turn = 0
         self.is_cold = True
-        self.past: Past | None = None
+        self.past: Snapshot | None = None
         self.readings: list[Reading] = []
         self.floor_ms: dict[int, tuple[int, int, int]] = {}
         self.newest_policy = 0
@@ -265,6 +286,18 @@ class Home(RuleBasedStateMachine):
         self._stops(player)
         player.title, player.is_playing = title, not is_paused
         self._beat(player, process)
+
+    @rule(
+        process=PROCESSES,
+        turns=st.lists(
+            st.tuples(DEVICES, st.sampled_from([10_000, 250_000, 299_000, 300_001, 320_000])), min_size=2, max_size=6
+        ),
+    )
+    def is_opened_again_and_again(self, process: int, turns: list[tuple[str, int]]) -> None:
+        """Without a second beat: by one device, or by two that take the child from each other."""
+        for device, gap_ms in turns:
+            self.time_passes(gap_ms)
+            self.opens(device, self.players[device].title, process, is_paused=False)
 
     @rule(device=DEVICES, process=PROCESSES, claim=CLAIMS)
     def beats(self, device: str, process: int, claim: str) -> None:
@@ -313,12 +346,16 @@ class Home(RuleBasedStateMachine):
         shape=st.none()
         | st.tuples(st.sampled_from(["Europe/Oslo", "Asia/Tokyo", "America/New_York"]), st.integers(0, 23)),
         is_announced=st.booleans(),
+        windows=WINDOWS,
+        paused_ms=st.sampled_from([None, None, None, 1, 40_000, 15 * MINUTE_MS]),
     )
     def changes_settings(
         self,
         limit: int | None,
         granted: int | None,
         shape: tuple[str, int] | None,
+        windows: tuple[Window, ...],
+        paused_ms: int | None,
         *,
         is_exempt: bool,
         is_announced: bool,
@@ -331,15 +368,19 @@ class Home(RuleBasedStateMachine):
             if shape is None
             else known.calendar.changed(self.at_ms, timezone=shape[0], reset_hour=shape[1])
         )
-        self.source.policy = msgspec.structs.replace(
+        policy = msgspec.structs.replace(
             known,
             version=known.version + 1,
             weekday_limit_minutes=limit,
             weekend_limit_minutes=limit,
             educational_exempt=is_exempt,
             calendar=calendar,
-            grants=() if granted == 0 else (*known.grants[-3:], Grant(today.number, granted)),
+            grants=() if granted == 0 else (*known.grants[-3:], Grant(today.number, granted, 0, self.at_ms)),
+            rules=LimitRules(windows=windows) if windows else None,
+            paused_until_ms=None if paused_ms is None else self.at_ms + paused_ms,
         )
+        self.source.change(policy, at_ms=self.at_ms)
+        self.exemptions.append((self.at_ms, is_exempt))
         assert self.today() == today, "a change leaves the running day alone"
         # A change of the days' shape is taken to arrive: beats that cross a reset before it would keep to the old rule.
         self._tells_of_change(is_announced=is_announced or shape is not None)
@@ -354,12 +395,23 @@ class Home(RuleBasedStateMachine):
             max_size=3,
         ),
         is_clock_moved=st.sampled_from([False, False, False, True]),
+        claimant=st.sampled_from(["nobody", "sofa", "phone"]),
     )
-    def syncs(self, process: int, played: list[tuple[str, int, int, float]], *, is_clock_moved: bool) -> None:
-        """Playback without a connection is credited where nothing was counted. Changes have arrived by then."""
+    def syncs(
+        self,
+        process: int,
+        played: list[tuple[str, int, int, float]],
+        *,
+        is_clock_moved: bool,
+        claimant: str = "nobody",
+    ) -> None:
+        """Playback without a connection is credited where nothing was counted. Changes have arrived by then.
+
+        A device that claims the same time may come before the credit is committed, to a process that knows nothing yet.
+        """
         self._announce()
         for each in self.processes:
-            each.policies.require(CHILD, self.source.policy.version)
+            each.policies.require_version(CHILD, self.source.policy.version)
         today = self.today()
         batch = [
             self._played(title, ago_ms, length_ms, share)
@@ -377,21 +429,42 @@ class Home(RuleBasedStateMachine):
                 IntervalRequest(one.title, utc(one.starts_ms), utc(one.ends_ms), one.watched_ms / 1000) for one in batch
             ],
         )
-        covered = [*self.watching.spans(self.at_ms), *(part.stretch for part in self.offline.parts)]
-        exempt = self.source.policy.educational_exempt
+        covered = [*self.watching.spans(self.at_ms), *(part.time_range for part in self.offline.parts)]
         if is_clock_moved:
             whole_day = [Played("film", today.starts_ms, self.at_ms, sum(one.watched_ms for one in batch))]
-            expected_ms, placed = credits_of(whole_day, covered=covered, is_exempt=lambda _: False)
+            expected_ms, placed = credits_of(whole_day, covered=covered, is_exempt=lambda *_: False)
         else:
             expected_ms, placed = credits_of(
-                batch, covered=covered, is_exempt=lambda title: exempt and title in EDUCATIONAL
+                batch,
+                covered=covered,
+                is_exempt=lambda title, at_ms: title in EDUCATIONAL and self._was_exempt(at_ms),
+                changes_ms=[at_ms for at_ms, _ in self.exemptions],
             )
-        self.processes[process].is_at(self.at_ms)
+        for each in self.processes:
+            each.is_at(self.at_ms)
+        player = self.players.get(claimant)
+        claims: list[tuple[Sent, str, dict[int, int]]] = []
+        counted: list[tuple[Policy, int, Outcome]] = []
+        if player is not None and player.session_id is not None and not self.is_cold:
+            sent = self._sent(player, claim="honest")
+            claims.append((sent, self.watching.means(sent), self._used_ms()))
+
+        async def claims_meanwhile() -> None:
+            counted.extend([await self._count(self.processes[1 - process], sent) for sent, _, _ in claims])
+
+        self.offline.before_commit = claims_meanwhile
         answers = [self.run(self.processes[each].offline.sync(SOMEBODY, request)) for each in (process, 1 - process)]
         for answer in answers:
             assert answer.tampered == is_clock_moved
             credited_ms = [round(1000 * part) for part in answer.credited_seconds]
             assert [sum(credited_ms)] == expected_ms if is_clock_moved else credited_ms == expected_ms
+            watched_ms = sum(one.watched_ms for one in batch)
+            charged_ms = sum(credited_ms) + round(1000 * answer.penalty_seconds)
+            assert charged_ms == watched_ms if is_clock_moved else answer.penalty_seconds == 0
+        claims = claims[: len(counted)]
+        for (sent, expected, before_ms), outcome in zip(claims, counted, strict=True):
+            assert player is not None
+            self._is_answered(player, sent, expected, before_ms, outcome, synced=self.source.policy.synced)
         self._notes_what_was_beyond()
         self.synced += placed
 
@@ -424,9 +497,9 @@ class Home(RuleBasedStateMachine):
         before = Reading([], self.watching.copy(), self.turn)
         flusher = Flusher(
             counters=unflushed,
-            ledger=self.ledger,
+            usage_store=self.ledger,
             lock=AlwaysOurs(),
-            continuity=self.flushing,
+            rollback_guard=self.flushing,
             clock=self.clock,
             age_ms=45_000,
             batch=3,
@@ -448,7 +521,7 @@ class Home(RuleBasedStateMachine):
     @rule(data=st.data())
     def it_writes(self, data: st.DataObject) -> None:
         reading = data.draw(st.sampled_from(self.readings))
-        entries = [(entry.profile_id, entry.live) for entry in reading.entries]
+        entries = [(entry.profile_id, entry.counters) for entry in reading.entries]
         self.run(self.ledger.upsert(entries, {BUCKET: reading.mark}))
         self._is_durable(reading)
 
@@ -473,11 +546,11 @@ class Home(RuleBasedStateMachine):
 
     @rule()
     def clean_counters_expire(self) -> None:
-        if self.run(self.redis.ttl(KEYS.live(CHILD))) > 0:
-            self.run(self.redis.delete(KEYS.live(CHILD)))
+        if self.run(self.redis.ttl(KEYS.counters(CHILD))) > 0:
+            self.run(self.redis.delete(KEYS.counters(CHILD)))
             self.is_cold, self.restored_ms = True, None
             self._forgets_previous()
-            assert self.durable.watching.stretches == self.watching.stretches, "only what is flushed expires"
+            assert self.durable.watching.ranges == self.watching.ranges, "only what is flushed expires"
 
     @rule()
     def redis_loses_everything(self) -> None:
@@ -488,13 +561,13 @@ class Home(RuleBasedStateMachine):
 
     @rule()
     def redis_is_copied(self) -> None:
-        async def copied() -> Past:
-            names = [KEYS.live(CHILD), KEYS.policy(CHILD)]
+        async def copied() -> Snapshot:
+            names = [KEYS.counters(CHILD), KEYS.policy(CHILD)]
             strings = {name.encode(): raw for name in names if (raw := await self.redis.get(name)) is not None}
             dirty = dict(await self.redis.zrange(KEYS.dirty(BUCKET), 0, -1, withscores=True))
             closed = await self.redis.hgetall(KEYS.closed(BUCKET))
             mark = await self.redis.hgetall(KEYS.mark(BUCKET))
-            return Past(strings, dirty, closed, mark, self.watching.copy(), self.turn, self.at_ms)
+            return Snapshot(strings, dirty, closed, mark, self.watching.copy(), self.turn, self.at_ms)
 
         if not self.is_cold:
             self.past = self.run(copied())
@@ -555,6 +628,9 @@ class Home(RuleBasedStateMachine):
 
     # --- underneath
 
+    def _was_exempt(self, at_ms: int) -> bool:
+        return next(exempt for since_ms, exempt in reversed(self.exemptions) if since_ms <= at_ms)
+
     def _played(self, title: str, ago_ms: int, length_ms: int, share: float) -> Played:
         ends_ms = self.at_ms - ago_ms
         return Played(title, ends_ms - length_ms, ends_ms, round(length_ms * share))
@@ -575,24 +651,24 @@ class Home(RuleBasedStateMachine):
     def _unflushed(self) -> RedisUnflushed:
         return RedisUnflushed(self.redis, KEYS, live_ttl_seconds=3600, clock=self.clock)
 
-    def new_continuity(self) -> Continuity:
-        return Continuity(marks=RedisMarks(self.redis, KEYS, clock=self.clock), noted=MemoryMarks(self.ledger))
+    def new_continuity(self) -> RollbackGuard:
+        return RollbackGuard(marks=RedisCheckpoints(self.redis, KEYS, clock=self.clock), noted=MemoryMarks(self.ledger))
 
     def _processes_look(self) -> None:
         """As each does every second."""
         for process in self.processes:
-            self.run(process.continuity.look())
+            self.run(process.rollback_guard.look())
 
-    def shared_policies(self, continuity: Continuity) -> SharedPolicies:
+    def shared_policies(self, rollback_guard: RollbackGuard) -> SharedPolicies:
         return SharedPolicies(
             self.redis,
             KEYS,
             RedisEvents(self.redis, KEYS),
             ttl_seconds=3600,
             live_ttl_seconds=3600,
-            weekend_days=WEEKEND,
+            markets=Markets(Market(weekend_days=WEEKEND)),
             clock=self.clock,
-            continuity=continuity,
+            rollback_guard=rollback_guard,
             at_ms=self.at_ms,
         )
 
@@ -603,20 +679,28 @@ class Home(RuleBasedStateMachine):
 
     def _notes_what_was_beyond(self) -> None:
         """A child that is blocked has its overrun settled when its policy changes."""
-        live, session = self._live(), self.watching.session
-        is_theirs = live is not None and session is not None and live.session_id == session.id
-        if live is not None and session is not None and is_theirs and live.last_beat_ms > session.last_ms:
-            assert live.last_beat_ms == self.at_ms
-            assert live.is_educational == 0
-            self.watching.is_blocked(self.at_ms)
+        counters, session = self._live(), self.watching.session
+        is_theirs = counters is not None and session is not None and counters.session_id == session.id
+        if counters is not None and session is not None and is_theirs and counters.last_beat_ms > session.last_ms:
+            assert counters.last_beat_ms == self.at_ms
+            assert counters.is_educational == 0
+            self.watching.is_blocked(self.at_ms, synced=self.source.policy.synced)
             self.turn += 1
 
     def _beat(
         self, player: Player, process: int, *, claim: str = "none", is_end: bool = False, is_answer_lost: bool = False
     ) -> None:
         """A beat, what comes of it by the oracle, and what it makes of the player."""
+        sent = self._sent(player, claim=claim, is_end=is_end)
+        if self.is_cold:
+            self._recovers_from_ledger()
+        expected, before_ms = self.watching.means(sent), self._used_ms()
+        counted = self.run(self._count(self.processes[process], sent))
+        self._is_answered(player, sent, expected, before_ms, counted, is_answer_lost=is_answer_lost)
+
+    def _sent(self, player: Player, *, claim: str, is_end: bool = False) -> Sent:
         self.today()
-        sent = Sent(
+        return Sent(
             at_ms=self.at_ms,
             session_id=player.session_id,
             issued_ms=player.issued_ms,
@@ -626,29 +710,45 @@ class Home(RuleBasedStateMachine):
             is_end=is_end,
             claim_ms=_claim_ms(player, claim),
         )
-        if self.is_cold:
-            self._wakes()
-        expected = self.watching.means(sent)
-        before_ms = self._used_ms()
-        policy, allowance_ms, outcome = self.run(self._count(self.processes[process], sent))
+
+    def _is_answered(
+        self,
+        player: Player,
+        sent: Sent,
+        expected: str,
+        before_ms: dict[int, int],
+        counted: tuple[Policy, int, Outcome],
+        *,
+        is_answer_lost: bool = False,
+        synced: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
+        """``synced`` is what offline syncs were credited, where the process that counted the beat did not know."""
+        policy, allowance_ms, outcome = counted
+        synced = policy.synced if synced is None else synced
         assert policy.version >= self.newest_policy, "no decision by an older policy than one already used"
         self.newest_policy = policy.version
         is_accepted = outcome.status == Status.OK
         if expected == "over":
-            assert not is_accepted or is_end
+            assert not is_accepted or sent.is_end
             self._stops(player)
             self.unbroken = None
             return
         assert is_accepted, f"a {expected} session was refused: {Status(outcome.status).name}"
-        live = self._live()
-        assert live is not None, "what was counted is there"
-        assert live.day == self.days[-1], "every instant in its viewing day"
+        counters = self._live()
+        assert counters is not None, "what was counted is there"
+        assert counters.day == self.days[-1], "every instant in its viewing day"
         self.turn += 1
+        lease_ms = _lease_ms(sent, outcome, policy, allowance_ms, self.at_ms)
         self.watching.beat(
-            sent, session_id=outcome.session_id, is_exempt=policy.educational_exempt, synced=policy.synced
+            sent,
+            session_id=outcome.session_id,
+            is_exempt=policy.educational_exempt,
+            synced=synced,
+            lease_ms=lease_ms,
+            days=self._bounds(),
         )
         self.watching.day_number = outcome.day_number
-        self._is_nothing_lost(sent, outcome, policy)
+        self._is_nothing_lost(sent, outcome, policy, lease_ms)
         if allowance_ms != UNLIMITED:
             used_before_ms = before_ms.get(outcome.day_number, 0)
             assert outcome.used_ms <= max(allowance_ms, used_before_ms), "used never passes the allowance"
@@ -660,12 +760,12 @@ class Home(RuleBasedStateMachine):
 
     async def _count(self, process: Process, sent: Sent) -> tuple[Policy, int, Outcome]:
         process.is_at(self.at_ms)
-        known, is_new = await process.policies.meet(CHILD)
+        known, is_new, _ = await process.policies.load_with_counters(CHILD)
         assert known is not None
         beat = Beat(
             session_id=sent.session_id or "",
-            new_session_id="" if sent.session_id else process.counting.issue(CHILD, self.at_ms),
-            proof_ms=0,
+            new_session_id="" if sent.session_id else process.recorder.issue(CHILD, self.at_ms),
+            issued_at_ms=0,
             title_id=sent.title,
             is_educational=int(sent.title in EDUCATIONAL),
             is_exempt=int(known.policy.educational_exempt),
@@ -677,20 +777,21 @@ class Home(RuleBasedStateMachine):
             policy_version=known.version,
             days=known.days,
             synced=known.policy.synced,
+            closed=known.effective.closed,
         )
-        known, terms, outcome = await process.counting.count(CHILD, known, beat, is_new=is_new)
+        known, terms, outcome = await process.recorder.record(CHILD, known, beat, is_new=is_new)
         return known.policy, terms.allowance_ms, outcome
 
     def _used_ms(self) -> dict[int, int]:
-        live = self._live()
+        counters = self._live()
         flushed = {day: used for day, (used, _, _) in self.ledger.sums_ms(CHILD).items()}
-        return flushed if live is None else flushed | {live.day_number: live.used_ms}
+        return flushed if counters is None else flushed | {counters.day_number: counters.used_ms}
 
-    def _live(self) -> Live | None:
-        counters = self.processes[0].counters
-        counters.at_ms = self.at_ms
-        [(_, live)] = self.run(counters.read([CHILD]))
-        return live
+    def _live(self) -> Counters | None:
+        stored = self.processes[0].counters
+        stored.at_ms = self.at_ms
+        [(_, counters)] = self.run(stored.read([CHILD]))
+        return counters
 
     def _stops(self, player: Player) -> None:
         if player.present_since_ms is not None:
@@ -719,7 +820,7 @@ class Home(RuleBasedStateMachine):
         if self.watching.session is not None:
             self.watching.session.retitled_from = None
 
-    def _wakes(self) -> None:
+    def _recovers_from_ledger(self) -> None:
         """Counters come back from the ledger, which looks back three days for a balance and for a session."""
         is_from_ledger = self.restored_ms is None
         self.is_cold, self.restored_ms = False, None
@@ -731,7 +832,7 @@ class Home(RuleBasedStateMachine):
         if is_blank or is_forgotten:
             self.watching.session = None
 
-    def _is_nothing_lost(self, sent: Sent, outcome: Outcome, policy: Policy) -> None:
+    def _is_nothing_lost(self, sent: Sent, outcome: Outcome, policy: Policy, lease_ms: int) -> None:
         """The first beat after a loss brings everything back.
 
         It does so if it goes on with the session that ran when the ledger last heard, comes within five minutes of what
@@ -744,10 +845,15 @@ class Home(RuleBasedStateMachine):
         if sent.session_id != known.id or known.paused_ms is not None or self.at_ms - known.last_ms > 5 * MINUTE_MS:
             return
         if unbroken.means(sent) == "running":
-            unbroken.beat(
-                sent, session_id=outcome.session_id, is_exempt=policy.educational_exempt, synced=policy.synced
-            )
             bounds = self._bounds()
+            unbroken.beat(
+                sent,
+                session_id=outcome.session_id,
+                is_exempt=policy.educational_exempt,
+                synced=policy.synced,
+                lease_ms=lease_ms,
+                days=bounds,
+            )
             totals = [{day: sum(both) for day, both in w.sums_ms(bounds).items()} for w in (unbroken, self.watching)]
             assert totals[0] == totals[1], "nothing is lost"
 
@@ -759,22 +865,23 @@ class Home(RuleBasedStateMachine):
         deducted_and_exempt = {day: (used + over, exempt) for day, (used, exempt, over) in counted.items()}
         nothing = dict.fromkeys(counted, (0, 0))
         assert deducted_and_exempt == nothing | self.watching.sums_ms(self._bounds())
-        assert self.offline.sums_ms() == sums_ms(self.synced, self._bounds())
-        present = self.present + [
+        offline = {day: both for day, both in self.offline.sums_ms().items() if any(both)}
+        assert offline == sums_ms(self.synced, self._bounds())
+        present = [*self.present, *self.watching.charged_leases] + [
             (player.present_since_ms, self.at_ms)
             for player in self.players.values()
             if player.present_since_ms is not None
         ]
-        synced = [(stretch.starts_ms, stretch.ends_ms) for stretch in self.synced]
+        synced = [(time_range.starts_ms, time_range.ends_ms) for time_range in self.synced]
         for number, starts_ms, ends_ms in self._bounds():
             assert sum(counted.get(number, ())) <= measure_ms(present, starts_ms=starts_ms, ends_ms=ends_ms)
             counted_and_synced_ms = sum(counted.get(number, ())) + sum(self.offline.sums_ms().get(number, ()))
             assert counted_and_synced_ms <= measure_ms([*present, *synced], starts_ms=starts_ms, ends_ms=ends_ms)
-        _counts_no_instant_twice(self.watching.stretches + self.synced)
+        _counts_no_instant_twice(self.watching.ranges + self.synced)
 
 
-def _counts_no_instant_twice(stretches: Sequence[Stretch]) -> None:
-    ascending = sorted((stretch.starts_ms, stretch.ends_ms) for stretch in stretches)
+def _counts_no_instant_twice(ranges: Sequence[TimeRange]) -> None:
+    ascending = sorted((time_range.starts_ms, time_range.ends_ms) for time_range in ranges)
     for (_, ends_ms), (starts_ms, _) in pairwise(ascending):
         assert ends_ms <= starts_ms
 
@@ -782,6 +889,48 @@ def _counts_no_instant_twice(stretches: Sequence[Stretch]) -> None:
 def _claim_ms(player: Player, claim: str) -> int | None:
     claims = {"honest": player.watched_ms, "boasting": 10**10, "falling": player.watched_ms // 2}
     return claims.get(claim)
+
+
+def _lease_ms(sent: Sent, outcome: Outcome, policy: Policy, allowance_ms: int, at_ms: int) -> int:
+    """What the player is told: it may go on for so long without an answer."""
+    return min(_lease_of_allowance_ms(sent, outcome, policy, allowance_ms), _open_for_ms(policy, at_ms))
+
+
+def _open_for_ms(policy: Policy, at_ms: int) -> int:
+    """How long playback stays open, at most five minutes, by looking at the wall clock wherever that may end."""
+    step_ms = 5 * MINUTE_MS
+    ends = [grant.at_ms + minutes * MINUTE_MS for grant in policy.grants for minutes in (15, 30, 45, 60)]
+    looks = sorted({at_ms, (at_ms // step_ms + 1) * step_ms, at_ms + 300_000, policy.paused_until_ms or 0, *ends})
+    closed = [look for look in looks if at_ms <= look <= at_ms + 300_000 and not _is_open(policy, look)]
+    return min(300_000, closed[0] - at_ms) if closed else 300_000
+
+
+def _is_open(policy: Policy, at_ms: int) -> bool:
+    assert policy.calendar is not None
+    if policy.paused_until_ms is not None and at_ms < policy.paused_until_ms:
+        return False
+    if policy.rules is None:
+        return True
+    day = policy.calendar.day_at(at_ms)
+    zone = ZoneInfo(policy.calendar.rule_of(day).timezone)
+    local = datetime.fromtimestamp(at_ms // 1000, UTC).astimezone(zone)
+    minute = local.hour * 60 + local.minute
+    if any(window.from_minute <= minute < window.until_minute for window in policy.rules.windows):
+        return True
+    left_ms = last_ms = 0  # what is left of extra time: it runs off from the moment it was given
+    for grant in policy.grants:
+        if grant.day_number == day.number:
+            if grant.minutes is None:
+                return True
+            left_ms = max(0, left_ms - (grant.at_ms - last_ms)) + grant.minutes * MINUTE_MS
+            last_ms = grant.at_ms
+    return at_ms - last_ms < left_ms
+
+
+def _lease_of_allowance_ms(sent: Sent, outcome: Outcome, policy: Policy, allowance_ms: int) -> int:
+    is_exempt = policy.educational_exempt and sent.title in EDUCATIONAL
+    is_unlimited = allowance_ms == UNLIMITED or is_exempt
+    return 300_000 if is_unlimited else min(300_000, max(0, allowance_ms - outcome.used_ms))
 
 
 def live_through(redis: Any, loop: asyncio.AbstractEventLoop, *, examples: int, steps: int) -> None:

@@ -1,6 +1,6 @@
-"""What a child really watched: an oracle that keeps stretches of wall time, knows no counters, and adds them up last.
+"""An oracle of the real watched time. It keeps ranges of wall time without counters and adds them up at the end.
 
-A loss of Redis is, to it, the same as if the beats since the last flush had been lost on their way.
+It treats a loss of Redis as if the heartbeats since the last flush had never arrived.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 
 GAP_MS = 300_000
 PAUSE_GRACE_MS = 300_000
-LONGEST_UNKNOWN_MS = 48 * 3_600_000
+MAX_UNKNOWN_MS = 48 * 3_600_000
+FREE_ABANDONED = 2
 
 
 @dataclass(frozen=True)
-class Stretch:
+class TimeRange:
     starts_ms: int
     ends_ms: int
     is_exempt: bool
@@ -44,6 +45,8 @@ class Session:
     watched_ms: int = 0
     is_over: bool = False
     retitled_from: str | None = None
+    lease_ms: int = 0
+    """What its player was told with its only beat."""
 
 
 @dataclass
@@ -52,10 +55,12 @@ class Watching:
 
     educational: frozenset[str]
     session: Session | None = None
-    stretches: list[Stretch] = field(default_factory=list)
+    ranges: list[TimeRange] = field(default_factory=list)
     day_number: int = 0
-    earlier: list[tuple[int, int]] = field(default_factory=list)
-    """When the sessions before this one ran."""
+    abandoned_ms: list[int] = field(default_factory=list)
+    """When the sessions were opened that were abandoned."""
+    charged_leases: list[tuple[int, int]] = field(default_factory=list)
+    """What abandoned sessions were charged, whether or not anybody was there."""
 
     def copy(self) -> "Watching":
         return deepcopy(self)
@@ -71,68 +76,118 @@ class Watching:
         if session is not None and sent.issued_ms <= session.started_ms:
             return "over"
         is_silent = sent.at_ms - self._uncounted_since_ms(sent) > GAP_MS and sent.claim_ms is None
-        return "over" if is_silent or sent.at_ms - sent.issued_ms > LONGEST_UNKNOWN_MS else "lost"
+        return "over" if is_silent or sent.at_ms - sent.issued_ms > MAX_UNKNOWN_MS else "lost"
 
-    def beat(self, sent: Sent, *, session_id: str, is_exempt: bool, synced: Sequence[tuple[int, int]]) -> None:
-        """Count a beat that was accepted. ``session_id`` is what the answer said, ``synced`` is credited elsewhere."""
-        meant = self.means(sent)
-        assert meant != "over"
-        if meant != "running":
-            self._is_left()
-        if meant == "new":
+    def beat(
+        self,
+        sent: Sent,
+        *,
+        session_id: str,
+        is_exempt: bool,
+        synced: Sequence[tuple[int, int]],
+        lease_ms: int,
+        days: Sequence[tuple[int, int, int]],
+    ) -> None:
+        """Count a beat that was accepted.
+
+        ``session_id`` and ``lease_ms`` are what the answer said, ``synced`` is credited elsewhere, ``days`` are given
+        as number, start and end.
+        """
+        match = self.means(sent)
+        assert match != "over"
+        if match != "running":
+            until_ms = sent.at_ms if match == "new" else self._uncounted_since_ms(sent)
+            self._is_left(until_ms, is_exempt=is_exempt, synced=synced, days=days)
+        if match == "new":
             self.session = Session(session_id, sent.title, sent.device, sent.at_ms, sent.at_ms)
-        if meant == "lost":
+        if match == "lost":
             since_ms = self._uncounted_since_ms(sent)
             self.session = Session(session_id, sent.title, sent.device, sent.issued_ms, since_ms)
         session = self.session
         assert session is not None
         is_apart = is_exempt and session.title in self.educational
-        counted = [Stretch(*span, is_apart) for span in self._counts(sent, session, synced)]
-        self.stretches += counted
+        counted = [TimeRange(*span, is_apart) for span in self._counts(sent, session, synced)]
+        self.ranges += counted
         if sent.claim_ms is not None and sent.session_id in {None, session.id}:
             session.watched_ms = max(session.watched_ms, sent.claim_ms)
         elif session.paused_ms is None:
-            session.watched_ms += sum(stretch.ends_ms - stretch.starts_ms for stretch in counted)
+            session.watched_ms += sum(time_range.ends_ms - time_range.starts_ms for time_range in counted)
         session.last_ms = sent.at_ms
+        session.lease_ms = lease_ms if match == "new" else 0
         if sent.is_end:
             session.is_over = True
             return
         if sent.title != session.title:
-            self._is_left()
             session = self.session = Session(
                 session_id, sent.title, sent.device, sent.at_ms, sent.at_ms, retitled_from=sent.session_id
             )
+            session.lease_ms = lease_ms
         if not sent.is_paused:
             session.paused_ms = None
         elif session.paused_ms is None:
             session.paused_ms = sent.at_ms
 
-    def is_blocked(self, at_ms: int) -> None:
-        """Extra time counts from now: what was played since the last beat was beyond the allowance."""
+    def is_blocked(self, at_ms: int, *, synced: Sequence[tuple[int, int]]) -> None:
+        """Extra time counts from now: what was played since the last beat, and not synced, was beyond the allowance."""
         session = self.session
         assert session is not None
         assert not session.is_over
         assert session.paused_ms is None
         assert 0 < at_ms - session.last_ms <= GAP_MS
-        self.stretches.append(Stretch(session.last_ms, at_ms, is_exempt=False))
-        session.watched_ms += at_ms - session.last_ms
-        session.last_ms = at_ms
+        cursor_ms = session.last_ms
+        for starts_ms, ends_ms in [*sorted(synced), (at_ms, at_ms)]:
+            stops_ms = min(starts_ms, at_ms)
+            if stops_ms > cursor_ms:
+                self.ranges.append(TimeRange(cursor_ms, stops_ms, is_exempt=False))
+                session.watched_ms += stops_ms - cursor_ms
+            cursor_ms = max(cursor_ms, ends_ms)
+        session.last_ms, session.lease_ms = at_ms, 0
 
     def spans(self, at_ms: int) -> list[tuple[int, int]]:
-        """When sessions ran, the running one up to now: its next beat counts the rest."""
+        """Where anything was counted, and what the next beat of the running session will count up to now."""
+        counted = [(time_range.starts_ms, time_range.ends_ms) for time_range in self.ranges]
         session = self.session
-        if session is None:
-            return self.earlier
-        is_running = not session.is_over and at_ms - session.last_ms <= GAP_MS
-        return [*self.earlier, (session.started_ms, at_ms if is_running else session.last_ms)]
+        if session is None or session.is_over or at_ms - session.last_ms > GAP_MS:
+            return counted
+        return [*counted, (session.last_ms, _counts_to(session, at_ms))]
 
     def sums_ms(self, days: Iterable[tuple[int, int, int]]) -> dict[int, tuple[int, int]]:
         """Deducted and exempt time of each day, given as number, start and end; days without any are left out."""
-        return sums_ms(self.stretches, days)
+        return sums_ms(self.ranges, days)
 
-    def _is_left(self) -> None:
-        if self.session is not None:
-            self.earlier.append((self.session.started_ms, self.session.last_ms))
+    def _is_left(
+        self,
+        at_ms: int,
+        *,
+        is_exempt: bool,
+        synced: Sequence[tuple[int, int]],
+        days: Sequence[tuple[int, int, int]],
+    ) -> None:
+        """Another session begins. What ran until then counts; who left a player alone pays for it from the third on."""
+        session = self.session
+        if session is None or session.is_over:
+            return
+        until_ms = session.last_ms
+        if at_ms - session.last_ms <= GAP_MS:
+            until_ms = _counts_to(session, at_ms)
+        elif session.lease_ms:
+            [day] = [
+                (starts_ms, ends_ms) for _, starts_ms, ends_ms in days if starts_ms <= session.started_ms < ends_ms
+            ]
+            before = [opened_ms for opened_ms in self.abandoned_ms if day[0] <= opened_ms < day[1]]
+            self.abandoned_ms.append(session.started_ms)
+            if len(before) >= FREE_ABANDONED:
+                until_ms = min(at_ms, session.started_ms + session.lease_ms)
+                self.charged_leases.append((session.started_ms, until_ms))
+        is_apart = is_exempt and session.title in self.educational
+        free = [(session.last_ms, until_ms)]
+        for starts_ms, ends_ms in synced:
+            free = [
+                part
+                for begins, stops in free
+                for part in ((begins, min(stops, starts_ms)), (max(begins, ends_ms), stops))
+            ]
+        self.ranges += [TimeRange(begins, stops, is_apart) for begins, stops in free if begins < stops]
 
     @staticmethod
     def _repeats_retitling(sent: Sent, session: Session) -> bool:
@@ -163,23 +218,30 @@ class Watching:
         return counted
 
 
-def sums_ms(stretches: Sequence[Stretch], days: Iterable[tuple[int, int, int]]) -> dict[int, tuple[int, int]]:
+def _counts_to(session: Session, at_ms: int) -> int:
+    """Up to when a session counts that beats at an instant: in a pause, up to the end of its grace."""
+    if session.paused_ms is None:
+        return at_ms
+    return max(session.last_ms, min(at_ms, session.paused_ms + PAUSE_GRACE_MS))
+
+
+def sums_ms(ranges: Sequence[TimeRange], days: Iterable[tuple[int, int, int]]) -> dict[int, tuple[int, int]]:
     """Deducted and exempt time of each day, given as number, start and end; days without any are left out."""
     sums: dict[int, tuple[int, int]] = {}
     for number, starts_ms, ends_ms in days:
         shares = [0, 0]
-        for stretch in stretches:
-            share_ms = min(stretch.ends_ms, ends_ms) - max(stretch.starts_ms, starts_ms)
-            shares[stretch.is_exempt] += max(0, share_ms)
+        for time_range in ranges:
+            share_ms = min(time_range.ends_ms, ends_ms) - max(time_range.starts_ms, starts_ms)
+            shares[time_range.is_exempt] += max(0, share_ms)
         if any(shares):
             sums[number] = shares[0], shares[1]
     return sums
 
 
-def measure_ms(stretches: Iterable[tuple[int, int]], *, starts_ms: int, ends_ms: int) -> int:
-    """How much of a day the stretches cover, however they overlap."""
+def measure_ms(ranges: Iterable[tuple[int, int]], *, starts_ms: int, ends_ms: int) -> int:
+    """How much of a day the time ranges cover, however they overlap."""
     covered_ms, until_ms = 0, starts_ms
-    for begins_ms, stops_ms in sorted(stretches):
+    for begins_ms, stops_ms in sorted(ranges):
         begins, stops = max(begins_ms, until_ms), min(stops_ms, ends_ms)
         if stops > begins:
             covered_ms += stops - begins

@@ -9,14 +9,16 @@ from typing import Any
 from uuid import uuid4
 
 from app.auth.tokens import Role
+from app.http.requests import API_PREFIX
 from app.main import create_app
-from app.requests import API_PREFIX
-from tests.api.conftest import Api
-from tests.api.households import PASSWORD, Household, registered
 from tests.builders import settings_for
+from tests.scenes.api import Api
+from tests.scenes.households import PASSWORD, Household, registered
 
 PIN = "4711"
 TITLE = "moon-pirates"
+_ENDING = {("POST", "/auth/logout"), ("POST", "/auth/logout-everywhere"), ("PUT", "/account/password")}
+"""Calls that end tokens, the caller's own or those of others."""
 _PATH_VALUE = re.compile(r"{(\w+)}")
 
 
@@ -41,12 +43,21 @@ class Answer:
         return value.get("code") if isinstance(value, dict) else None
 
 
-def _routes() -> list[tuple[str, str]]:
+def _document() -> dict[str, Any]:
     front = create_app(settings_for(database_url="postgresql://nobody@localhost/none", redis_url="redis://localhost"))
-    return [(method.upper(), path) for path, calls in front.openapi()["paths"].items() for method in calls]
+    return front.openapi()
 
 
-ROUTES = _routes()
+DOCUMENT = _document()
+ROUTES = [(method.upper(), path) for path, calls in DOCUMENT["paths"].items() for method in calls]
+
+
+def declared_codes(method: str, path: str, status: int) -> set[str]:
+    """The codes of refusals that the OpenAPI document names for an operation and a status."""
+    answer = DOCUMENT["paths"][path][method.lower()]["responses"].get(str(status), {})
+    if "$ref" in answer:
+        answer = DOCUMENT["components"]["responses"][answer["$ref"].rpartition("/")[2]]
+    return set(answer.get("content", {}).get("application/problem+json", {}).get("examples", ()))
 
 
 class Scene:
@@ -56,6 +67,7 @@ class Scene:
         self.api = api
         self.own = own
         self.other = other
+        self._caregiver_device = ""
         self.bearers = {
             "another household": _bearer(other.player.headers),
             "another parent": _bearer(other.parent.headers),
@@ -81,6 +93,8 @@ class Scene:
         gone = await _done(own.player.post("/auth/devices", json={"name": "lost phone", "pin": PIN}))
         await _done(own.parent.delete(f"/auth/devices/{gone['id']}"))
         scene.bearers["revoked device"] = {"Authorization": f"Bearer {gone['token']}"}
+        scene.bearers["revoked caregiver"] = await scene._caregiver(is_revoked=True)
+        scene.bearers["caregiver"] = await scene._caregiver()
         unlocked = await _done(own.player.post("/parental-controls/pin/verify", json={"pin": PIN}))
         scene.bearers["unlocked household"] = scene.bearers["household"] | {"X-PIN-Token": unlocked["pin_token"]}
         return scene
@@ -90,7 +104,12 @@ class Scene:
         names = set(_PATH_VALUE.findall(path))
         child = await self.own.child()
         controls = f"/parental-controls/profiles/{child}"
-        values = {"profile_id": child, "account_id": self.own.id}
+        values = {
+            "profile_id": child,
+            "account_id": self.own.id,
+            "external_id": self.own.id,
+            "external_profile_id": child,
+        }
         if "session_id" in names:
             beat = await self.own.player.post("/viewing-time/heartbeat", json=_beat(child))
             values["session_id"] = (await _done(beat))["session_id"]
@@ -102,6 +121,20 @@ class Scene:
             values["request_id"] = (await _done(self.own.player.post(f"{controls}/requests", json={"minutes": 15})))[
                 "request_id"
             ]
+        if "sign_in_id" in names:
+            login = {"email": self.own.email, "password": PASSWORD}
+            await _done(self.api.http.post("/auth/login", json=login))
+            values["sign_in_id"] = (await _done(self.own.parent.get("/auth/sign-ins")))[0]["id"]
+        if "title_id" in names:
+            values["title_id"] = f"film-{uuid4().hex}"
+            title = [{"id": values["title_id"], "name": "A film", "is_educational": False}]
+            await _done(self.api.signed_in("catalogue", Role.SERVICE).put("/catalog/titles", json=title))
+        if "webhook_id" in names:
+            service = self.api.signed_in("platform", Role.SERVICE)
+            webhook = {"url": "https://receiver.example/hook"}
+            values["webhook_id"] = (await _done(service.post("/platform/webhooks", json=webhook)))["id"]
+        if (method, path.removeprefix(API_PREFIX)) in _ENDING:
+            await self._sign_in_again()
         if "device_id" in names:
             device = await _done(self.own.player.post("/auth/devices", json={"name": "tablet", "pin": PIN}))
             values["device_id"] = device["id"]
@@ -120,6 +153,8 @@ class Scene:
             ("POST", "/auth/login"): {"email": self.own.email, "password": PASSWORD},
             ("POST", "/auth/refresh"): {"refresh_token": self.own.tokens["refresh_token"]},
             ("POST", "/auth/devices"): {"name": "tablet", "pin": PIN},
+            ("PUT", "/account/password"): {"current_password": PASSWORD, "new_password": PASSWORD},
+            ("PUT", "/account/email"): {"password": PASSWORD, "email": f"{uuid4().hex}@example.org"},
             ("POST", "/parental-controls/pin"): {"new_pin": PIN, "current_pin": PIN},
             ("POST", "/parental-controls/pin/verify"): {"pin": PIN},
             ("POST", "/parental-controls/pin/reset"): {"new_pin": PIN, "password": PASSWORD},
@@ -127,8 +162,19 @@ class Scene:
             ("DELETE", "/account"): {"password": PASSWORD},
             ("PATCH", "/profiles/{profile_id}"): {"name": "Kim"},
             ("PUT", "/catalog/titles"): [{"id": "another", "name": "Another", "is_educational": True}],
-            ("POST", "/viewing-time/heartbeat"): _beat(child),
+            ("PUT", "/platform/accounts"): [{"external_id": "another", "timezone": "Europe/Oslo"}],
+            ("PUT", "/platform/accounts/{external_id}"): {"timezone": "Europe/Oslo"},
+            ("PUT", "/platform/accounts/{external_id}/profiles/{external_profile_id}"): {
+                "name": "Kim",
+                "is_kids": True,
+            },
+            ("POST", "/platform/webhooks"): {"url": "https://receiver.example/hook"},
+            ("PATCH", "/platform/webhooks/{webhook_id}"): {"is_enabled": False},
+            ("PATCH", "/accounts/{external_id}"): {"market": None},
+            ("PATCH", "/accounts/{external_id}/profiles/{external_profile_id}"): {"enforcement": "shadow"},
+            ("POST", "/viewing-time/heartbeat"): _beat(child) | {"co_viewers": [_CO_VIEWER]},
             ("POST", "/viewing-time/heartbeats"): {"beats": [_beat(child)]},
+            ("POST", "/viewing-time/events-ticket"): {"profile_id": child},
             ("POST", "/viewing-time/offline-sync"): {
                 "profile_id": child,
                 "device_id": "tv",
@@ -140,6 +186,8 @@ class Scene:
             ("PUT", "/parental-controls/profiles/{profile_id}/viewing-time"): {"educational_exempt": False},
             ("POST", "/parental-controls/profiles/{profile_id}/viewing-time/preview"): {"educational_exempt": False},
             ("POST", "/parental-controls/profiles/{profile_id}/viewing-time/grant"): {"minutes": 15},
+            ("POST", "/parental-controls/profiles/{profile_id}/viewing-time/pause"): {"minutes": 15},
+            ("POST", "/parental-controls/viewing-time/pause"): {"minutes": None},
             ("POST", "/parental-controls/profiles/{profile_id}/requests"): {"minutes": 15},
         }
 
@@ -151,11 +199,43 @@ class Scene:
         unlocked = await _done(self.own.player.post("/parental-controls/pin/verify", json={"pin": PIN}))
         self.bearers["unlocked household"]["X-PIN-Token"] = unlocked["pin_token"]
 
+    async def _sign_in_again(self) -> None:
+        """Tokens that a sign-in or a parent device holds, new ones in place of those that may have ended."""
+        for family, of_whom in ((self.own, ""), (self.other, "another ")):
+            login = {"email": family.email, "password": PASSWORD}
+            tokens = await _done(self.api.http.post("/auth/login", json=login))
+            self.bearers[f"{of_whom}household"] = {"Authorization": f"Bearer {tokens['access_token']}"}
+            phone = await _done(family.player.post("/auth/devices", json={"name": "phone", "pin": PIN}))
+            self.bearers[f"{of_whom}parent"] = {"Authorization": f"Bearer {phone['token']}"}
+        self.bearers["unlocked household"] |= self.bearers["household"]
+        self.bearers["caregiver"] = await self._caregiver()
+        phone = await _done(self.own.player.post("/auth/devices", json={"name": "phone", "pin": PIN}))
+        self.bearers["parent device"] = {"Authorization": f"Bearer {phone['token']}"}
+
+    async def _caregiver(self, *, is_revoked: bool = False) -> dict[str, str]:
+        body = {"name": "grandma", "pin": PIN, "role": "caregiver", "daily_grant_minutes": 480}
+        device = await _done(self.own.player.post("/auth/devices", json=body))
+        if is_revoked:
+            await _done(self.own.parent.delete(f"/auth/devices/{device['id']}"))
+        elif self._caregiver_device:  # an account may have twenty devices
+            await _done(self.own.parent.delete(f"/auth/devices/{self._caregiver_device}"))
+        self._caregiver_device = device["id"]
+        return {"Authorization": f"Bearer {device['token']}"}
+
     def _expired(self) -> str:
         now_s = self.api.clock() // 1000
         return self.api.services.tokens.issue(
             account_id=self.own.id, role=Role.PARENT, at_s=now_s - 60, life_seconds=60
         )
+
+
+_CO_VIEWER = {
+    "profile_id": str(uuid4()),
+    "session_id": str(uuid4()),
+    "watched_seconds": 1.5,
+    "has_left": False,
+}
+"""A profile that there is not: the beat is answered, and the answer says so."""
 
 
 def _beat(profile_id: str) -> dict[str, object]:

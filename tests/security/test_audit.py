@@ -1,4 +1,4 @@
-"""The audit log knows every act of a parent, who acted and on what; never a secret, a name or a note."""
+"""The audit log has every action of a parent with actor and object, and never a secret, a name or a note."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import select
 
 from app.postgres_store import tables
-from tests.api.conftest import Api
-from tests.api.households import PASSWORD, Household, registered
+from tests.scenes.api import Api
+from tests.scenes.households import PASSWORD, Household, registered
 
 PIN, NEW_PIN = "8351", "2964"
 NAME, OTHER_NAME, DEVICE, NOTE = "Thessaly", "Philippa", "phone of Thessaly", "please, Oma!"
@@ -35,7 +35,7 @@ async def _log(api: Api, account_id: str) -> list[Entry]:
     return [Entry(row.actor, row.action, row.profile_id and str(row.profile_id), row.detail) for row in rows]
 
 
-class Family:
+class Scene:
     """A household and a clock that moves on with every act, so that entries have an order."""
 
     def __init__(self, api: Api, household: Household) -> None:
@@ -51,11 +51,11 @@ class Family:
 
 
 @pytest.fixture
-async def family(api: Api) -> Family:
-    return Family(api, await registered(api))
+async def family(api: Api) -> Scene:
+    return Scene(api, await registered(api))
 
 
-async def test_every_act_is_in_the_audit_log_with_who_did_it(family: Family) -> None:
+async def test_every_act_is_in_the_audit_log_with_who_did_it(family: Scene) -> None:
     api, player, act = family.api, family.household.player, family.act
     await act(player, "POST", "/parental-controls/pin", {"new_pin": PIN, "password": PASSWORD})
     await act(player, "POST", "/parental-controls/pin", {"new_pin": NEW_PIN, "current_pin": PIN})
@@ -117,7 +117,7 @@ async def test_every_act_is_in_the_audit_log_with_who_did_it(family: Family) -> 
     assert (await _log(api, family.household.id))[-1].action == "profile_erased"
 
 
-async def _check_silence(family: Family, tokens: list[str]) -> None:
+async def _check_silence(family: Scene, tokens: list[str]) -> None:
     entries = await _log(family.api, family.household.id)
     secrets = [PIN, NEW_PIN, PASSWORD, NAME, OTHER_NAME, DEVICE, NOTE, family.household.email, *tokens]
     ids = {entry.profile_id for entry in entries}
@@ -128,7 +128,7 @@ async def _check_silence(family: Family, tokens: list[str]) -> None:
     assert [entry for entry in entries if {PIN, NEW_PIN} & {str(value) for value in entry.detail.values()}] == []
 
 
-async def test_what_is_refused_leaves_no_entry(family: Family) -> None:
+async def test_what_is_refused_leaves_no_entry(family: Scene) -> None:
     player = family.household.player
     await family.act(player, "POST", "/parental-controls/pin", {"new_pin": PIN, "password": PASSWORD})
     child = await family.household.child()

@@ -1,4 +1,4 @@
-"""Pages of other origins: those on the list may call, on the fast path too; nobody else, and nobody by default."""
+"""Pages of other origins: only listed origins may call, on the fast path too, and none by default."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,36 +7,47 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
+from app.http.requests import API_PREFIX
 from app.main import create_app
-from app.requests import API_PREFIX
-from app.settings import Settings
-from tests.api.conftest import Api
+from app.settings.settings import Settings
 from tests.builders import settings_for
+from tests.scenes.api import Api
 
 TV, CONSOLE, EVIL = "https://tv.example.org", "http://localhost:5173", "https://evil.example.org"
 PATHS = ("/viewing-time/heartbeat", "/viewing-time/heartbeats", "/profiles", "/nothing-here")
 
 
-def _settings(origins: object) -> Settings:
+def _settings(origins: object, **more: object) -> Settings:
     return settings_for(
-        database_url="postgresql://localhost/x", redis_url="redis://localhost", cors_origins=origins, bcrypt_cost=4
+        database_url="postgresql://localhost/x",
+        redis_url="redis://localhost",
+        cors_origins=origins,
+        bcrypt_cost=4,
+        **more,
     )
 
 
 @asynccontextmanager
-async def _client(api: Api, origins: str) -> AsyncIterator[httpx.AsyncClient]:
-    front = create_app(_settings(origins))
+async def _client(api: Api, origins: str, **more: object) -> AsyncIterator[httpx.AsyncClient]:
+    front = create_app(_settings(origins, **more))
     front.state.services = api.services
     transport = httpx.ASGITransport(front)
     async with httpx.AsyncClient(transport=transport, base_url=f"http://test{API_PREFIX}") as client:
         yield client
 
 
-async def _preflight(http: httpx.AsyncClient, path: str, origin: str, *, method: str = "POST") -> httpx.Response:
+async def _preflight(
+    http: httpx.AsyncClient,
+    path: str,
+    origin: str,
+    *,
+    method: str = "POST",
+    headers: str = "authorization,content-type",
+) -> httpx.Response:
     asks = {
         "Origin": origin,
         "Access-Control-Request-Method": method,
-        "Access-Control-Request-Headers": "authorization,content-type",
+        "Access-Control-Request-Headers": headers,
     }
     return await http.options(path, headers=asks)
 
@@ -60,6 +71,32 @@ async def test_a_page_on_the_list_may_call(api: Api, path: str, origin: str) -> 
         assert _allowed(answer) == origin, "a refusal is for the page to read, too"
         assert answer.headers["Vary"] == "Origin"
         assert "Access-Control-Allow-Credentials" not in answer.headers
+        exposed = set(answer.headers["Access-Control-Expose-Headers"].split(", "))
+        assert exposed >= {"Date", "ETag", "Location", "Retry-After", "X-Request-ID", "RateLimit"}
+
+
+SENT = ",".join(
+    (
+        *("authorization", "content-type", "idempotency-key", "if-match", "if-none-match", "last-event-id"),
+        *("traceparent", "x-pin-token", "x-request-id"),
+    )
+)
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_page_may_send_what_the_api_reads_and_what_the_setting_names(api: Api, path: str) -> None:
+    async with _client(api, TV) as http:
+        assert (await _preflight(http, path, TV, headers=SENT)).status_code == 200
+        assert (await _preflight(http, path, TV, headers="x-of-ours")).status_code == 400
+    async with _client(api, TV, cors_headers="X-Of-Ours") as http:
+        assert (await _preflight(http, path, TV, headers="x-of-ours,if-match")).status_code == 200
+        assert (await _preflight(http, path, TV, headers="traceparent")).status_code == 400
+
+
+@pytest.mark.parametrize("names", ["*", "X Y", "X-A:", "é"])
+def test_names_that_no_header_has_are_refused_at_start(names: str) -> None:
+    with pytest.raises(ValidationError, match="names of headers"):
+        _settings(TV, cors_headers=names)
 
 
 @pytest.mark.parametrize("path", PATHS)

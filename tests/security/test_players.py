@@ -1,4 +1,4 @@
-"""Rows 35 to 37 of the list of faults: players that flood, race and lie, against Redis's own clock."""
+"""Players that flood, race and lie, by Redis's own clock."""
 
 import asyncio
 import random
@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from app.auth.tokens import Role
-from app.domain.accounting import Live
-from tests.api.conftest import Api
-from tests.api.households import registered
+from app.domain.counters import Counters
+from tests.scenes.api import Api
+from tests.scenes.households import registered
 from tests.security.scene import TITLE
 
 HEARTBEAT = "/viewing-time/heartbeat"
@@ -64,14 +64,15 @@ class Child:
 
     async def let_pass(self, ms: int) -> None:
         """Let everything that is remembered of the session lie further back, as if so much time had passed."""
-        key = self._api.services.counters._keys.live(self.id)
+        key = self._api.services.counters._keys.counters(self.id)
         packed = await self._api.services.redis.get(key)
         assert isinstance(packed, bytes)
-        live = msgspec.msgpack.decode(packed, type=Live)
-        for name in ("last_beat_ms", "session_started_ms", "paused_since_ms", "paced_ms", "day_starts_ms"):
-            instant = getattr(live, name)
-            setattr(live, name, instant - ms if instant else 0)
-        await self._api.services.redis.set(key, msgspec.msgpack.encode(live))
+        counters = msgspec.msgpack.decode(packed, type=Counters)
+        for name in ("last_beat_ms", "session_started_ms", "paused_since_ms", "gcra_tat_ms", "day_starts_ms"):
+            instant = getattr(counters, name)
+            setattr(counters, name, instant - ms if instant else 0)
+        counters.uncounted = tuple(instant - ms for instant in counters.uncounted)
+        await self._api.services.redis.set(key, msgspec.msgpack.encode(counters))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Every route, called by everybody, against the table of docs/security.md."""
+"""Every route in every role, compared with the table of docs/reference/security.md."""
 
 import json
 import re
@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from app.auth.tokens import Role
-from tests.api.conftest import Api
-from tests.security.scene import ROUTES, Call, Scene
+from tests.scenes.api import Api
+from tests.security.scene import ROUTES, Answer, Call, Scene, declared_codes
 
-_TABLE = Path(__file__).parents[2] / "docs" / "security.md"
+_TABLE = Path(__file__).parents[2] / "docs" / "reference" / "security.md"
 _ROW = re.compile(r"^\| ([A-Z]+) \| (/\S+) \| ([a-z, ]+) \| (own|403|403 per beat) \|$", re.MULTILINE)
 
 
@@ -34,8 +34,9 @@ def test_the_table_names_every_route_and_no_other() -> None:
     assert {role for rule in RULES.values() for role in rule.who} <= {"anyone", *Role}
 
 
-WITHOUT_TOKEN = ("nobody", "expired", "refresh token", "revoked device")
+WITHOUT_TOKEN = ("nobody", "expired", "refresh token", "revoked device", "revoked caregiver")
 ROLES = {
+    "caregiver": {"caregiver"},  # before others end its token
     "household": {"household"},
     "unlocked household": {"household", "parent"},
     "parent": {"parent"},
@@ -52,8 +53,10 @@ async def test_everybody_gets_what_the_table_says(partitioned: Api, method: str,
     for caller in WITHOUT_TOKEN:
         answer = await scene.ask(caller, untouched)
         assert (answer.status == 401) is ("anyone" not in rule.who), (caller, answer)
+        _check_declared(method, path, answer)
     for caller in ("another household", "another parent"):
-        await _check_another_family(scene, rule, caller, await scene.call(method, path))
+        answer = await _check_another_family(scene, rule, caller, await scene.call(method, path))
+        _check_declared(method, path, answer)
     for caller, roles in ROLES.items():
         if rule.who & {"anyone", *roles}:
             if (method, path) == ("DELETE", "/api/v1/account"):
@@ -66,9 +69,16 @@ async def test_everybody_gets_what_the_table_says(partitioned: Api, method: str,
             answer = await scene.ask(caller, untouched)
             assert answer.status == 403, (caller, answer)
             assert answer.code in {"forbidden", "pin_required"}, (caller, answer)
+            _check_declared(method, path, answer)
 
 
-async def _check_another_family(scene: Scene, rule: Rule, caller: str, call: Call) -> None:
+def _check_declared(method: str, path: str, answer: Answer) -> None:
+    """A refusal is one that the document names for the operation."""
+    if answer.status >= 400:
+        assert answer.code in declared_codes(method, path, answer.status), answer
+
+
+async def _check_another_family(scene: Scene, rule: Rule, caller: str, call: Call) -> Answer:
     answer = await scene.ask(caller, call)
     if not rule.who & {"anyone", caller.removeprefix("another ")} or rule.another_family == "403":
         assert answer.status == 403, (caller, answer)
@@ -76,3 +86,4 @@ async def _check_another_family(scene: Scene, rule: Rule, caller: str, call: Cal
         assert [result["code"] for result in json.loads(answer.body)["results"]] == ["profile_access_denied"]
     else:
         assert answer.status < 300, (caller, answer)
+    return answer

@@ -1,4 +1,4 @@
-"""What must never be in a log: passwords, PINs, tokens, addresses, and what families call their children and things."""
+"""Data that must never be in a log: passwords, PINs, tokens, addresses, names of children and devices."""
 
 import asyncio
 import json
@@ -83,7 +83,7 @@ def test_the_log_of_a_whole_family_holds_none_of_its_secrets(database_url: str, 
     secrets = tokens | minted | {PASSWORD, WRONG_PASSWORD, EMAIL, NAME, DEVICE, NOTE, "Quillfeather", "forged"}
     assert [secret for secret in secrets if secret in log] == []
     assert re.findall(rf"\b(?:{PIN}|{NEW_PIN}|{WRONG_PIN})\b", log) == []
-    tried = [json.loads(line) for line in log.splitlines() if "secret_tried" in line]
+    tried = [json.loads(line) for line in log.splitlines() if "secret_compared" in line]
     assert {(entry["kind"], entry["is_right"]) for entry in tried} == {
         ("password", True),
         ("password", False),

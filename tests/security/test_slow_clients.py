@@ -1,4 +1,4 @@
-"""Row 39 of the list of faults: hundreds of clients that connect and do not get on, against a process of its own."""
+"""Hundreds of clients that connect and stall, against a separate process."""
 
 import asyncio
 import statistics
@@ -31,7 +31,7 @@ def target(database_url: str, valkey: Valkey) -> Iterator[Target]:
 
 @asynccontextmanager
 async def clients(target: Target, sent: bytes, *, number: int) -> AsyncIterator[list[Client]]:
-    """Connections on which a beginning was sent and nothing follows."""
+    """Connections with a started request that never continues."""
     address = urlsplit(target.url)
     opened = [await asyncio.open_connection(address.hostname, address.port) for _ in range(number)]
     for _, writer in opened:
@@ -44,14 +44,14 @@ async def clients(target: Target, sent: bytes, *, number: int) -> AsyncIterator[
 
 
 def half_body(target: Target, path: str) -> bytes:
-    """More is announced than follows."""
+    """A request whose body is shorter than announced."""
     token = next(iter(target.tokens.values()))
     head = HEAD.format(path=path, token=token) + "Content-Length: 100\r\n\r\n"
     return head.encode() + b'{"profile_id":'
 
 
 async def _end(client: Client) -> bytes:
-    """Everything that came until the other side closed."""
+    """All received bytes until the other side closed."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         return await client[0].read()
 

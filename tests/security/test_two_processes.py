@@ -1,4 +1,4 @@
-"""What is taken back in one process is taken back in the other: two real ones on the same servers."""
+"""A revocation in one process is effective in another one: two real processes on the same servers."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""A simulated player does as it is told, and its ledger tells what really played."""
+"""A simulated player obeys the answers, and its ledger has its real playing time."""
 
 import asyncio
 import random
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from app.cli import player as player_module
-from app.cli.http import Client, Reply, Unreachable
-from app.cli.player import Player
+from app.clients import player as player_module
+from app.clients.http import Client, Reply, Unreachable
+from app.clients.player import Player
 from tests.virtual_time import START_MS, in_virtual_time, now_ms
 
 Answer = Reply | Unreachable
@@ -18,7 +18,7 @@ SESSION = "01a20ae0-837c-85cb-b1b2-808c2c3b5676"
 
 
 class FakeService(Client):
-    """Answers heartbeats from a script, the last of it for ever; says yes to everything else."""
+    """Answers heartbeats from a list and repeats its last item; accepts all other calls."""
 
     def __init__(self, *beats: Answer, ends: tuple[Answer, ...] = ()) -> None:
         self.calls: list[tuple[str, Any]] = []
@@ -103,15 +103,15 @@ async def test_it_beats_as_often_as_it_is_told_and_says_how_much_it_watched() ->
     watched = [beat["watched_seconds"] for beat in others]
     assert watched == sorted(watched)
     assert watched[-1] == pytest.approx(4 * 0.05, abs=0.2)
-    assert service.bodies("end") == [{"watched_seconds": pytest.approx(player.ledger.watched_seconds, abs=0.001)}]
-    assert player.ledger.sessions == 1
+    assert service.bodies("end") == [{"watched_seconds": pytest.approx(player.playback_log.watched_seconds, abs=0.001)}]
+    assert player.playback_log.sessions == 1
 
 
 @in_virtual_time
 async def test_it_stops_playing_at_stop_at() -> None:
     service = FakeService(good(next_beat_in=0.4, stop_in=0.1), good(enforcement="blocked"))
-    player = await watch(service, until=lambda player: player.ledger.sessions == 1)
-    assert player.ledger.watched_seconds < 0.4 + 0.2
+    player = await watch(service, until=lambda player: player.playback_log.sessions == 1)
+    assert player.playback_log.watched_seconds < 0.4 + 0.2
     assert service.calls[2][0] == "end"
 
 
@@ -127,8 +127,8 @@ async def test_blocked_it_waits_until_there_is_time_again() -> None:
 async def test_without_answers_it_plays_on_for_its_lease_only() -> None:
     away = Unreachable("away")
     service = FakeService(good(lease=0.1), away)
-    player = await watch(service, until=lambda player: player.ledger.answers["unreachable"] == 30)
-    assert player.ledger.watched_seconds == pytest.approx(0.1, abs=0.1)
+    player = await watch(service, until=lambda player: player.playback_log.answers["unreachable"] == 30)
+    assert player.playback_log.watched_seconds == pytest.approx(0.1, abs=0.1)
 
 
 @pytest.mark.parametrize("answer", [problem(503, "counters_unavailable"), problem(429, "busy")])
@@ -138,7 +138,7 @@ async def test_a_busy_service_is_asked_again_in_the_same_session(answer: Reply) 
     service = FakeService(good(), busy, good())
     player = await watch(service, until=lambda _: len(service.bodies("heartbeat")) == 4)
     assert {beat.get("session_id") for beat in service.bodies("heartbeat")[1:]} == {SESSION}
-    assert player.ledger.sessions == 1
+    assert player.playback_log.sessions == 1
 
 
 @in_virtual_time
@@ -152,8 +152,8 @@ async def test_superseded_it_opens_another_session() -> None:
 async def test_refused_for_good_it_gives_up() -> None:
     service = FakeService(problem(403, "profile_access_denied"))
     player = await watch(service, until=lambda _: False)
-    assert player.ledger.answers == {"profile_access_denied": 1}
-    assert player.ledger.watched_seconds == 0
+    assert player.playback_log.answers == {"profile_access_denied": 1}
+    assert player.playback_log.watched_seconds == 0
 
 
 @in_virtual_time

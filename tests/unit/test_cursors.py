@@ -1,4 +1,4 @@
-"""Places in a history."""
+"""Cursors of a history."""
 
 from datetime import date
 
@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidInput
-from app.reports.cursors import Cursors, Place
+from app.reports.cursors import CursorPosition, Cursors
 
-PLACE = Place(date(2026, 2, 1), date(2026, 3, 2), date(2026, 2, 9), 1_772_452_800_123, "5d2f3d7e-1c5b-4f4e-9d0a-0f3b")
+PLACE = CursorPosition(
+    date(2026, 2, 1), date(2026, 3, 2), date(2026, 2, 9), 1_772_452_800_123, "5d2f3d7e-1c5b-4f4e-9d0a-0f3b"
+)
 CURSORS = Cursors(b"secret" * 8)
 
 

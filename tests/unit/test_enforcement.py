@@ -1,4 +1,4 @@
-"""The decision: thresholds, when to stop, when to ask again, how long to go on without an answer."""
+"""The decision: thresholds, stop instant, next heartbeat, lease."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.domain.enforcement import Decision, decide, enforcement_of
+from app.domain.enforcement import Decision, decide, enforcement_of, not_enforced
+from app.domain.opening_hours import PARENT_PAUSE, OpeningHours
 from app.domain.policy import MINUTE_MS, UNLIMITED
 
 NOON_MS = 1_790_000_000_000
@@ -99,6 +100,122 @@ class TestStop:
         assert found.stop_at_ms is None
 
 
+def pause(until_ms: int) -> OpeningHours:
+    return OpeningHours(begins_ms=(0, until_ms), closed_by=(PARENT_PAUSE, None))
+
+
+def closing(at_ms: int, again_ms: int, rule: str = "window") -> OpeningHours:
+    """Open, then closed by a rule, then open again."""
+    return OpeningHours(begins_ms=(0, at_ms, again_ms), closed_by=(None, rule, None))
+
+
+class TestReason:
+    def test_the_daily_limit_is_named_where_it_will_end_playback(self) -> None:
+        found = with_remaining(7 * MINUTE_MS)
+        assert (found.reason, found.available_again_ms) == ("daily_limit", None)
+
+    def test_nothing_is_named_where_nothing_ends_playback(self) -> None:
+        assert decision(allowance_ms=UNLIMITED).reason is None
+        assert with_remaining(0, is_exempt=True).reason is None
+        ends_ms = NOON_MS + MINUTE_MS
+        assert with_remaining(HOUR_MS, day_ends_ms=ends_ms, next_allowance_ms=UNLIMITED).reason is None
+
+    def test_a_blocked_child_may_play_again_after_the_reset(self) -> None:
+        assert with_remaining(0).available_again_ms == NOON_MS + 12 * HOUR_MS
+        assert with_remaining(0, next_allowance_ms=UNLIMITED).available_again_ms == NOON_MS + 12 * HOUR_MS
+
+    def test_nothing_is_promised_where_the_next_day_allows_nothing(self) -> None:
+        assert with_remaining(0, next_allowance_ms=0).available_again_ms is None
+
+
+class TestOpeningHours:
+    @pytest.mark.parametrize("fields", [{}, {"allowance_ms": UNLIMITED}, {"is_exempt": True}])
+    def test_a_pause_blocks_whatever_the_allowance_says(self, fields: dict[str, Any]) -> None:
+        found = decision(opening_hours=pause(NOON_MS + HOUR_MS), **fields)
+        again_ms = NOON_MS + HOUR_MS
+        assert found == Decision("blocked", 0, NOON_MS, INTERVAL_MS, 0, None, "parent_pause", again_ms)
+
+    def test_after_a_pause_all_is_as_without_it(self) -> None:
+        assert decision(opening_hours=pause(NOON_MS)) == decision()
+        assert decision(opening_hours=pause(NOON_MS + 1)).enforcement == "blocked"
+
+    def test_the_next_beat_falls_on_the_end_of_a_pause(self) -> None:
+        assert decision(opening_hours=pause(NOON_MS + 7)).next_beat_ms == 7
+
+    def test_a_child_without_allowance_waits_for_the_reset_and_the_end_of_the_pause(self) -> None:
+        reset_ms = NOON_MS + 12 * HOUR_MS
+        assert with_remaining(0, opening_hours=pause(NOON_MS + HOUR_MS)).available_again_ms == reset_ms
+        assert with_remaining(0, opening_hours=pause(reset_ms + 1)).available_again_ms == reset_ms + 1
+        assert with_remaining(0, opening_hours=pause(reset_ms), next_allowance_ms=0).available_again_ms is None
+        assert with_remaining(0, opening_hours=pause(reset_ms), is_exempt=True).available_again_ms == reset_ms
+
+    def test_the_earliest_end_decides_and_is_named(self) -> None:
+        found = decision(opening_hours=closing(NOON_MS + HOUR_MS, NOON_MS + 2 * HOUR_MS))
+        assert (found.stop_at_ms, found.reason, found.remaining_ms) == (NOON_MS + HOUR_MS, "window", HOUR_MS)
+        found = decision(opening_hours=closing(NOON_MS + 3 * HOUR_MS, NOON_MS + 4 * HOUR_MS))
+        assert (found.stop_at_ms, found.reason, found.remaining_ms) == (
+            NOON_MS + 2 * HOUR_MS,
+            "daily_limit",
+            2 * HOUR_MS,
+        )
+
+    @pytest.mark.parametrize("fields", [{"allowance_ms": UNLIMITED}, {"is_exempt": True}, {}])
+    @pytest.mark.parametrize(
+        ("left_ms", "enforcement", "next_beat_ms", "lease_ms"),
+        [
+            (HOUR_MS, "allowed", INTERVAL_MS, LEASE_MS),
+            (15 * MINUTE_MS + 9, "allowed", 9, LEASE_MS),
+            (15 * MINUTE_MS, "warning_15", INTERVAL_MS, LEASE_MS),
+            (5 * MINUTE_MS, "warning_5", INTERVAL_MS, LEASE_MS),
+            (20_000, "warning_5", 20_000, 20_000),
+        ],
+    )
+    def test_a_closing_warns_as_a_limit_does(
+        self, fields: dict[str, Any], left_ms: int, enforcement: str, next_beat_ms: int, lease_ms: int
+    ) -> None:
+        found = decision(opening_hours=closing(NOON_MS + left_ms, NOON_MS + 9 * HOUR_MS), **fields)
+        assert found == Decision(enforcement, left_ms, NOON_MS + left_ms, next_beat_ms, lease_ms, None, "window", None)
+
+    def test_a_closing_beyond_an_allowance_that_is_used_up_changes_when_playback_is_possible_again(self) -> None:
+        reset_ms = NOON_MS + 12 * HOUR_MS
+        found = with_remaining(0, opening_hours=closing(NOON_MS + HOUR_MS, reset_ms + HOUR_MS))
+        assert (found.reason, found.available_again_ms) == ("daily_limit", reset_ms + HOUR_MS)
+
+    @given(
+        used_ms=st.integers(0, 3 * HOUR_MS),
+        changes=st.lists(st.integers(1, 30 * HOUR_MS), min_size=1, max_size=6, unique=True).map(sorted),
+        is_open=st.booleans(),
+        allowance_ms=st.sampled_from([UNLIMITED, 0, HOUR_MS, 2 * HOUR_MS]),
+        is_exempt=st.booleans(),
+    )
+    def test_no_rule_lets_more_through_than_each_alone(
+        self, used_ms: int, changes: list[int], is_open: bool, allowance_ms: int, is_exempt: bool
+    ) -> None:
+        begins_ms = (0, *(NOON_MS + change for change in changes))
+        states = tuple(None if (place % 2 == 0) is is_open else "window" for place in range(len(begins_ms)))
+        fields: dict[str, Any] = {"used_ms": used_ms, "allowance_ms": allowance_ms, "is_exempt": is_exempt}
+        alone, both = decision(**fields), decision(opening_hours=OpeningHours(begins_ms, states), **fields)
+        assert both.may_play == (alone.may_play and is_open)
+        first_ms = NOON_MS + changes[0]
+        if both.may_play:
+            assert both.stop_at_ms == (first_ms if alone.stop_at_ms is None else min(alone.stop_at_ms, first_ms))
+            assert both.lease_ms == min(alone.lease_ms, changes[0])
+            assert 0 < both.next_beat_ms <= alone.next_beat_ms
+        elif both.available_again_ms is not None:
+            again_ms = both.available_again_ms
+            place = max(place for place, begins in enumerate(begins_ms) if begins <= again_ms)
+            assert states[place] is None
+            assert alone.may_play or again_ms >= NOON_MS + 12 * HOUR_MS
+
+    def test_shadow_mode_passes_on_what_was_decided(self) -> None:
+        decided = decision(opening_hours=pause(NOON_MS + HOUR_MS))
+        told = not_enforced(decided, "shadow", longest_lease_ms=LEASE_MS)
+        assert (told.enforcement, told.would_be, told.reason) == ("allowed", "blocked", "parent_pause")
+        assert told.available_again_ms == NOON_MS + HOUR_MS
+        told = not_enforced(decided, "off", longest_lease_ms=LEASE_MS)
+        assert told == Decision("allowed", None, None, INTERVAL_MS, LEASE_MS)
+
+
 class TestNextBeat:
     @pytest.mark.parametrize(
         ("remaining_ms", "next_beat_ms"),
@@ -142,7 +259,7 @@ class TestLease:
 
 @dataclass
 class Player:
-    """Obeys: beats when told, up to 1 ms late, and stops when told."""
+    """Sends heartbeats at the given interval, up to 1 ms late, and stops at the stop instant."""
 
     day_ends_ms: int
     allowance_ms: int

@@ -1,4 +1,4 @@
-"""What is erased stays erased when nobody can be told; and who is erased needs a password."""
+"""An erasure stays valid when its announcement fails; erasing an account needs a password."""
 
 import pytest
 
@@ -29,7 +29,7 @@ class Ledger:
         return FAMILY
 
 
-class Traces:
+class CopyEraser:
     def __init__(self, *, is_away: bool = False) -> None:
         self._is_away = is_away
         self.announced: list[Erased] = []
@@ -47,18 +47,18 @@ class Traces:
 
 
 class Passwords:
-    async def check_password(self, account_id: str, password: str) -> None:
+    async def check_owner(self, account_id: str, password: str | None, *, has_just_signed_in: bool = False) -> None:
         if password != "right":
             raise WrongPassword
 
 
-def _erasure(ledger: Ledger, traces: Traces, ended: set[str]) -> Erasure:
+def _erasure(ledger: Ledger, traces: CopyEraser, ended: set[str]) -> Erasure:
     return Erasure(ledger, traces=traces, passwords=Passwords(), ended=ended, clock=lambda: 0)
 
 
 @pytest.mark.parametrize("is_away", [False, True])
 async def test_a_family_is_erased_whether_or_not_redis_can_be_told(*, is_away: bool) -> None:
-    ledger, traces, ended = Ledger(), Traces(is_away=is_away), set[str]()
+    ledger, traces, ended = Ledger(), CopyEraser(is_away=is_away), set[str]()
     erasure = _erasure(ledger, traces, ended)
     assert await erasure.profile("account", "child", actor="parent") == RECEIPT
     assert await erasure.account("account", password="right") == RECEIPT
@@ -69,15 +69,15 @@ async def test_a_family_is_erased_whether_or_not_redis_can_be_told(*, is_away: b
 
 
 async def test_a_wrong_password_erases_nothing() -> None:
-    ledger, traces, ended = Ledger(), Traces(), set[str]()
+    ledger, traces, ended = Ledger(), CopyEraser(), set[str]()
     with pytest.raises(WrongPassword):
         await _erasure(ledger, traces, ended).account("account", password="wrong")
     assert (ledger.erased, traces.removed, ended) == ([], [], set())
 
 
 async def test_the_worker_removes_again_for_two_days_and_says_when_it_cannot() -> None:
-    ledger, traces = Ledger(), Traces()
+    ledger, traces = Ledger(), CopyEraser()
     await remove_again(ledger, traces, at_ms=100 * HOUR_MS)
     assert (ledger.since_ms, traces.removed) == (52 * HOUR_MS, [FAMILY])
     with pytest.raises(CountersUnavailable):
-        await remove_again(ledger, Traces(is_away=True), at_ms=100 * HOUR_MS)
+        await remove_again(ledger, CopyEraser(is_away=True), at_ms=100 * HOUR_MS)

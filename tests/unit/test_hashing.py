@@ -1,4 +1,4 @@
-"""The pool that hashes passwords and PINs."""
+"""The process pool that hashes passwords and PINs."""
 
 import asyncio
 import fcntl
@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.auth.hashing import Hasher
+from app.auth.hashing import Hasher, _peppered
 from app.embedded.system import wait_until
 from app.errors import HashingInterrupted, TooManyRequests
 
@@ -32,14 +32,14 @@ def hasher() -> Iterator[Hasher]:
 
 
 async def _matches(hasher: Hasher, secret: str, hashed: str | None) -> bool:
-    with hasher.place() as place:
-        return await place.matches(secret, hashed)
+    with hasher.queue_slot() as slot:
+        return await slot.match(secret, hashed) is not None
 
 
 def _take_places(hasher: Hasher, count: int) -> None:
     with ExitStack() as places:
         for _ in range(count):
-            places.enter_context(hasher.place())
+            places.enter_context(hasher.queue_slot())
 
 
 async def test_only_the_secret_itself_matches(hasher: Hasher) -> None:
@@ -85,17 +85,14 @@ def test_any_text_fits_bcrypt(text: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         return  # refused before it comes here
-    peppered = hasher_that_hashes_nothing._peppered(text)
+    peppered = _peppered(PEPPER, text)
     assert len(peppered) == 44
     assert b"\0" not in peppered
 
 
-hasher_that_hashes_nothing = Hasher(pepper=PEPPER, cost=4, workers=1, queue=1)
-
-
 @dataclass(frozen=True)
 class Gate:
-    """What processes wait at until it is opened."""
+    """Blocks processes until it is opened."""
 
     path: Path
 
@@ -118,7 +115,7 @@ def gate(tmp_path: Path) -> Gate:
 
 async def test_a_full_queue_refuses_and_recovers(hasher: Hasher, gate: Gate) -> None:
     with gate.shut():
-        blocked = [asyncio.ensure_future(hasher.place().run(gate.wait)) for _ in range(3)]
+        blocked = [asyncio.ensure_future(hasher.queue_slot().run(gate.wait)) for _ in range(3)]
         await asyncio.sleep(0)
         with pytest.raises(TooManyRequests) as refusal:
             await hasher.hash("one more")
@@ -129,42 +126,42 @@ async def test_a_full_queue_refuses_and_recovers(hasher: Hasher, gate: Gate) -> 
 
 async def test_callers_who_go_away_free_their_place(hasher: Hasher, gate: Gate) -> None:
     with gate.shut():
-        blocked = [asyncio.ensure_future(hasher.place().run(gate.wait)) for _ in range(3)]
+        blocked = [asyncio.ensure_future(hasher.queue_slot().run(gate.wait)) for _ in range(3)]
         await asyncio.sleep(0)
         for call in blocked:
             call.cancel()
         await asyncio.gather(*blocked, return_exceptions=True)
-        with hasher.place():
+        with hasher.queue_slot():
             pass  # at least the last has left; the first, which is running, holds its place
         with pytest.raises(TooManyRequests):
             _take_places(hasher, 3)
-    assert await hasher.place().run(int) == 0
+    assert await hasher.queue_slot().run(int) == 0
     assert await _matches(hasher, "x", await hasher.hash("x"))
 
 
 async def test_a_place_that_was_not_needed_is_given_back(hasher: Hasher) -> None:
     for _ in range(10):
-        with hasher.place():
+        with hasher.queue_slot():
             pass
     assert await _matches(hasher, "x", await hasher.hash("x"))
 
 
 async def test_a_process_that_dies_is_replaced(hasher: Hasher) -> None:
-    first = await hasher.place().run(os.getpid)
+    first = await hasher.queue_slot().run(os.getpid)
     with pytest.raises(HashingInterrupted):
-        await hasher.place().run(partial(os.kill, first, signal.SIGKILL))
-    assert await hasher.place().run(os.getpid) not in {first, os.getpid()}
+        await hasher.queue_slot().run(partial(os.kill, first, signal.SIGKILL))
+    assert await hasher.queue_slot().run(os.getpid) not in {first, os.getpid()}
     _take_places(hasher, 3)
 
 
 async def test_a_signal_to_the_whole_service_does_not_interrupt_what_is_being_hashed(hasher: Hasher) -> None:
-    process = await hasher.place().run(os.getpid)
-    await hasher.place().run(partial(os.kill, process, signal.SIGTERM))
-    assert await hasher.place().run(os.getpid) == process
+    process = await hasher.queue_slot().run(os.getpid)
+    await hasher.queue_slot().run(partial(os.kill, process, signal.SIGTERM))
+    assert await hasher.queue_slot().run(os.getpid) == process
 
 
 async def test_hashing_has_a_session_of_its_own(hasher: Hasher) -> None:
-    process = await hasher.place().run(os.getpid)
+    process = await hasher.queue_slot().run(os.getpid)
     assert os.getsid(process) == process
 
 
@@ -175,8 +172,8 @@ def test_hashing_gives_way_to_a_process_that_gives_way_itself() -> None:
     async def of_hashing() -> int:
         pool = Hasher(pepper=PEPPER, cost=4, workers=1, queue=2)
         try:
-            with pool.place() as place:
-                return await place.run(partial(os.getpriority, os.PRIO_PROCESS, 0))
+            with pool.queue_slot() as slot:
+                return await slot.run(partial(os.getpriority, os.PRIO_PROCESS, 0))
         finally:
             pool.close()
 
@@ -194,7 +191,7 @@ def test_hashing_gives_way_to_a_process_that_gives_way_itself() -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel counts no sessions")
 async def test_the_session_gives_way_too(hasher: Hasher) -> None:
-    process = await hasher.place().run(os.getpid)
+    process = await hasher.queue_slot().run(os.getpid)
     wanted = f"nice {os.getpriority(os.PRIO_PROCESS, process)}"
     autogroup = Path(f"/proc/{process}/autogroup")
     assert wait_until(lambda: autogroup.read_text(encoding="ascii").rstrip().endswith(wanted), seconds=10)
@@ -206,7 +203,7 @@ import asyncio, os, signal
 from app.auth.hashing import Hasher
 async def main():
     hasher = Hasher(pepper=b"p" * 32, cost=4, workers=1, queue=1)
-    print(await hasher.place().run(os.getpid), flush=True)
+    print(await hasher.queue_slot().run(os.getpid), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
 """

@@ -1,4 +1,4 @@
-"""Session ids: proof of who issued them, to whom and when."""
+"""Session ids prove issuer, time and profile."""
 
 import uuid
 from collections.abc import Callable

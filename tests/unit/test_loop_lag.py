@@ -1,11 +1,11 @@
-"""A blocked event loop shows in the metrics."""
+"""The metrics show a blocked event loop."""
 
 import asyncio
 import time
 
 from prometheus_client import REGISTRY
 
-from app.loop_lag import watch_loop
+from app.observability.loop_lag import watch_loop
 
 BLOCKED_SECONDS = 0.3
 

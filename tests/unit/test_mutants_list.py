@@ -1,4 +1,4 @@
-"""The list of mutants does not rot: what each changes still stands where it says, once."""
+"""The text that each mutant changes exists exactly once in its file."""
 
 import tomllib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which partitions there are: whole weeks and months, and whatever others have left free."""
+"""Partitions are whole weeks and months in the ranges without a partition."""
 
 from datetime import date, timedelta
 from itertools import pairwise

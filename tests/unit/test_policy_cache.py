@@ -1,4 +1,4 @@
-"""What a process remembers of policies: how little, how long, and never an older one than it has known."""
+"""Cached policies: their size, their lifetime, and never an older version than one seen before."""
 
 import asyncio
 import random
@@ -12,11 +12,12 @@ import msgspec
 import pytest
 
 from app.auth.tokens import Role, TokenCache, Tokens
-from app.domain.accounting import Live
+from app.domain.counters import Counters
+from app.domain.markets import Market, Markets
 from app.domain.policy import Grant, OfflineUse, Policy
 from app.domain.viewing_day import DAY_MS, Calendar, DayRule
 from app.errors import CountersUnavailable, DatabaseUnavailable
-from app.viewing.policies import KnownPolicy, PolicyCache
+from app.viewing.policy_cache import KnownPolicy, PolicyCache
 
 NOW = 1_772_452_800_000  # 2026-03-02 12:00 UTC
 TTL_MS, STALE_MS = 60_000, 600_000
@@ -30,13 +31,13 @@ def id_of(number: int) -> str:
 
 
 def policy(number: int = 1, *, version: int = 1, **changed: Any) -> Policy:
-    """A child's policy, made of nothing that another policy is made of: as it is loaded."""
+    """A child's policy that shares no object with another one, as after a load."""
     made = Policy(id_of(number), id_of(10**9 + number), version, True, 1, 120, 180, True, (15, 5), _CALENDAR)
     return _decoded(msgspec.msgpack.encode(msgspec.structs.replace(made, **changed)))
 
 
 class Source:
-    """Policies that can be away."""
+    """A source of policies that can be unreachable."""
 
     def __init__(self) -> None:
         self.policies: dict[str, Policy] = {}
@@ -49,12 +50,12 @@ class Source:
             raise DatabaseUnavailable
         return [self.policies.get(profile_id) for profile_id in profile_ids]
 
-    async def meet(self, profile_ids: Sequence[str]) -> list[tuple[Policy, Live | None] | None]:
+    async def load_with_counters(self, profile_ids: Sequence[str]) -> list[tuple[Policy, Counters | None] | None]:
         return [(policy, None) if policy else None for policy in await self.load(profile_ids)]
 
 
 class Nothing(Source):
-    async def put(self, policies: Sequence[Policy], lives: Mapping[str, Live] | None = None) -> list[Policy]:
+    async def put(self, policies: Sequence[Policy], counters_of: Mapping[str, Counters] | None = None) -> list[Policy]:
         return list(policies)
 
 
@@ -63,15 +64,17 @@ class Home:
 
     def __init__(self, *, size: int = 100, weekend_days: Collection[int] = (5, 6)) -> None:
         self.now_ms = NOW
+        self.clock_step_ms = 0
         self.source = Source()
         self.cache = PolicyCache(
             shared=Nothing(),
             source=self.source,
-            weekend_days=weekend_days,
+            markets=Markets(Market(weekend_days=tuple(weekend_days))),
             ttl_ms=TTL_MS,
             stale_ms=STALE_MS,
             size=size,
-            clock=lambda: self.now_ms,
+            clock=lambda: self.now_ms + self.clock_step_ms,
+            monotonic=lambda: self.now_ms,
             jitter=random.Random(1),  # noqa: S311  when an entry ends
         )
 
@@ -90,7 +93,7 @@ def home() -> Home:
 class TestSharing:
     async def test_children_with_the_same_settings_share_what_follows_from_them(self, home: Home) -> None:
         one, other = await home.known(policy(1)), await home.known(policy(2, version=7))
-        assert one.standing is other.standing
+        assert one.effective is other.effective
         assert (one.account_id, one.version) == (id_of(10**9 + 1), 1)
         assert (other.account_id, other.version) == (id_of(10**9 + 2), 7)
 
@@ -98,7 +101,7 @@ class TestSharing:
         opened_later = Calendar.opened(NOW - 3 * DAY_MS + 1, timezone="Europe/Oslo", reset_hour=6)
         one = await home.known(policy(1))
         other = await home.known(policy(2, calendar=opened_later))
-        assert one.standing is other.standing
+        assert one.effective is other.effective
 
     @pytest.mark.parametrize(
         "different",
@@ -118,7 +121,7 @@ class TestSharing:
     async def test_a_child_with_others_has_its_own(self, home: Home, different: dict[str, Any]) -> None:
         usual, other = await home.known(policy(1)), await home.known(policy(2, **different))
         assert all(getattr(other.policy, name) == value for name, value in different.items() if name != "calendar")
-        assert other.standing != usual.standing
+        assert other.effective != usual.effective
 
     async def test_what_differs_still_shares_the_calendar(self, home: Home) -> None:
         one, other = await home.known(policy(1)), await home.known(policy(2, config_version=2))
@@ -135,9 +138,9 @@ class TestSharing:
     async def test_a_child_that_was_away_is_told_all_days_until_they_are_counted(self, home: Home) -> None:
         known = await home.known(policy(1))
         running = known.days[0].day
-        home.cache.reach(known, running, NOW + 2 * DAY_MS)
+        home.cache.extend_days(known, running, NOW + 2 * DAY_MS)
         assert [day.number for day in known.days] == [TODAY + 1, TODAY + 2]
-        home.cache.settle(known)
+        home.cache.drop_past_days(known)
         assert [day.number for day in known.days] == [TODAY + 2]
 
     async def test_one_takes_less_than_300_bytes_also_when_loaded_again(self) -> None:
@@ -237,9 +240,9 @@ class TestFloor:
         await home.known(policy(version=3))
         home.source.policies[id_of(1)] = policy(version=2)
         home.now_ms += 2000  # else the one that was just read is not read again
-        reread = await home.cache.reread(id_of(1))
-        assert reread is not None
-        assert reread.version == 2
+        reload = await home.cache.reload(id_of(1))
+        assert reload is not None
+        assert reload.version == 2
         home.now_ms += TTL_MS
         with pytest.raises(DatabaseUnavailable):
             await home.cache.get(id_of(1))
@@ -295,17 +298,27 @@ class TestSize:
         assert home.cache.last_known(id_of(2)) is not None
 
 
+@pytest.mark.parametrize("step_ms", [-10_800_000, -2_820_000, 86_400_000])
+async def test_a_clock_that_steps_makes_no_policy_serve_for_longer(home: Home, step_ms: int) -> None:
+    await home.known(policy(1))
+    home.clock_step_ms = step_ms
+    assert home.cache.peek(id_of(1)) is not None
+    home.now_ms += TTL_MS
+    assert home.cache.peek(id_of(1)) is None
+
+
 async def test_where_too_many_wait_the_rest_is_refused(home: Home) -> None:
-    for loading in (home.cache._from_shared, home.cache._from_source):
-        loading._max_waiting = 0
+    for batcher in (home.cache._loader._shared_batcher, home.cache._loader._restore_batcher):
+        batcher._max_waiting = 0
     with pytest.raises(CountersUnavailable):
         await home.cache.get("nobody")
 
 
 async def test_all_who_ask_at_once_share_one_load(home: Home) -> None:
     home.source.policies[id_of(1)] = policy(1)
-    one, other = await asyncio.gather(home.cache.meet(id_of(1)), home.cache.meet(id_of(1)))
-    assert one == other == (home.cache.peek(id_of(1)), True)
+    one, other = await asyncio.gather(home.cache.load_with_counters(id_of(1)), home.cache.load_with_counters(id_of(1)))
+    assert one == other
+    assert (one.known, one.is_new) == (home.cache.peek(id_of(1)), True)
     assert home.source.loads == 1
 
 

@@ -1,4 +1,4 @@
-"""What the days of a week add up to."""
+"""Sums of the days of a week."""
 
 from datetime import date, timedelta
 

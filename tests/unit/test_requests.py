@@ -1,4 +1,4 @@
-"""Which bodies are let in."""
+"""Accepted and refused request bodies."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import BodyTimeout, HourglassError, InvalidInput, Malformed, TooLarge
-from app.requests import MAX_DEPTH, ClientGone, Receive, check_json, read_body
+from app.http.requests import MAX_DEPTH, ClientGone, Receive, check_json, read_body
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_what_is_no_sound_json_is_malformed(body: bytes) -> None:
 def test_texts_that_no_database_takes_are_pointed_at(body: bytes, pointer: str) -> None:
     with pytest.raises(InvalidInput) as refusal:
         check_json(body)
-    assert [error["pointer"] for error in refusal.value.errors] == [pointer]
+    assert [error.get("pointer", "") for error in refusal.value.errors] == [pointer]
 
 
 def test_pairs_of_surrogates_are_letters() -> None:
@@ -91,7 +91,7 @@ def test_no_bytes_raise_anything_else(body: bytes) -> None:
 
 
 def _arriving(chunks: Sequence[bytes | None]) -> Receive:
-    """Chunks one by one; None is the end of the connection, and after the last nothing ever comes."""
+    """Chunks one by one; None closes the connection, and the last chunk is followed by silence."""
     waiting = list(chunks)
 
     async def receive() -> MutableMapping[str, Any]:

@@ -1,4 +1,4 @@
-"""How requests find their routes."""
+"""Matching of requests and routes."""
 
 from fastapi.routing import APIRoute
 
@@ -7,7 +7,7 @@ from tests.builders import settings_for
 
 
 def test_all_routes_lie_in_one_list() -> None:
-    """FastAPI goes through lists in lists three times for each request."""
+    """FastAPI searches nested lists three times per request."""
     front = create_app(settings_for(database_url="postgresql://nowhere/x", redis_url="redis://nowhere"))
     nested = [route for route in front._api.routes if not hasattr(route, "path")]
     assert nested == []

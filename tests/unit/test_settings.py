@@ -1,10 +1,10 @@
-"""The environment is read once, completely, and every refusal names its variable."""
+"""The environment is read once and completely, and every error names its variable."""
 
 from pathlib import Path
 
 import pytest
 
-from app.settings import Settings, SettingsError, is_given, load_settings, unknown_variables, variable_of
+from app.settings.settings import Settings, SettingsError, is_given, load_settings, unknown_variables, variable_of
 
 SECRET = "0123456789abcdef0123456789abcdef"
 COMPLETE = {
@@ -18,7 +18,7 @@ COMPLETE = {
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """A complete environment and nothing else of ours; tests change it."""
+    """A complete environment without other settings; tests change it."""
     for field in Settings.model_fields:
         monkeypatch.delenv(variable_of(field), raising=False)
     for name, value in COMPLETE.items():

@@ -1,4 +1,4 @@
-"""What ``verify`` lets through, and what no attacker gets past it."""
+"""Valid and invalid tokens for ``verify``."""
 
 import base64
 import json
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jose import jws, jwt
 
-from app.auth.tokens import ALGORITHM, LONGEST_TOKEN, Kind, Principal, Role, TokenCache, Tokens
+from app.auth.tokens import ALGORITHM, MAX_TOKEN, Principal, Role, TokenCache, TokenKind, Tokens
 from app.errors import Unauthenticated
 
 SECRET = b"only-the-tests-know-this-secret!!"
@@ -40,15 +40,15 @@ def _without(claim: str) -> dict[str, Any]:
     return {name: value for name, value in GOOD.items() if name != claim}
 
 
-def _refused(token: str, *, kind: Kind = Kind.ACCESS) -> None:
+def _refused(token: str, *, kind: TokenKind = TokenKind.ACCESS) -> None:
     with pytest.raises(Unauthenticated) as refusal:
         TOKENS.verify(token, kind=kind, at_s=NOW_S)
     assert refusal.value.problem() == Unauthenticated().problem(), "all refusals look the same"
 
 
 @pytest.mark.parametrize("role", list(Role))
-@pytest.mark.parametrize("kind", list(Kind))
-def test_what_was_issued_is_verified(role: Role, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", list(TokenKind))
+def test_what_was_issued_is_verified(role: Role, kind: TokenKind) -> None:
     token = TOKENS.issue(account_id=ACCOUNT, role=role, kind=kind, at_s=NOW_S, life_seconds=60, device_id="tablet")
     assert TOKENS.verify(token, kind=kind, at_s=NOW_S) == Principal(ACCOUNT, role, NOW_S + 60, "tablet")
     assert TOKENS.verify(token, kind=kind, at_s=NOW_S + 59).role is role
@@ -91,8 +91,8 @@ def test_claims_are_required_and_of_their_type(claims: object) -> None:
 
 
 def test_a_token_for_one_use_is_not_good_for_the_other() -> None:
-    _refused(TOKENS.issue(account_id=ACCOUNT, role=Role.HOUSEHOLD, at_s=NOW_S, life_seconds=9), kind=Kind.REFRESH)
-    refresh = TOKENS.issue(account_id=ACCOUNT, role=Role.HOUSEHOLD, kind=Kind.REFRESH, at_s=NOW_S, life_seconds=9)
+    _refused(TOKENS.issue(account_id=ACCOUNT, role=Role.HOUSEHOLD, at_s=NOW_S, life_seconds=9), kind=TokenKind.REFRESH)
+    refresh = TOKENS.issue(account_id=ACCOUNT, role=Role.HOUSEHOLD, kind=TokenKind.REFRESH, at_s=NOW_S, life_seconds=9)
     _refused(refresh)
 
 
@@ -194,7 +194,7 @@ class _CountingTokens(Tokens):
         super().__init__(secret=SECRET, issuer="hourglass", audience="players")
         self.verified = 0
 
-    def verify(self, token: str, *, kind: Kind = Kind.ACCESS, at_s: int) -> Principal:
+    def verify(self, token: str, *, kind: TokenKind = TokenKind.ACCESS, at_s: int) -> Principal:
         self.verified += 1
         return super().verify(token, kind=kind, at_s=at_s)
 
@@ -261,7 +261,7 @@ def test_the_tokens_of_an_erased_account_are_refused_although_remembered() -> No
 
 @pytest.mark.parametrize(
     "header",
-    [b"", b"Bearer", b"Bearer ", b"Basic abc", b"Bearer \xff", b"bearer\ta.b.c", b"Bearer " + b"x" * LONGEST_TOKEN * 2],
+    [b"", b"Bearer", b"Bearer ", b"Basic abc", b"Bearer \xff", b"bearer\ta.b.c", b"Bearer " + b"x" * MAX_TOKEN * 2],
 )
 def test_a_header_that_is_no_bearer_token_is_refused_and_not_remembered(header: bytes) -> None:
     cache = TokenCache(TOKENS, size=10, clock=_Clock())
@@ -273,3 +273,20 @@ def test_a_header_that_is_no_bearer_token_is_refused_and_not_remembered(header: 
 def test_the_scheme_is_read_without_regard_to_case() -> None:
     cache = TokenCache(TOKENS, size=10, clock=_Clock())
     assert cache.principal_of(_header().replace(b"Bearer", b"bEARER")).account_id == ACCOUNT
+
+
+def test_an_access_lasts_as_long_as_its_token() -> None:
+    revoked: set[str] = set()
+    clock = _Clock()
+    cache = TokenCache(TOKENS, size=10, clock=clock, is_revoked=revoked.__contains__)
+    header = _header(device_id="tablet")
+    principal = cache.principal_of(header)
+    accesses = [cache.access(principal, header), cache.access(principal)]
+    expected_ms = principal.expires_s * 1000 - clock()
+    assert [cache.remaining_ms(access) for access in accesses] == [expected_ms] * 2
+    for holder in ("tablet", principal.account_id):
+        revoked.add(holder)
+        assert [cache.remaining_ms(access) for access in accesses] == [0, 0]
+        revoked.clear()
+    clock.at_ms = principal.expires_s * 1000
+    assert [cache.remaining_ms(access) for access in accesses] == [0, 0]

@@ -1,4 +1,4 @@
-"""Viewing days: the awkward ones by hand, all the others by their laws."""
+"""Viewing days: special cases by hand, all others by properties."""
 
 from bisect import bisect_right
 from collections.abc import Iterable
@@ -53,7 +53,7 @@ def named(day: ViewingDay) -> str:
 
 
 def walked(calendar: Calendar, last: ViewingDay, *, until_ms: int) -> list[ViewingDay]:
-    """The days after ``last`` one at a time, so that none is ever skipped."""
+    """The days after ``last``, one at a time, so that none is skipped."""
     days = []
     while last.ends_ms <= until_ms:
         [last] = calendar.days_after(last, until_ms=last.ends_ms)
@@ -272,10 +272,10 @@ class TestLongAbsence:
         assert 25 <= len(calendar.days_after(calendar.anchor, until_ms=until_ms)) <= 35
 
 
-LONGEST_FALLS_H = {"Antarctica/Troll": 2, "Antarctica/Casey": 3, "Antarctica/Davis": 2, "Antarctica/Vostok": 2}
+MAX_FALLS_H = {"Antarctica/Troll": 2, "Antarctica/Casey": 3, "Antarctica/Davis": 2, "Antarctica/Vostok": 2}
 """Zones whose clocks fell, or will fall, by more than an hour at once since 1996, and by how many. A viewing day there
 can be as much longer than 37 hours; everywhere else none is."""
-LONGEST_FALLS_H |= {"Asia/Chita": 2, "Asia/Magadan": 2, "America/Iqaluit": 2, "America/Pangnirtung": 2}
+MAX_FALLS_H |= {"Asia/Chita": 2, "Asia/Magadan": 2, "America/Iqaluit": 2, "America/Pangnirtung": 2}
 DATE_LINE_2011 = {"Pacific/Apia", "Pacific/Fakaofo"}
 
 FIRST_MS, LAST_MS = utc_ms("1996-06-01T00:00"), utc_ms("2035-01-01T00:00")
@@ -352,7 +352,7 @@ def test_whatever_a_parent_changes_days_follow_on_each_other(  # noqa: PLR0917  
         fall = local(day.starts_ms, rule.timezone).utcoffset() - local(day.ends_ms, rule.timezone).utcoffset()  # type: ignore[operator]
         fall_h = max(timedelta(), fall) / timedelta(hours=1)
         assert 12 <= hours(day) <= 36 + fall_h
-        assert fall_h <= LONGEST_FALLS_H.get(rule.timezone, 1)
+        assert fall_h <= MAX_FALLS_H.get(rule.timezone, 1)
 
     for (_, before), (changed_ms, after) in pairwise(history):
         assert after.day_at(changed_ms) == before.day_at(changed_ms), "a change leaves the running day alone"

@@ -1,4 +1,4 @@
-"""The worker's pace: a cycle at a time, more at once while somebody has waited too long."""
+"""The worker runs one flush cycle at a time, and more at once while the lag is too high."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -7,15 +7,15 @@ import pytest
 
 from app.domain.unflushed import Backlog
 from app.flushing.service import Flushed
-from workers.flusher import Worker
+from workers.scheduler import Worker
 
 if TYPE_CHECKING:
-    from app.wiring import WorkerServices
+    from app.wiring.worker import WorkerServices
 
 
 @dataclass
 class Flusher:
-    """Leaves the given lags behind, one after each cycle."""
+    """Reports the given lags, one after each cycle."""
 
     lags_seconds: list[float]
     postponed: int = 0

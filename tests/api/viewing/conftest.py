@@ -1,32 +1,21 @@
 """Two instances of the API in this process, on real servers, as two processes would share them."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
-import httpx
 import pytest
 import pytest_asyncio
 
 from app.embedded.valkey import Valkey
-from app.main import create_app
 from app.redis_store.client import create_client
-from app.settings import Settings
-from app.wiring import open_worker
-from tests.builders import Api, settings_for
+from app.settings.settings import Settings
+from app.wiring.worker import open_worker
+from tests.builders import settings_for
+from tests.scenes.api import Api, running
 
 
 @pytest.fixture(scope="module")
 def settings(database_url: str, valkey: Valkey) -> Settings:
     return settings_for(database_url=database_url, redis_url=valkey.url)
-
-
-@asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Api]:
-    """An API with its lifespan, and a client for it."""
-    front = create_app(settings)
-    transport = httpx.ASGITransport(app=front)
-    async with front.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://test/api/v1") as client:
-        yield Api(front, client)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -1,11 +1,10 @@
-"""The published vectors, replayed over HTTP on real servers at the very instants they name."""
+"""Replay of the published vectors over HTTP on real servers, at exactly their instants."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 import pytest
 import pytest_asyncio
@@ -17,13 +16,10 @@ from app.conformance.live import replay_live
 from app.conformance.model import SETTLED_MS
 from app.conformance.replay import Answer, Caller, add_child, fill_catalogue, replay
 from app.conformance.vectors import starts_ms
-from app.main import create_app
 from app.postgres_store.partitions import make_partitions
-from app.redis_store.counters import RedisCounters
-from app.requests import API_PREFIX
-from app.settings import Settings
-from app.wiring import open_services
-from tests.builders import Api, Household
+from app.settings.settings import Settings
+from tests.scenes.api import Api, SetClock, opened, running
+from tests.scenes.households import Household, registered_at_noon
 
 VECTORS = Path(__file__).parents[3] / "docs" / "conformance" / "vectors.json"
 PUBLISHED = msgspec.json.decode(VECTORS.read_bytes(), type=Document)
@@ -32,22 +28,6 @@ PATIENT_MS = 1500
 SLOW_MS = 7_200_000
 """By how much the clock of the replaying machine is behind: the service's own is found out."""
 ROLES = {Caller.PLAYER: Role.HOUSEHOLD, Caller.PARENT: Role.PARENT, Caller.CATALOGUE: Role.SERVICE}
-
-
-@dataclass
-class SetClock:
-    """The clock of the service and of its counters; it stands still until it is set."""
-
-    at_ms: int = starts_ms(PUBLISHED.scenarios[0])
-    counters: RedisCounters | None = None
-
-    def __call__(self) -> int:
-        return self.at_ms
-
-    def set(self, at_ms: int) -> None:
-        self.at_ms = at_ms
-        if self.counters is not None:
-            self.counters.at_ms = at_ms
 
 
 @dataclass(frozen=True)
@@ -70,47 +50,38 @@ class OverAsgi:
         return Answer(status=answer.status_code, headers=answer.headers, body=answer.json())
 
 
-@pytest.fixture(scope="module")
-def clock() -> SetClock:
-    return SetClock()
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def api(prepared: Settings, clock: SetClock) -> AsyncIterator[Api]:
-    front = create_app(prepared)
-    transport = httpx.ASGITransport(app=front)
-    async with (
-        open_services(prepared, clock=clock) as services,
-        httpx.AsyncClient(transport=transport, base_url=f"http://test{API_PREFIX}") as client,
-    ):
-        await make_partitions(services.engine, at_ms=clock())
-        front.state.services, clock.counters = services, services.counters
-        yield Api(front, client)
+async def api(prepared: Settings) -> AsyncIterator[Api]:
+    clock = SetClock(starts_ms(PUBLISHED.scenarios[0]))
+    async with opened(prepared, clock) as api:
+        await make_partitions(api.services.engine, at_ms=clock())
+        yield api
 
 
 @pytest.mark.parametrize("scenario", PUBLISHED.scenarios, ids=lambda scenario: scenario.name)
-async def test_the_service_answers_as_published(api: Api, clock: SetClock, scenario: Scenario) -> None:
+async def test_the_service_answers_as_published(api: Api, scenario: Scenario) -> None:
     began_ms = starts_ms(scenario)
-    clock.set(began_ms - SETTLED_MS)
-    service = OverAsgi(await api.household())
+    api.set_clock(began_ms - SETTLED_MS)
+    service = OverAsgi(await registered_at_noon(api))
     await fill_catalogue(service, PUBLISHED.titles)
-    profile_id = await add_child(service, scenario.child, name="Kim", timezone=scenario.child.timezone)
+    children = (scenario.child, *scenario.siblings)
+    profile_id, *siblings = [await add_child(service, each, name="Kim", timezone=each.timezone) for each in children]
 
     async def reach(offset_ms: int) -> None:
-        clock.set(began_ms + offset_ms)
+        api.set_clock(began_ms + offset_ms)
 
-    verdict = await replay(scenario, service=service, profile_id=profile_id, starts_ms=began_ms, reach=reach)
+    verdict = await replay(
+        scenario, service=service, profile_id=profile_id, siblings=siblings, starts_ms=began_ms, reach=reach
+    )
     told = "\n".join(map(str, verdict.differences))
     assert verdict.is_good, f"step {verdict.step} of {scenario.name}:\n{told}"
 
 
 async def test_the_quickest_hold_in_real_time_and_leave_no_child_behind(prepared: Settings) -> None:
-    front = create_app(prepared)
-    transport = httpx.ASGITransport(app=front)
     live = [scenario for scenario in PUBLISHED.scenarios if scenario.live and scenario.steps[-1].at_ms <= QUICKEST_MS]
     done: list[str] = []
-    async with front.lifespan(), httpx.AsyncClient(transport=transport, base_url=f"http://test{API_PREFIX}") as client:
-        home = await Api(front, client).household()
+    async with running(prepared) as api:
+        home, client = await registered_at_noon(api), api.http
         service = OverAsgi(home)
         await fill_catalogue(service, PUBLISHED.titles)
         verdicts = await replay_live(
@@ -119,7 +90,7 @@ async def test_the_quickest_hold_in_real_time_and_leave_no_child_behind(prepared
             tolerance_ms=PATIENT_MS,
             done=lambda verdict: done.append(verdict.scenario.name),
         )
-        profiles = await client.get("/profiles", headers=home.player)
+        profiles = await client.get("/profiles", headers=home.as_player)
     told = {verdict.scenario.name: (verdict.step, verdict.differences) for verdict in verdicts if not verdict.is_good}
     assert told == {}
     assert sorted(done) == sorted(scenario.name for scenario in live)

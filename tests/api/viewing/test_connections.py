@@ -1,4 +1,4 @@
-"""Heartbeats over real connections: the short way answers as the long one does, in order, and nobody stays for ever."""
+"""Heartbeats over real connections: fast path and normal path answer equally and in order, and every wait ends."""
 
 import asyncio
 import json
@@ -11,13 +11,16 @@ import pytest
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from app.connections import Connection, Deadlines
-from tests.builders import Api, Household
+from app.server.fast_path import Deadlines, FastPathProtocol
+from tests.scenes.api import Api
+from tests.scenes.households import Household, registered_at_noon
 from tests.statements import statements_of
 
 PATH = "/api/v1/viewing-time/heartbeat"
 KEEP_ALIVE_SECONDS, ARRIVAL_SECONDS = 75.0, 10.0
 BODY_LIMIT = 65_536
+NOON_MS = 1_772_452_800_999
+"""2026-03-02 12:00 UTC, nearly a second later."""
 
 
 @dataclass
@@ -60,6 +63,7 @@ class Site:
     port: int
     deadlines: Deadlines
     state: ServerState
+    wall_ms: list[int]
     clients: list[Client] = field(default_factory=list)
 
     async def connect(self) -> Client:
@@ -75,14 +79,20 @@ class Site:
 
 @pytest.fixture
 async def site(api: Api) -> AsyncIterator[Site]:
-    config = Config(api.front, http=Connection, log_config=None, server_header=False, date_header=False)
+    config = Config(api.front, http=FastPathProtocol, log_config=None, server_header=False, date_header=False)
     config.load()
     state = ServerState()
-    deadlines = Deadlines(state.connections, keep_alive_seconds=KEEP_ALIVE_SECONDS, arrival_seconds=ARRIVAL_SECONDS)
+    wall_ms = [NOON_MS]
+    deadlines = Deadlines(
+        state.connections,
+        keep_alive_seconds=KEEP_ALIVE_SECONDS,
+        arrival_seconds=ARRIVAL_SECONDS,
+        clock=lambda: wall_ms[0],
+    )
     deadlines.tick(0.0)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(config, state, {}), "127.0.0.1", 0)
-    opened = Site(server.sockets[0].getsockname()[1], deadlines, state)
+    server = await loop.create_server(lambda: FastPathProtocol(config, state, {}), "127.0.0.1", 0)
+    opened = Site(server.sockets[0].getsockname()[1], deadlines, state, wall_ms)
     yield opened
     server.close()
     for client in opened.clients:
@@ -102,15 +112,15 @@ class Player:
         return json.dumps(beat | fields).encode()
 
     def request(self, body: bytes, *more: str, version: str = "1.1", length: bool = True) -> bytes:
-        lines = [f"POST {PATH} HTTP/{version}", "Host: test", f"Authorization: {self.home.player['Authorization']}"]
+        lines = [f"POST {PATH} HTTP/{version}", "Host: test", f"Authorization: {self.home.as_player['Authorization']}"]
         lines += [f"Content-Length: {len(body)}"] if length else []
         return "\r\n".join([*lines, *more, "", ""]).encode() + body
 
 
 @pytest.fixture
 async def player(api: Api) -> Player:
-    home = await api.household()
-    return Player(home, await home.add_profile(), await api.add_title())
+    home = await registered_at_noon(api)
+    return Player(home, await home.child(), await api.add_title())
 
 
 async def test_a_beat_is_answered_as_over_the_long_way(site: Site, player: Player) -> None:
@@ -123,6 +133,7 @@ async def test_a_beat_is_answered_as_over_the_long_way(site: Site, player: Playe
     long = await player.home.beat(player.child, player.title, session_id=session)
     assert short.status == opened.status == long.status_code == 200
     moving = {"used_seconds", "used_minutes", "remaining_seconds", "remaining_minutes", "next_beat_in", "stop_at"}
+    moving.add("server_time")
     assert set(short.json) == set(long.json())
     assert {k: v for k, v in short.json.items() if k not in moving} == {
         k: v for k, v in long.json().items() if k not in moving
@@ -130,6 +141,18 @@ async def test_a_beat_is_answered_as_over_the_long_way(site: Site, player: Playe
     assert {name: short.headers[name] for name in long.headers} | {"content-length": "0"} == dict(long.headers) | {
         "content-length": "0"
     }
+
+
+async def test_every_answer_of_the_short_way_is_dated(site: Site, player: Player) -> None:
+    client = await site.connect()
+    for body, status in ((player.body(), 200), (b"{", 400)):
+        client.send(player.request(body))
+        answer = await client.answer()
+        assert (answer.status, answer.headers["date"]) == (status, "Mon, 02 Mar 2026 12:00:00 GMT")
+    site.wall_ms[0] += 1
+    site.at(0.1)
+    client.send(player.request(player.body()))
+    assert (await client.answer()).headers["date"] == "Mon, 02 Mar 2026 12:00:01 GMT"
 
 
 async def test_pipelined_beats_are_answered_in_order(site: Site, player: Player) -> None:
@@ -167,7 +190,7 @@ async def test_refusals_are_problems(
     client = await site.connect()
     request = player.request(player.body() if body is None else body)
     if authorization is not None:
-        request = request.replace(player.home.player["Authorization"].encode(), authorization.encode())
+        request = request.replace(player.home.as_player["Authorization"].encode(), authorization.encode())
     client.send(request)
     answer = await client.answer()
     assert (answer.status, answer.json["code"]) == refusal
@@ -178,7 +201,7 @@ async def test_refusals_are_problems(
 
 
 async def test_who_is_met_on_the_way_is_refused_as_over_the_long_way(api: Api, site: Site, player: Player) -> None:
-    foreign = await (await api.household()).add_profile()
+    foreign = await (await registered_at_noon(api)).child()
     client = await site.connect()
     for changed, refusal in (
         ({"profile_id": str(uuid4())}, (403, "profile_access_denied")),
@@ -195,7 +218,9 @@ async def test_an_unknown_profile_is_looked_up_once(api: Api, site: Site, player
     with statements_of(api.services.engine) as sent:
         client.send(player.request(player.body(profile_id=str(uuid4()))))
         assert (await client.answer()).status == 403
-    assert len([statement for statement in sent if "FROM profiles" in statement]) == 1
+    asked = [statement for statement in sent if "FROM profiles" in statement]
+    assert len([statement for statement in asked if "external_id" in statement]) == 1, "as an id of the platform"
+    assert len(asked) == 2
 
 
 async def test_a_beat_may_arrive_in_pieces(site: Site, player: Player) -> None:
@@ -326,10 +351,10 @@ async def test_a_session_is_ended_as_over_the_long_way(site: Site, player: Playe
     client.send(player.request(player.body()))
     session = (await client.answer()).json["session_id"]
     path = f"/viewing-time/session/{session}/end"
-    head = f"POST /api/v1{path} HTTP/1.1\r\nHost: test\r\nAuthorization: {player.home.player['Authorization']}\r\n"
+    head = f"POST /api/v1{path} HTTP/1.1\r\nHost: test\r\nAuthorization: {player.home.as_player['Authorization']}\r\n"
     client.send(f"{head}Content-Length: 0\r\n\r\n".encode())
     short = await client.answer()
-    long = await player.home.api.http.post(path, headers=player.home.player)
+    long = await player.home.api.http.post(path, headers=player.home.as_player)
     assert (short.status, short.json) == (long.status_code, long.json())
     client.send(head.replace(session, "0" * 36).encode() + b"Content-Length: 0\r\n\r\n")
     assert (await client.answer()).status == 403

@@ -1,4 +1,4 @@
-"""What an account plays, for the platform's services; adults' part of it only where they are tracked."""
+"""Active sessions of an account for the platform's services; adults only with tracking on."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -7,9 +7,9 @@ from uuid import uuid4
 import pytest_asyncio
 
 from app.auth.tokens import Role
-from app.settings import Settings
-from tests.api.viewing.conftest import running
-from tests.builders import Api, Household
+from app.settings.settings import Settings
+from tests.scenes.api import Api, running
+from tests.scenes.households import Household, registered_at_noon
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -20,7 +20,7 @@ async def tracking(prepared: Settings) -> AsyncIterator[Api]:
 
 
 async def streams(api: Api, account_id: str) -> dict[str, Any]:
-    await api.services.viewing.concurrency.drain()
+    await api.services.viewing.active_sessions.drain()
     service = api.as_role("platform", Role.SERVICE)
     answer = await api.http.get(f"/viewing-time/streams/{account_id}", headers=service)
     assert answer.status_code == 200, answer.text
@@ -35,15 +35,15 @@ async def sessions_kept(api: Api, profile_id: str) -> int:
 
 
 async def end(api: Api, home: Household, session_id: str) -> dict[str, Any]:
-    answer = await api.http.post(f"/viewing-time/session/{session_id}/end", headers=home.player)
+    answer = await api.http.post(f"/viewing-time/session/{session_id}/end", headers=home.as_player)
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
     return body
 
 
 async def test_children_and_adults_are_shown_until_they_end(tracking: Api) -> None:
-    home = await tracking.household()
-    child, adult = await home.add_profile(), await home.add_profile(is_kids=False)
+    home = await registered_at_noon(tracking)
+    child, adult = await home.child(), await home.adult()
     film, cartoon = await tracking.add_title(), await tracking.add_title()
     assert (await streams(tracking, home.id))["streams"] == []
     opened = [
@@ -76,8 +76,8 @@ async def test_children_and_adults_are_shown_until_they_end(tracking: Api) -> No
 
 
 async def test_one_session_of_a_child_and_none_that_fell_silent(tracking: Api) -> None:
-    home = await tracking.household()
-    child, title = await home.add_profile(), await tracking.add_title()
+    home = await registered_at_noon(tracking)
+    child, title = await home.child(), await tracking.add_title()
     counters = tracking.services.counters
     await home.beat(child, title)
     second = (await home.beat(child, title, device_type="tablet")).json()["session_id"]
@@ -91,9 +91,9 @@ async def test_one_session_of_a_child_and_none_that_fell_silent(tracking: Api) -
 
 
 async def test_a_batch_tracks_as_single_beats_do(tracking: Api) -> None:
-    home, others = await tracking.household(), await tracking.household()
-    adult, title = await home.add_profile(is_kids=False), await tracking.add_title()
-    foreign = await others.add_profile(is_kids=False)
+    home, others = await registered_at_noon(tracking), await registered_at_noon(tracking)
+    adult, title = await home.adult(), await tracking.add_title()
+    foreign = await others.adult()
     beats = [{"profile_id": profile, "title_id": title, "device_id": "d"} for profile in (adult, foreign)]
     gateway = tracking.as_role("gateway", Role.SERVICE)
     answer = await tracking.http.post("/viewing-time/heartbeats", json={"beats": beats}, headers=gateway)
@@ -101,33 +101,33 @@ async def test_a_batch_tracks_as_single_beats_do(tracking: Api) -> None:
     for family, result in zip((home, others), results, strict=True):
         [stream] = (await streams(tracking, family.id))["streams"]
         assert (stream["session_id"], stream["device_type"]) == (result["session_id"], "web")
-    refused = await tracking.http.post("/viewing-time/heartbeats", json={"beats": beats[1:]}, headers=home.player)
+    refused = await tracking.http.post("/viewing-time/heartbeats", json={"beats": beats[1:]}, headers=home.as_player)
     assert refused.json()["results"][0]["code"] == "profile_access_denied"
     assert len((await streams(tracking, others.id))["streams"]) == 1
 
 
 async def test_a_made_up_session_is_not_tracked(tracking: Api) -> None:
-    home = await tracking.household()
-    adult, title = await home.add_profile(is_kids=False), await tracking.add_title()
+    home = await registered_at_noon(tracking)
+    adult, title = await home.adult(), await tracking.add_title()
     refused = await home.beat(adult, title, session_id="00000000-0000-8000-8000-000000000000")
     assert (refused.status_code, refused.json()["code"]) == (403, "profile_access_denied")
     assert (await streams(tracking, home.id))["streams"] == []
 
 
 async def test_an_erased_adult_leaves_no_session(tracking: Api) -> None:
-    home = await tracking.household()
-    adult, title = await home.add_profile(is_kids=False), await tracking.add_title()
+    home = await registered_at_noon(tracking)
+    adult, title = await home.adult(), await tracking.add_title()
     await home.beat(adult, title)
     await streams(tracking, home.id)
     assert await sessions_kept(tracking, adult) == 1
-    erased = await tracking.http.delete(f"/profiles/{adult}", headers=home.parent)
+    erased = await tracking.http.delete(f"/profiles/{adult}", headers=home.as_parent)
     assert erased.status_code == 200, erased.text
     assert await sessions_kept(tracking, adult) == 0
 
 
 async def test_untracked_adults_leave_nothing_and_children_are_shown_all_the_same(api: Api) -> None:
-    home = await api.household()
-    child, adult, title = await home.add_profile(), await home.add_profile(is_kids=False), await api.add_title()
+    home = await registered_at_noon(api)
+    child, adult, title = await home.child(), await home.adult(), await api.add_title()
     sessions = [(await home.beat(profile, title)).json()["session_id"] for profile in (child, adult)]
     body = await streams(api, home.id)
     assert ([stream["session_id"] for stream in body["streams"]], body["adults_tracked"]) == (sessions[:1], False)
@@ -135,17 +135,17 @@ async def test_untracked_adults_leave_nothing_and_children_are_shown_all_the_sam
 
 
 async def test_nobody_plays_on_an_account_that_is_not_there(tracking: Api) -> None:
-    for account_id in (str(uuid4()), "-" * 36):
+    for account_id in (str(uuid4()), "-" * 36, "nobody"):
         assert (await streams(tracking, account_id))["streams"] == []
     service = tracking.as_role("platform", Role.SERVICE)
-    answer = await tracking.http.get("/viewing-time/streams/nobody", headers=service)
+    answer = await tracking.http.get(f"/viewing-time/streams/{'x' * 256}", headers=service)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_input")
 
 
 async def test_ending_an_adults_session_again_answers_the_same(api: Api, tracking: Api) -> None:
     for where in (api, tracking):
-        home = await where.household()
-        adult, title = await home.add_profile(is_kids=False), await where.add_title()
+        home = await registered_at_noon(where)
+        adult, title = await home.adult(), await where.add_title()
         before_ms = where.services.clock()
         session_id = (await home.beat(adult, title)).json()["session_id"]
         first = await end(where, home, session_id)

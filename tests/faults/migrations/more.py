@@ -1,4 +1,4 @@
-"""An expanding migration as a later release may bring it: a column more."""
+"""An example of an expanding migration of a later release: one more column."""
 
 import sqlalchemy as sa
 from alembic import op

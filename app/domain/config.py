@@ -34,6 +34,9 @@ class ConfigChange(msgspec.Struct, frozen=True, kw_only=True):
     holidays: tuple[tuple[int, int], ...] | UnsetType = UNSET
     windows: tuple[Window, ...] | UnsetType = UNSET
     weekly_limit_minutes: int | UnsetType | None = UNSET
+    break_after_minutes: int | UnsetType | None = UNSET
+    break_minutes: int | UnsetType | None = UNSET
+    finish_title_minutes: int | UnsetType | None = UNSET
 
 
 _RULES = frozenset(LimitRules.__struct_fields__)
@@ -72,7 +75,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         """The settings after a parent saved a change at an instant. The running viewing day keeps its bounds.
 
         Raises:
-            InvalidInput: one limit would be unlimited and the other not.
+            InvalidInput: one limit would be unlimited and the other not, or a break have only one of its two numbers.
         """
         values = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not UNSET}
         rules = {name: values.pop(name) for name in _RULES & values.keys()}
@@ -99,10 +102,16 @@ FirstConfig = Callable[[str | None, str, int], Config]
 
 
 def _check_limits(config: Config, change: ConfigChange) -> None:
-    if (config.weekday_limit_minutes is None) == (config.weekend_limit_minutes is None):
-        return
-    named = [f for f in ("weekday_limit_minutes", "weekend_limit_minutes") if getattr(change, f) is not UNSET]
-    raise InvalidInput(
-        "Both limits are set or both are null.",
+    rules = config.rules or NO_RULES
+    if (config.weekday_limit_minutes is None) != (config.weekend_limit_minutes is None):
+        raise _one_without_other(change, "Both limits", ("weekday_limit_minutes", "weekend_limit_minutes"))
+    if (rules.break_after_minutes is None) != (rules.break_minutes is None):
+        raise _one_without_other(change, "Both numbers of a break", ("break_after_minutes", "break_minutes"))
+
+
+def _one_without_other(change: ConfigChange, both: str, fields: tuple[str, str]) -> InvalidInput:
+    named = [field for field in fields if getattr(change, field) is not UNSET]
+    return InvalidInput(
+        f"{both} are set or both are null.",
         errors=[{"pointer": f"/{field}", "detail": "must be null exactly if the other is"} for field in named],
     )

@@ -8,6 +8,8 @@ from enum import IntEnum
 
 import msgspec
 
+from app.domain.breaks import BreakTerms
+from app.domain.finishing import FinishTerms
 from app.domain.policy import DayTerms, EarlierDay
 from app.domain.viewing_day import LONG_ABSENCE_MS, ViewingDay
 from app.domain.weekly import WeekTerms
@@ -99,6 +101,16 @@ class Counters(msgspec.Struct, array_like=True, gc=False):
     uncounted: tuple[int, ...] = ()
     week: tuple[EarlierDay, ...] = ()
     """The earlier days of the running week as they ended, of a child with a weekly limit."""
+    unbroken_ms: int = 0
+    """What was played since the last pause that was long enough, of a child with breaks. It goes on over a reset."""
+    played_until_ms: int = 0
+    """When that was last played."""
+    borrowed_ms: int = 0
+    """What finishing a title has used beyond the allowance of this day."""
+    owed_ms: int = 0
+    """What the day before borrowed: the allowance is so much less."""
+    finish_until_ms: int = 0
+    """Until when a title may be finished, whatever is left of the allowance; 0 for none."""
 
     @property
     def day(self) -> ViewingDay:
@@ -150,6 +162,8 @@ class Beat(msgspec.Struct, array_like=True, frozen=True, gc=False, kw_only=True)
         synced: time ranges credited to offline syncs, ascending and disjoint. No beat counts them again.
         closed: time ranges of the last day in which no player may go on, ascending and disjoint. None without any.
         week: the weekly limit; None without one.
+        breaks: the rule of a break; None without one.
+        finish: for a child that may finish a title, where the player tells what is left of it.
     """
 
     session_id: str
@@ -168,6 +182,8 @@ class Beat(msgspec.Struct, array_like=True, frozen=True, gc=False, kw_only=True)
     synced: Sequence[tuple[int, int]] = ()
     closed: Sequence[tuple[int, int]] | None = None
     week: WeekTerms | None = None
+    breaks: BreakTerms | None = None
+    finish: FinishTerms | None = None
 
 
 class Rules(msgspec.Struct, array_like=True, frozen=True):
@@ -208,6 +224,12 @@ class Outcome(msgspec.Struct, array_like=True, gc=False):
     by_device_type: str = ""
     week_left_ms: int = 0
     """What the earlier days of the week leave of a weekly limit; only where the beat carried one."""
+    unbroken_ms: int = 0
+    played_until_ms: int = 0
+    borrowed_ms: int = 0
+    owed_ms: int = 0
+    finish_until_ms: int = 0
+    """These five are those of the counters after the beat; only for status OK."""
 
     @property
     def day(self) -> ViewingDay:

@@ -7,6 +7,9 @@ import msgspec
 MAX_HOLIDAYS = 50
 MAX_WINDOWS = 21
 MAX_WEEKLY_MINUTES = 10_080
+MAX_BREAK_AFTER_MINUTES = 240
+MAX_BREAK_MINUTES = 120
+MAX_FINISH_TITLE_MINUTES = 30
 _DAY_MINUTES = 1440
 _MONDAY_OFFSET = 3  # 1970-01-01 was a Thursday
 
@@ -38,6 +41,9 @@ class LimitRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         holidays: ranges of day numbers, the first and the last day of each, ascending. They count as weekend.
         windows: outside of them nothing plays; none for playback at any time.
         weekly_limit_minutes: what the seven viewing days of a week may use together.
+        break_after_minutes: how long may be played without a pause of ``break_minutes``; then such a pause is due.
+        break_minutes: how long that pause is. Set exactly if ``break_after_minutes`` is.
+        finish_title_minutes: a title that ends within so many minutes after the limit may be finished, once a day.
     """
 
     daily_limits: tuple[int | None, int | None, int | None, int | None, int | None, int | None, int | None] | None = (
@@ -46,6 +52,9 @@ class LimitRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     holidays: tuple[tuple[int, int], ...] = ()
     windows: tuple[Window, ...] = ()
     weekly_limit_minutes: int | None = None
+    break_after_minutes: int | None = None
+    break_minutes: int | None = None
+    finish_title_minutes: int | None = None
 
     def has_holiday(self, day_number: int) -> bool:
         return any(first <= day_number <= last for first, last in self.holidays)

@@ -19,7 +19,17 @@ from app.domain.config import (
     ConfigChange,
 )
 from app.domain.grants import ExtraTimeRequest, GrantEntry, RequestStatus
-from app.domain.limits import MAX_HOLIDAYS, MAX_WEEKLY_MINUTES, MAX_WINDOWS, NO_RULES, LimitRules, Window
+from app.domain.limits import (
+    MAX_BREAK_AFTER_MINUTES,
+    MAX_BREAK_MINUTES,
+    MAX_FINISH_TITLE_MINUTES,
+    MAX_HOLIDAYS,
+    MAX_WEEKLY_MINUTES,
+    MAX_WINDOWS,
+    NO_RULES,
+    LimitRules,
+    Window,
+)
 from app.domain.markets import Market
 from app.domain.pauses import MAX_PAUSE_MINUTES, ParentPause
 from app.domain.viewing_day import date_of, day_number_of
@@ -56,6 +66,10 @@ def _different_days(days: list[Weekday]) -> list[Weekday]:
 
 
 WeeklyMinutes = Annotated[int, Field(ge=MIN_LIMIT_MINUTES, le=MAX_WEEKLY_MINUTES, multiple_of=LIMIT_STEP_MINUTES)]
+
+BreakAfterMinutes = Annotated[int, Field(ge=15, le=MAX_BREAK_AFTER_MINUTES, multiple_of=5)]
+BreakMinutes = Annotated[int, Field(ge=5, le=MAX_BREAK_MINUTES, multiple_of=5)]
+FinishTitleMinutes = Annotated[int, Field(ge=0, le=MAX_FINISH_TITLE_MINUTES)]
 
 _ABSENT: Any = Field(default_factory=lambda: UNSET)
 
@@ -137,7 +151,9 @@ class ViewingTimeChange(RequestModel):
 
     ``daily_limits`` take the place of the limits of weekdays and weekends, until they are null. ``holidays`` count as
     weekend: with ``daily_limits`` they have the limit of the first weekend day. Outside of ``windows`` nothing plays.
-    ``weekly_limit_minutes`` is for the seven viewing days of a week together.
+    ``weekly_limit_minutes`` is for the seven viewing days of a week together. After ``break_after_minutes`` of playback
+    without a pause of ``break_minutes``, such a pause is due (both or neither). A title that ends within
+    ``finish_title_minutes`` after the limit may be finished, once a day; the next day has so much less.
     """
 
     weekday_limit_minutes: LimitMinutes | None = _ABSENT
@@ -150,6 +166,9 @@ class ViewingTimeChange(RequestModel):
     holidays: Annotated[list[Holidays], Field(max_length=MAX_HOLIDAYS)] | None = _ABSENT
     windows: Annotated[list[OpenWindow], Field(max_length=MAX_WINDOWS)] | None = _ABSENT
     weekly_limit_minutes: WeeklyMinutes | None = _ABSENT
+    break_after_minutes: BreakAfterMinutes | None = _ABSENT
+    break_minutes: BreakMinutes | None = _ABSENT
+    finish_title_minutes: FinishTitleMinutes | None = _ABSENT
 
     def change(self) -> ConfigChange:
         values = dict(self)
@@ -159,6 +178,8 @@ class ViewingTimeChange(RequestModel):
             values["holidays"] = tuple(sorted(holiday.range for holiday in values["holidays"] or ()))
         if values["windows"] is not UNSET:
             values["windows"] = tuple(window.window for window in values["windows"] or ())
+        if values["finish_title_minutes"] == 0:
+            values["finish_title_minutes"] = None
         return ConfigChange(**values)
 
 
@@ -189,6 +210,9 @@ class ViewingTime(BaseModel):
     holidays: list[Holidays]
     windows: list[OpenWindow]
     weekly_limit_minutes: int | None
+    break_after_minutes: int | None
+    break_minutes: int | None
+    finish_title_minutes: int | None
     version: int
     limits_reviewed: bool
     pending_change: PendingChange | None
@@ -213,6 +237,9 @@ class ViewingTime(BaseModel):
             holidays=[Holidays(first_date=date_of(first), last_date=date_of(last)) for first, last in rules.holidays],
             windows=[OpenWindow.of(window) for window in rules.windows],
             weekly_limit_minutes=rules.weekly_limit_minutes,
+            break_after_minutes=rules.break_after_minutes,
+            break_minutes=rules.break_minutes,
+            finish_title_minutes=rules.finish_title_minutes,
             version=config.version,
             limits_reviewed=config.limits_reviewed,
             pending_change=pending,

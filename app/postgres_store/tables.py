@@ -258,6 +258,11 @@ viewing_time_balances = Table(
     Column("educational_ms", BigInteger, nullable=False),
     Column("overrun_ms", BigInteger, nullable=False),
     Column("abandoned_sessions", Integer, nullable=False, server_default="0"),
+    Column("unbroken_ms", BigInteger, nullable=False, server_default="0"),
+    Column("played_until_ms", BigInteger, nullable=False, server_default="0"),
+    Column("borrowed_ms", BigInteger, nullable=False, server_default="0"),
+    Column("owed_ms", BigInteger, nullable=False, server_default="0"),
+    Column("finish_until_ms", BigInteger, nullable=False, server_default="0"),
     Column("version", BigInteger, nullable=False),
     # Credited from offline playback. These are policy: offline sync alone writes them, the flush never does.
     Column("offline_used_ms", BigInteger, nullable=False, server_default="0"),

@@ -60,10 +60,11 @@ _KEEPING = RetentionPolicy()
 _BALANCES = """
 INSERT INTO viewing_time_balances AS t
        (profile_id, day, starts_ms, ends_ms, limit_ms, allowance_ms, used_ms, educational_ms, overrun_ms,
-        abandoned_sessions, version)
+        abandoned_sessions, unbroken_ms, played_until_ms, borrowed_ms, owed_ms, finish_until_ms, version)
 SELECT n.profile_id, DATE '1970-01-01' + n.day, n.starts_ms, n.ends_ms, NULLIF(n.limit_ms, -1),
-       NULLIF(n.allowance_ms, -1), n.used_ms, n.educational_ms, n.overrun_ms, n.abandoned_sessions, n.version
-  FROM unnest($1::flushed_balance_v2[]) AS n
+       NULLIF(n.allowance_ms, -1), n.used_ms, n.educational_ms, n.overrun_ms, n.abandoned_sessions, n.unbroken_ms,
+       n.played_until_ms, n.borrowed_ms, n.owed_ms, n.finish_until_ms, n.version
+  FROM unnest($1::flushed_balance_v3[]) AS n
  WHERE NOT EXISTS (SELECT FROM erasure_tombstones e WHERE e.subject_id = n.profile_id)
  ORDER BY n.profile_id, n.day
     ON CONFLICT (profile_id, day) DO UPDATE
@@ -71,7 +72,10 @@ SELECT n.profile_id, DATE '1970-01-01' + n.day, n.starts_ms, n.ends_ms, NULLIF(n
        used_ms = GREATEST(t.used_ms, excluded.used_ms),
        educational_ms = GREATEST(t.educational_ms, excluded.educational_ms),
        overrun_ms = GREATEST(t.overrun_ms, excluded.overrun_ms),
-       abandoned_sessions = GREATEST(t.abandoned_sessions, excluded.abandoned_sessions), version = excluded.version
+       abandoned_sessions = GREATEST(t.abandoned_sessions, excluded.abandoned_sessions),
+       unbroken_ms = excluded.unbroken_ms, played_until_ms = excluded.played_until_ms,
+       borrowed_ms = GREATEST(t.borrowed_ms, excluded.borrowed_ms), owed_ms = GREATEST(t.owed_ms, excluded.owed_ms),
+       finish_until_ms = excluded.finish_until_ms, version = excluded.version
  WHERE excluded.version > t.version
 """
 
@@ -102,6 +106,7 @@ LATEST_COLUMNS = """
 GREATEST(b.version, COALESCE(s.version, 0)) AS counters_version,
        b.day - DATE '1970-01-01' AS day_number, b.starts_ms AS day_starts_ms, b.ends_ms AS day_ends_ms,
        b.limit_ms, b.allowance_ms, b.used_ms, b.educational_ms, b.overrun_ms, b.abandoned_sessions,
+       b.unbroken_ms, b.played_until_ms, b.borrowed_ms, b.owed_ms, b.finish_until_ms,
        s.id::text AS session_id, s.day = b.day AS is_of_this_day, s.title_id, s.is_educational, s.device_id,
        s.device_type, s.session_started_ms, s.last_beat_ms, s.paused_since_ms, s.watched_ms,
        s.used_ms AS session_used_ms, s.educational_ms AS session_educational_ms, s.overrun_ms AS session_overrun_ms,
@@ -151,7 +156,7 @@ SELECT day - DATE '1970-01-01' AS day_number, used_ms + educational_ms + overrun
 
 
 class _BalanceRow(NamedTuple):
-    """One balance. Its fields are those of the SQL type ``flushed_balance_v2``, in order."""
+    """One balance. Its fields are those of the SQL type ``flushed_balance_v3``, in order."""
 
     profile_id: str
     day_number: int
@@ -163,6 +168,11 @@ class _BalanceRow(NamedTuple):
     educational_ms: int
     overrun_ms: int
     abandoned_sessions: int
+    unbroken_ms: int
+    played_until_ms: int
+    borrowed_ms: int
+    owed_ms: int
+    finish_until_ms: int
     version: int
 
 
@@ -201,6 +211,11 @@ _balance_of = attrgetter(
     "educational_ms",
     "overrun_ms",
     "abandoned_sessions",
+    "unbroken_ms",
+    "played_until_ms",
+    "borrowed_ms",
+    "owed_ms",
+    "finish_until_ms",
     "version",
 )
 _player_of = attrgetter("device_id", "device_type", "session_started_ms", "last_beat_ms")
@@ -438,6 +453,11 @@ def recovered(row: Record) -> Counters | None:
         educational_ms=row["educational_ms"],
         overrun_ms=row["overrun_ms"],
         abandoned_sessions=row["abandoned_sessions"],
+        unbroken_ms=row["unbroken_ms"],
+        played_until_ms=row["played_until_ms"],
+        borrowed_ms=row["borrowed_ms"],
+        owed_ms=row["owed_ms"],
+        finish_until_ms=row["finish_until_ms"],
     )
     if row["session_id"] is not None:
         _recover_session(counters, row)

@@ -97,6 +97,8 @@ class BeatCall:
             or beat.is_end
             or beat.synced
             or beat.week is not None
+            or beat.breaks is not None
+            or beat.finish is not None
         ):
             packed = _encode(beat)
             self.lengths.append(len(packed))

@@ -11,7 +11,9 @@ from hiredis import pack_command
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
+from app.domain.breaks import BreakTerms
 from app.domain.counters import FREE_ABANDONED_SESSIONS, MAX_UNCOUNTED, Beat, Counters, EndReason, Outcome, Status
+from app.domain.finishing import FinishTerms
 from app.domain.policy import DayTerms, EarlierDay
 from app.domain.weekly import WeekTerms
 from app.observability import metrics, tracing
@@ -27,8 +29,10 @@ _LAYOUTS: dict[str, type] = {
     "O": Outcome,
     "W": WeekTerms,
     "E": EarlierDay,
+    "K": BreakTerms,
+    "F": FinishTerms,
 }
-_NAME = re.compile(r"\b(?:(?:C|B|P|D|O|W|E|STATUS|END_REASON)_[A-Z_]+|FREE_ABANDONED_SESSIONS|MAX_UNCOUNTED)\b")
+_NAME = re.compile(r"\b(?:(?:C|B|P|D|O|W|E|K|F|STATUS|END_REASON)_[A-Z_]+|FREE_ABANDONED_SESSIONS|MAX_UNCOUNTED)\b")
 
 
 @cache

@@ -24,7 +24,10 @@ _GROWS = (
     "watched_ms",
     "session_earlier_ms",
     "abandoned_sessions",
+    "borrowed_ms",
+    "owed_ms",
 )
+_OF_THE_BALANCE = ("abandoned_sessions", "unbroken_ms", "played_until_ms", "borrowed_ms", "owed_ms", "finish_until_ms")
 _OF_THE_PART = (*_OF_THE_SESSION, "session_earlier_ms", "lease_ms", "uncounted")
 _STAYS = ("day_starts_ms", "day_ends_ms", "title_id", "device_id", "device_type", "session_started_ms")
 
@@ -96,9 +99,16 @@ class MemoryLedger:
             dirty_since_ms=0,
             **{
                 name: getattr(balance, name)
-                for name in ("day_number", "day_starts_ms", "day_ends_ms", "limit_ms", "allowance_ms", *_OF_THE_DAY)
+                for name in (
+                    "day_number",
+                    "day_starts_ms",
+                    "day_ends_ms",
+                    "limit_ms",
+                    "allowance_ms",
+                    *_OF_THE_DAY,
+                    *_OF_THE_BALANCE,
+                )
             },
-            abandoned_sessions=balance.abandoned_sessions,
         )
         sessions = [
             (started_ms, part)

@@ -1,17 +1,17 @@
--- Counters as they are stored. Their last four fields are left out while they say nothing, as for most children: that keeps
--- the stored array short. A script finds nil there, then.
+-- Counters as they are stored. The fields from the lease on are left out from where they say nothing, as for most children:
+-- that keeps the stored array short. A script finds nil there, then.
 local function packed(s)
-  local lease_ms, abandoned, uncounted = s[C_LEASE_MS], s[C_ABANDONED_SESSIONS], s[C_UNCOUNTED]
-  local week = s[C_WEEK]
-  if week and #week == 0 then week = nil end
-  if lease_ms or abandoned or uncounted or week then
-    lease_ms, abandoned, uncounted = lease_ms or 0, abandoned or 0, uncounted or {}
-    if lease_ms == 0 and abandoned == 0 and #uncounted == 0 and not week then
-      lease_ms, abandoned, uncounted = nil, nil, nil
+  local last
+  for i = C_COUNT, C_LEASE_MS, -1 do
+    local value = s[i]
+    if value == 0 or (type(value) == 'table' and #value == 0) then value = nil end
+    if value ~= nil then
+      last = last or i
+    elseif last then
+      value = (i == C_UNCOUNTED or i == C_WEEK) and {} or 0
     end
-    s[C_LEASE_MS], s[C_ABANDONED_SESSIONS], s[C_UNCOUNTED] = lease_ms, abandoned, uncounted
+    s[i] = value
   end
-  s[C_WEEK] = week
   return cmsgpack.pack(s)
 end
 

@@ -496,8 +496,7 @@ local function count(i, key, s, beat)
     local field = string.sub(key, -36) .. '|' .. t[C_SESSION_ID] .. '|' .. t[C_DAY_NUMBER]
     redis.call('HSET', KEYS[places[i] + 1], field, packed(t))
   end
-  local is_short = not (s[C_LEASE_MS] or s[C_ABANDONED_SESSIONS] or s[C_UNCOUNTED] or s[C_WEEK])
-  change(i, key, was_clean, is_short and pack(s) or packed(s))
+  change(i, key, was_clean, packed(s))
   return result
 end
 

@@ -1,8 +1,8 @@
 """Finishing a title: one that ends soon after the limit may be finished, and the next day has so much less.
 
-At a beat with time left, a title that ends after the limit, but within ``finish_title_minutes`` of it, is promised to be
-finished: ``finish_until_ms`` is the instant of its end by the server's clock. It never lies in time that windows or
-parents close, and never after the reset. Each beat before the limit renews the promise or takes it back. Once playback
+At a beat with time left, the finish of a title is promised if it ends after the limit, within ``finish_title_minutes``:
+``finish_until_ms`` is the instant of its end by the server's clock. It never lies in time that windows or parents
+close, and never after the reset. Each beat before the limit renews the promise or takes it back. Once playback
 beyond the limit has begun, the instant stays, and no other title is finished on that day.
 
 What is played beyond the allowance until then is used, and is also ``borrowed_ms``. When the next day begins, that is

@@ -103,7 +103,7 @@ class Watcher:
     ``refusals`` are all answers but 200, and broken connections. ``decisions`` are what the player was told to do.
     """
 
-    def __init__(self, home: Household, *, pause_seconds: float = 0.08) -> None:
+    def __init__(self, home: Household, *, pause_seconds: float = 0.12) -> None:
         self.home = home
         self.answered = 0
         self.used_seconds = -1.0

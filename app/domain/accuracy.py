@@ -1,7 +1,7 @@
 """Was the time right on which a sampled child's decisions rested, and if not, why?
 
-Two looks at a child's counters, about a minute apart, are a window. Over it, the counted time is compared with the
-player's claim, and Redis with PostgreSQL. A window is wrong if they differ by more than ``TOLERANCE_MS``.
+Two looks at a child's counters, about a minute apart, are a period. Over it, the counted time is compared with the
+player's claim, and Redis with PostgreSQL. A period is wrong if they differ by more than ``TOLERANCE_MS``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,14 +25,14 @@ class ErrorCause(StrEnum):
     REDIS_LOSS = "redis_loss"
     """Redis has less than PostgreSQL, or than it had: it came back with older data."""
     CLOCK = "clock"
-    """The clock of Redis was set within the window, or the counters lie in its future."""
+    """The clock of Redis was set within the period, or the counters lie in its future."""
     LATE_BEAT = "late_beat"
     """A heartbeat came late, and the gap was counted by other rules than the player counts by."""
     CLAIM = "claim"
     """Heartbeats came in time, and the player claims more or less than they say."""
 
 
-class Glimpse(msgspec.Struct, frozen=True):
+class CounterSample(msgspec.Struct, frozen=True):
     """A child's counters at one look, and the instant (ms, by the clock of Redis)."""
 
     counters: Counters
@@ -46,9 +46,9 @@ class AccuracyError(msgspec.Struct, frozen=True):
 
 
 def judged(
-    before: Glimpse, after: Glimpse | None, kept: DayUsage | None, *, profile_id: str, clock_step_ms: int
+    before: CounterSample, after: CounterSample | None, kept: DayUsage | None, *, profile_id: str, clock_step_ms: int
 ) -> AccuracyError | None:
-    """The error of a window; None if what was counted is right.
+    """The error of a period; None if what was counted is right.
 
     Args:
         before: the earlier look.
@@ -73,22 +73,22 @@ def judged(
     return AccuracyError(ErrorCause.LATE_BEAT if is_late else ErrorCause.CLAIM, off_ms)
 
 
-def is_window(before: Glimpse, after: Glimpse | None) -> bool:
+def is_period(before: CounterSample, after: CounterSample | None) -> bool:
     """Whether there is something to judge: between two looks something was counted or lost, or the clock fell."""
     return after is None or after.counters.version != before.counters.version or _ahead_ms(after) > TOLERANCE_MS
 
 
-def sampled(glimpses: Sequence[tuple[str, Glimpse]]) -> Mapping[str, Glimpse]:
+def sampled(samples: Sequence[tuple[str, CounterSample]]) -> Mapping[str, CounterSample]:
     """Looks at children that watch, by profile."""
-    return {profile_id: glimpse for profile_id, glimpse in glimpses if glimpse.counters.session_id}
+    return {profile_id: sample for profile_id, sample in samples if sample.counters.session_id}
 
 
-def _ahead_ms(glimpse: Glimpse) -> int:
+def _ahead_ms(sample: CounterSample) -> int:
     """How far the last heartbeat lies in the future."""
-    return glimpse.counters.last_beat_ms - glimpse.at_ms
+    return sample.counters.last_beat_ms - sample.at_ms
 
 
-def _missing_ms(before: Glimpse, after: Glimpse | None, kept: DayUsage | None, profile_id: str) -> int:
+def _missing_ms(before: CounterSample, after: CounterSample | None, kept: DayUsage | None, profile_id: str) -> int:
     """How much of a day that was counted is not in Redis any more.
 
     The counters of an erased profile are gone as well; it has no day in PostgreSQL either.
@@ -102,7 +102,7 @@ def _missing_ms(before: Glimpse, after: Glimpse | None, kept: DayUsage | None, p
 
 
 def _beyond_claim_ms(before: Counters, after: Counters) -> int:
-    """What was counted in a window beyond the claim; negative: what was claimed beyond the count.
+    """What was counted in a period beyond the claim; negative: what was claimed beyond the count.
 
     Pauses count by a grace that no claim knows, and time that an offline sync has credited is claimed and not counted.
     Another session begins another claim. Windows with these are not compared.

@@ -53,6 +53,7 @@ WarningMinutes = Annotated[
 ]
 
 _DATE_LENGTH = 10
+_FIRST_YEAR, _LAST_YEAR = 2000, 2199
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -81,7 +82,13 @@ def _date_of(value: object) -> object:
     return value
 
 
-CalendarDate = Annotated[date, BeforeValidator(_date_of), Field(ge=date(2000, 1, 1), le=date(2199, 12, 31))]
+def _of_these_times(value: date) -> date:
+    if not _FIRST_YEAR <= value.year <= _LAST_YEAR:
+        raise ValueError(f"must lie in the years {_FIRST_YEAR} to {_LAST_YEAR}")
+    return value
+
+
+CalendarDate = Annotated[date, BeforeValidator(_date_of), AfterValidator(_of_these_times)]
 
 
 class DailyLimitMinutes(RequestModel):

@@ -7,16 +7,16 @@ bucket changes every ten minutes, so that each child and each server gets its tu
 from collections.abc import Callable
 
 from app.clock import Clock
-from app.domain.accuracy import AccuracyError, Glimpse, is_window, judged, sampled
+from app.domain.accuracy import AccuracyError, CounterSample, is_period, judged, sampled
 from app.domain.day_usage import DayUsage
 from app.reconciling.ports import SampledCounters, StoredUsageSource
 
 LOOKS_AT_A_BUCKET = 10
-MAX_WINDOW_MS = 150_000
-"""Too much may happen in a longer window that no look has seen."""
+MAX_PERIOD_MS = 150_000
+"""Too much may happen in a longer period that no look has seen."""
 
 Observe = Callable[[AccuracyError | None], None]
-"""Takes the result of each window."""
+"""Takes the result of each period."""
 
 
 class AccuracyCheck:
@@ -27,7 +27,7 @@ class AccuracyCheck:
         kept: what PostgreSQL has.
         buckets: number of buckets.
         size: most children of a sample; 0 looks at none.
-        observe: gets each window's error, or None.
+        observe: gets each period's error, or None.
         monotonic: milliseconds that never fall.
     """
 
@@ -49,39 +49,39 @@ class AccuracyCheck:
         self._monotonic = monotonic
         self._bucket = 0
         self._looks = 0
-        self._known: dict[str, Glimpse] = {}
+        self._known: dict[str, CounterSample] = {}
         self._looked_ms = 0
         self._redis_ms = 0
 
     async def look(self) -> None:
-        """Judge the windows since the last look. Raises CountersUnavailable, DatabaseUnavailable."""
+        """Judge the periods since the last look. Raises CountersUnavailable, DatabaseUnavailable."""
         if not self._size:
             return
         if self._looks == LOOKS_AT_A_BUCKET:
             self._bucket, self._looks, self._known = (self._bucket + 1) % self._buckets, 0, {}
-        known = self._known if self._monotonic() - self._looked_ms <= MAX_WINDOW_MS else {}
+        known = self._known if self._monotonic() - self._looked_ms <= MAX_PERIOD_MS else {}
         active = await self._counters.active(self._bucket, most=self._size)
         profile_ids = list(dict.fromkeys([*known, *active]))
         days = await self._days(list(known))
-        at_ms, found = await self._counters.glimpse(self._bucket, profile_ids)
+        at_ms, found = await self._counters.sample(self._bucket, profile_ids)
         now_ms = self._monotonic()
         step_ms = (at_ms - self._redis_ms) - (now_ms - self._looked_ms)
-        glimpses = {
-            profile_id: Glimpse(counters, at_ms)
+        samples = {
+            profile_id: CounterSample(counters, at_ms)
             for profile_id, counters in zip(profile_ids, found, strict=True)
             if counters is not None
         }
         for profile_id, before in known.items():
-            after = glimpses.get(profile_id)
-            if is_window(before, after):
+            after = samples.get(profile_id)
+            if is_period(before, after):
                 day = days.get((profile_id, before.counters.day_number))
                 self._observe(judged(before, after, day, profile_id=profile_id, clock_step_ms=step_ms))
-        self._known = dict(sampled([(each, glimpses[each]) for each in active if each in glimpses]))
+        self._known = dict(sampled([(each, samples[each]) for each in active if each in samples]))
         self._looked_ms, self._redis_ms, self._looks = now_ms, at_ms, self._looks + 1
 
     async def _days(self, profile_ids: list[str]) -> dict[tuple[str, int], DayUsage]:
         """The flushed days of children. They are read before Redis is, which must then have as much."""
         if not profile_ids:
             return {}
-        since_day = min(glimpse.counters.day_number for glimpse in self._known.values())
+        since_day = min(sample.counters.day_number for sample in self._known.values())
         return {day.key: day for day in await self._kept.kept(profile_ids, since_day=since_day)}

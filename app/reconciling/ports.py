@@ -26,7 +26,7 @@ class SampledCounters(Protocol):
         """Children of a bucket that watch."""
         ...
 
-    async def glimpse(self, bucket: int, profile_ids: Sequence[str]) -> tuple[int, list[Counters | None]]:
+    async def sample(self, bucket: int, profile_ids: Sequence[str]) -> tuple[int, list[Counters | None]]:
         """The instant (ms) by the clock of Redis, and the counters of children of a bucket as they are stored."""
         ...
 

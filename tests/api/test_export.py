@@ -51,6 +51,8 @@ async def test_it_holds_every_row_of_every_table(api: Api) -> None:
     await rows.add(tables.extra_time_requests, request | {"requested_at": at, "expires_at": at})
     batch = {"profile_id": child, "batch_id": "b", "device_id": "pad", "is_tampered": False, "credited_ms": [1]}
     await rows.add(tables.offline_batches, batch | {"synced_at": at})
+    hint = {"profile_id": child, "day": TODAY, "session_id": str(uuid4()), "kind": "clock_moved", "device_id": "pad"}
+    await rows.add(tables.tamper_hints, hint | {"noted_at": at})
     interval = {"profile_id": child, "title_id": title, "starts_ms": 1, "ends_ms": 2, "credited_ms": 1}
     await rows.add(tables.offline_intervals, interval)
     parked = {"profile_id": child, "source": child, "counters": {"used": 1}, "error": "-", "parked_at": at}

@@ -20,7 +20,6 @@ from redis.exceptions import RedisError
 
 from app.embedded.server import ServerFailed
 from app.redis_store.keys import Keys
-from app.settings.settings import Settings
 from scripts import monitoring
 from tests.deployed import Deployed, free_port, is_good
 from tests.servers import Databases
@@ -30,6 +29,8 @@ PROMETHEUS = Path("/usr/bin/prometheus")
 QUICK = monitoring.Timing(scale=1 / 240, limit_scale=1 / 20, least_seconds=3.0, slow_seconds=1.0)
 FASTEST = f"{max(burn.factor for burn in monitoring.BURNS):g}x"
 POOL = 2
+BUCKETS = 1
+"""The check of accuracy looks at one bucket for ten minutes."""
 DESCRIPTORS = 300
 """So many files may the API have open: about a hundred of them connections of clients."""
 
@@ -53,6 +54,11 @@ class Prometheus:
             for series in self.query('ALERTS{alertstate="firing"}')
             if series["metric"].get("burn", FASTEST) == FASTEST
         }
+
+    def has_fired(self, alert: str) -> bool:
+        """Whether an alert of an objective has fired at any time, in its shortest windows."""
+        series = f'ALERTS{{alertname="{alert}",alertstate="firing",burn="{FASTEST}"}}'
+        return bool(self.query(f"count_over_time({series}[1h])"))
 
 
 def prometheus_of(deployed: Deployed, **ports: int) -> Prometheus:
@@ -125,7 +131,7 @@ class WatchingFamily:
 
     def forget_the_resting_child(self, redis: Redis) -> None:
         """Remove the shared copy of its policy."""
-        redis.delete(Keys(Settings.model_fields["buckets"].default).policy(self._resting))
+        redis.delete(Keys(BUCKETS).policy(self._resting))
 
     def change_settings(self) -> None:
         """As its parents do all the time; also as many more parents at once."""

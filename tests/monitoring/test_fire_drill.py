@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import pytest
 from redis import Redis
 
@@ -18,6 +19,7 @@ from app.embedded.valkey import Valkey
 from scripts import monitoring
 from tests.deployed import Deployed, free_port, is_good
 from tests.monitoring.drill import (
+    BUCKETS,
     DESCRIPTORS,
     POOL,
     PROMETHEUS,
@@ -48,6 +50,9 @@ SERVICE = {
     "HOURGLASS_TOKEN_REQUESTS_PER_MINUTE": "0",
     "HOURGLASS_ACCOUNT_REQUESTS_PER_MINUTE": "0",
     "HOURGLASS_ACCESS_LOG": "0",
+    "HOURGLASS_BUCKETS": str(BUCKETS),
+    "HOURGLASS_EVENT_FEED": "true",
+    "HOURGLASS_EVENT_PRIVATE_RECEIVERS": "true",
     "HOURGLASS_METRICS_DIR": "",
     "PROMETHEUS_MULTIPROC_DIR": "",
 }
@@ -93,6 +98,9 @@ class Drill:
         """Wait until none of the alerts fires."""
         self.deployed.until(lambda: not set(alerts) & self.prometheus.firing(), f"clear: {alerts}")
 
+    def sql(self, statement: str) -> str:
+        return self.postgres.execute(statement, database=self.database)
+
     def write_markets(self, text: str) -> None:
         self.markets.write_text(text, encoding="utf-8")
 
@@ -117,6 +125,33 @@ def drill(tmp_path: Path) -> Iterator[Drill]:
             made.prometheus = prometheus_of(deployed, **made.ports)
             yield made
         redis.close()
+
+
+def _falsify_a_balance(drill: Drill, family: WatchingFamily) -> None:
+    """PostgreSQL says from now on that a child has watched an hour more. The check looks once a minute."""
+    balance = f"SELECT used_ms FROM viewing_time_balances WHERE profile_id = '{family.children[1]}'"  # noqa: S608  ours
+    drill.deployed.until(lambda: drill.sql(balance), "the child is flushed")
+    drill.sql(f"UPDATE viewing_time_balances SET used_ms = used_ms + 3600000 WHERE profile_id = '{family.children[1]}'")  # noqa: S608  ours
+
+
+def _the_falsified_balance_was_found(drill: Drill) -> None:
+    alert = "HourglassDecisionsWrong"
+    drill.deployed.until(lambda: drill.prometheus.has_fired(alert), alert, seconds=150)
+    drill.tried.add(alert)
+    drill.clear(alert)
+
+
+def _nobody_accepts_webhooks(drill: Drill) -> None:
+    drill.clear("HourglassWebhookDeadLetters")
+    url = f"http://127.0.0.1:{drill.ports['api']}/api/v1/platform/webhooks"
+    with httpx.Client(headers={"Authorization": f"Bearer {drill.deployed.token('service')}"}) as service:
+        made = service.post(url, json={"url": f"http://127.0.0.1:{free_port()}/"}).raise_for_status().json()
+        waiting = "SELECT count(*) FROM webhook_deliveries WHERE attempts > 0"
+        drill.deployed.until(lambda: drill.sql(waiting) != "0", "an event was tried")
+        drill.sql("UPDATE webhook_deliveries SET first_at = first_at - INTERVAL '4 days', next_at = now()")
+        drill.fire("HourglassWebhookDeadLetters")
+        service.delete(f"{url}/{made['id']}").raise_for_status()
+    drill.clear("HourglassWebhookDeadLetters")
 
 
 def _dashboards_have_data(drill: Drill) -> None:
@@ -212,7 +247,9 @@ def test_each_alert_fires_and_clears_and_every_dashboard_has_data(drill: Drill) 
     with WatchingFamily(f"http://127.0.0.1:{drill.ports['api']}") as family:
         for _ in range(6):
             family.guess()
+        _falsify_a_balance(drill, family)
         _dashboards_have_data(drill)
+        _nobody_accepts_webhooks(drill)
         _clients_are_too_many_or_hostile(drill, family)
         _files_are_wrong(drill)
         _processes_stand_still_or_end(drill)
@@ -222,6 +259,7 @@ def test_each_alert_fires_and_clears_and_every_dashboard_has_data(drill: Drill) 
         drill.redis.flushall()
         drill.fire("HourglassRedisRegressed")
         drill.clear("HourglassRedisRegressed")
+        _the_falsified_balance_was_found(drill)
     drill.clear("HourglassApiDown")
     drill.deployed.stop("api")
     drill.fire("HourglassApiDown")

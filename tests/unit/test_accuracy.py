@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from app.domain.accuracy import TOLERANCE_MS, AccuracyError, ErrorCause, Glimpse, is_window, judged
+from app.domain.accuracy import TOLERANCE_MS, AccuracyError, CounterSample, ErrorCause, is_period, judged
 from app.domain.counters import Counters
 from app.domain.day_usage import DayUsage
 
@@ -13,7 +13,7 @@ DAY_NUMBER = 20_514
 
 def look(
     at_ms: int, *, counted: int = 600_000, claimed: int = 600_000, silent_ms: int = 10_000, earlier_ms: int = 0
-) -> Glimpse:
+) -> CounterSample:
     """A look at a child that has watched for ``counted`` ms and claims ``claimed`` ms."""
     counters = Counters(
         version=at_ms - silent_ms,
@@ -32,11 +32,11 @@ def look(
         watched_ms=claimed,
         last_beat_ms=at_ms - silent_ms,
     )
-    return Glimpse(counters, at_ms)
+    return CounterSample(counters, at_ms)
 
 
 def verdict(
-    before: Glimpse, after: Glimpse | None, kept: DayUsage | None = None, *, clock_step_ms: int = 0
+    before: CounterSample, after: CounterSample | None, kept: DayUsage | None = None, *, clock_step_ms: int = 0
 ) -> AccuracyError | None:
     return judged(before, after, kept, profile_id="p", clock_step_ms=clock_step_ms)
 
@@ -101,24 +101,26 @@ def test_counters_that_are_gone_are_a_loss_where_the_profile_is_known() -> None:
 def test_a_new_day_and_another_session_are_not_compared_with_the_last() -> None:
     counters = look(NOON, counted=0, earlier_ms=600_000).counters
     tomorrow = msgspec.structs.replace(counters, day_number=DAY_NUMBER + 1)
-    assert verdict(BEFORE, Glimpse(tomorrow, NOON), kept(600_000)) is None
+    assert verdict(BEFORE, CounterSample(tomorrow, NOON), kept(600_000)) is None
     other = msgspec.structs.replace(AFTER.counters, session_id="other", watched_ms=0)
-    assert verdict(BEFORE, Glimpse(other, AFTER.at_ms)) is None
+    assert verdict(BEFORE, CounterSample(other, AFTER.at_ms)) is None
 
 
 @pytest.mark.parametrize("place", [0, 1])
 def test_pauses_and_offline_syncs_are_not_compared_with_claims(place: int) -> None:
     looks = [BEFORE, look(NOON + 60_000, counted=900_000)]
     changed = [*looks]
-    changed[place] = Glimpse(msgspec.structs.replace(looks[place].counters, paused_since_ms=1), looks[place].at_ms)
+    changed[place] = CounterSample(
+        msgspec.structs.replace(looks[place].counters, paused_since_ms=1), looks[place].at_ms
+    )
     assert verdict(changed[0], changed[1]) is None
-    changed[place] = Glimpse(msgspec.structs.replace(looks[place].counters, uncounted=(1, 2)), looks[place].at_ms)
+    changed[place] = CounterSample(msgspec.structs.replace(looks[place].counters, uncounted=(1, 2)), looks[place].at_ms)
     assert verdict(changed[0], changed[1]) is None
     assert verdict(looks[0], looks[1]) is not None
 
 
-def test_a_minute_without_a_heartbeat_is_no_window() -> None:
-    assert not is_window(BEFORE, Glimpse(BEFORE.counters, NOON + 60_000))
-    assert is_window(BEFORE, AFTER)
-    assert is_window(BEFORE, None)
-    assert is_window(BEFORE, Glimpse(BEFORE.counters, BEFORE.counters.last_beat_ms - TOLERANCE_MS - 1))
+def test_a_minute_without_a_heartbeat_is_no_period() -> None:
+    assert not is_period(BEFORE, CounterSample(BEFORE.counters, NOON + 60_000))
+    assert is_period(BEFORE, AFTER)
+    assert is_period(BEFORE, None)
+    assert is_period(BEFORE, CounterSample(BEFORE.counters, BEFORE.counters.last_beat_ms - TOLERANCE_MS - 1))

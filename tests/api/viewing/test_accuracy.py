@@ -210,10 +210,10 @@ async def test_a_look_is_two_calls_to_redis_and_one_to_postgresql(
         return counting
 
     check = watched.check
-    for place, name in ((check._counters, "active"), (check._counters, "glimpse"), (check._kept, "kept")):
+    for place, name in ((check._counters, "active"), (check._counters, "sample"), (check._kept, "kept")):
         monkeypatch.setattr(place, name, counted(name, getattr(place, name)))
     await watched.minute()
-    assert calls == ["active", "kept", "glimpse"]
+    assert calls == ["active", "kept", "sample"]
 
 
 async def test_a_sample_of_none_asks_nobody(watched: Watched) -> None:

@@ -22,17 +22,23 @@ def command(  # noqa: PLR0917  typer passes these by name
         int | None, typer.Option(min=10, max=1_000_000, help="Children with a year of usage, for reports (100,000).")
     ] = None,
     seconds: Annotated[float | None, typer.Option(min=2, help="Length of the sustained run (300).")] = None,
+    repeat: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=1_000, help="Rounds in which the heartbeat and its baselines take turns; gives ratios."
+        ),
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Write the figures into this file.")] = None,
     svg: Annotated[Path | None, typer.Option(help="Draw a chart into this file.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder that keeps the data for the next run.")] = None,
 ) -> None:
-    """Measure the service and its baselines: ceiling, one script call per heartbeat, PostgreSQL in the path.
+    """Measure the service and its baselines: bare echo, plain ASGI, a Go service, PostgreSQL in the path.
 
     Starts its own servers in a temporary folder and ends them. Requires wrk (Debian: apt-get install wrk).
     """
     with using_lab():
         from app.lab.bench.failures import BenchFailed  # noqa: PLC0415  keeps `--help` quick
-        from app.lab.bench.parts import PARTS  # noqa: PLC0415
+        from app.lab.bench.parts import COMPARED, PARTS, chosen_parts  # noqa: PLC0415
         from app.lab.bench.plan import Plan  # noqa: PLC0415
         from app.lab.bench.run import run  # noqa: PLC0415
 
@@ -43,9 +49,11 @@ def command(  # noqa: PLR0917  typer passes these by name
     for file in (json, svg):
         if file is not None and not file.absolute().parent.is_dir():
             raise CommandError(f"cannot write {file}: its folder does not exist")
-    plan = Plan.of(quick=quick, viewers=viewers, seconds=seconds, children=children)
+    compared = tuple(name for name in only or () if name in COMPARED)
+    plan = Plan.of(quick=quick, viewers=viewers, seconds=seconds, children=children, repeat=repeat, compared=compared)
+    parts = chosen_parts(only or (), repeats=repeat is not None)
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))  # ends the servers on the way
     try:
-        run(plan, only=only or (), data_dir=data_dir, json_file=json, svg_file=svg)
+        run(plan, parts=parts, data_dir=data_dir, json_file=json, svg_file=svg)
     except BenchFailed as error:
         raise CommandError(str(error)) from error

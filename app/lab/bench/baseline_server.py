@@ -1,6 +1,6 @@
-"""Serve a baseline of `hourglass bench` with the server of the service.
+"""Serve a baseline of `hourglass bench`: all but the echo with the server of the service.
 
-A program of its own: ``python -m app.lab.bench.baseline_server ceiling``.
+A program of its own: ``python -m app.lab.bench.baseline_server asgi``.
 """
 
 from enum import StrEnum
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 class Baseline(StrEnum):
-    CEILING = "ceiling"
+    ECHO = "echo"
+    ASGI = "asgi"
     DIRECT = "direct"
     N_PLUS_ONE = "n_plus_one"
 
@@ -26,14 +27,21 @@ class Baseline(StrEnum):
 def command(name: Annotated[Baseline, typer.Argument(help="Which.")], parent: Parent = None) -> None:
     """Serve one baseline in this process."""
     end_with_parent(parent)
-    import uvicorn  # noqa: PLC0415  keeps `--help` quick
-
-    from app.deployment.listening import shared  # noqa: PLC0415
+    from app.deployment.listening import shared  # noqa: PLC0415  keeps `--help` quick
     from app.settings.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings()
-    config = config_of(_application(name, settings), settings)
-    uvicorn.Server(config).run(sockets=[shared(settings.host, settings.port)])
+    listening = shared(settings.host, settings.port)
+    if name == Baseline.ECHO:
+        import uvloop  # noqa: PLC0415
+
+        from app.lab.bench.baselines import echo  # noqa: PLC0415  a process imports only what it serves
+
+        uvloop.run(echo.serve(listening))
+        return
+    import uvicorn  # noqa: PLC0415
+
+    uvicorn.Server(config_of(_application(name, settings), settings)).run(sockets=[listening])
 
 
 def config_of(application: "Asgi", settings: "Settings") -> "uvicorn.Config":
@@ -60,10 +68,10 @@ def config_of(application: "Asgi", settings: "Settings") -> "uvicorn.Config":
 
 
 def _application(name: Baseline, settings: "Settings") -> "Asgi":
-    if name == Baseline.CEILING:
-        from app.lab.bench.baselines.ceiling import echo  # noqa: PLC0415  a process imports only what it serves
+    if name == Baseline.ASGI:
+        from app.lab.bench.baselines import asgi  # noqa: PLC0415  as above
 
-        return echo
+        return asgi.answer
     if name == Baseline.N_PLUS_ONE:
         from app.lab.bench.baselines import n_plus_one  # noqa: PLC0415  likewise
 

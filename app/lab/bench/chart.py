@@ -18,8 +18,10 @@ FAINT = "#64748b"
 
 BARS = (
     ("batch", "heartbeats in batches", OURS),
-    ("ceiling", "raw ASGI echo (ceiling)", OTHERS),
+    ("echo", "bare echo, no service", OTHERS),
+    ("asgi", "plain ASGI, no service", OTHERS),
     ("heartbeat", "heartbeats", OURS),
+    ("go_service", "Go, bare script call for each", OTHERS),
     ("one_script", "one script call for each", OTHERS),
     ("direct", "directly to PostgreSQL", OTHERS),
 )

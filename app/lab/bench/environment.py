@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import redis
+from pydantic import SecretStr
 
 from app.clock import now_ms
 from app.embedded.deployment import locked
@@ -20,7 +20,8 @@ from app.lab.bench import openloop, rows, sessions
 from app.lab.bench.failures import BenchFailed
 from app.lab.bench.load import MAX_ONCE_SECONDS, Load, Loaded, Mode, Order
 from app.lab.bench.plan import Plan
-from app.lab.bench.service_processes import SERVICE, ServiceProcesses
+from app.lab.bench.redis_servers import RedisServers
+from app.lab.bench.service_processes import SERVICE, Program, ServiceProcesses
 from app.lab.bench.usage import Processes
 from app.lab.bench.view import View
 from app.lab.bench.viewers import Viewers, prepare
@@ -94,7 +95,7 @@ class BenchEnvironment:
         settings: Settings,
         variables: Mapping[str, str],
         postgres: Postgres,
-        valkey: Valkey,
+        redis_servers: RedisServers,
         viewers: Viewers,
     ) -> None:
         self.plan = plan
@@ -103,7 +104,7 @@ class BenchEnvironment:
         self.settings = settings
         self.variables = variables
         self.postgres = postgres
-        self.valkey = valkey
+        self.redis_servers = redis_servers
         self.viewers = viewers
         self.opening: Opening | None = None
         self.untouched: Memory | None = None
@@ -113,6 +114,11 @@ class BenchEnvironment:
     def flush_age_seconds(self) -> float:
         """Time after which dirty counters are due. Afterwards the flush rate equals the load."""
         return max(MIN_FLUSH_AGE_SECONDS, self.settings.flush_age_seconds * self.plan.flush_scale)
+
+    @property
+    def flush_sample_seconds(self) -> float:
+        """Length of a load that meets the flusher at work on everybody."""
+        return max(self.plan.sample_seconds, self.flush_age_seconds)
 
     # --- processes
 
@@ -130,23 +136,61 @@ class BenchEnvironment:
             self._service = self.untouched = None
 
     @contextlib.contextmanager
-    def replace_service(
-        self, program: Sequence[str], *, flushes: bool, **settings: object
-    ) -> Iterator[ServiceProcesses]:
+    def replace_service(self, program: Program, *, flushes: bool, **settings: object) -> Iterator[ServiceProcesses]:
         """Another program in place of the service, with as many processes."""
         self.stop_service()
         with self._crew(program, self.folder, workers=self.plan.workers, flushes=flushes, **settings) as crew:
             yield crew
 
     @contextlib.contextmanager
-    def start_beside(self, program: Sequence[str], **settings: object) -> Iterator[ServiceProcesses]:
-        """One process of another program while the service runs."""
-        folder = self.folder / "beside" / program[-1]
-        with self._crew(program, folder, workers=1, flushes=False, **settings) as crew:
+    def start_beside(self, program: Program, *, workers: int = 1, **settings: object) -> Iterator[ServiceProcesses]:
+        """Processes of another program while the service runs."""
+        folder = self.folder / "beside" / program.name
+        with self._crew(program, folder, workers=workers, flushes=False, **settings) as crew:
             yield crew
 
+    @contextlib.contextmanager
+    def flusher_halted(self) -> Iterator[None]:
+        """Halt the worker of the service, if it runs."""
+        if self._service is None:
+            yield
+        else:
+            with self._service.worker_halted():
+                yield
+
+    @contextlib.contextmanager
+    def moved_to(self, redis_servers: RedisServers, *, buckets: int) -> Iterator["BenchEnvironment"]:
+        """The same viewers on other Redis servers, with nothing counted yet.
+
+        Afterwards this environment has nothing counted either.
+        """
+        self._forget_everything()
+        url = redis_servers.url
+        moved = BenchEnvironment(
+            plan=self.plan,
+            view=self.view,
+            folder=self.folder,
+            settings=self.settings.model_copy(update={"redis_url": SecretStr(url), "buckets": buckets}),
+            variables={**self.variables, variable_of("redis_url"): url, variable_of("buckets"): str(buckets)},
+            postgres=self.postgres,
+            redis_servers=redis_servers,
+            viewers=self.viewers,
+        )
+        try:
+            yield moved
+        finally:
+            moved.stop_service()
+            self._forget_everything()
+
+    def _forget_everything(self) -> None:
+        """End the service, and delete what it counted. The next part opens all sessions again."""
+        self.stop_service()
+        self.opening = None
+        asyncio.run(rows.delete_usage(self.postgres.url))
+        self.viewers.forget_sessions()
+
     def _crew(
-        self, program: Sequence[str], folder: Path, *, workers: int, flushes: bool, **settings: object
+        self, program: Program, folder: Path, *, workers: int, flushes: bool, **settings: object
     ) -> ServiceProcesses:
         cycle_seconds = self.settings.flush_cycle_seconds * self.plan.flush_scale
         rhythm = {
@@ -175,8 +219,7 @@ class BenchEnvironment:
     def begin(self, what: str) -> Opening:
         """A new service with empty caches and counters, after one heartbeat of every viewer."""
         self.stop_service()
-        with self.valkey_client() as client:
-            client.flushall()
+        self.redis_servers.flush_all()
         crew = self.service()
         self.untouched = self.memory(crew)
         return self.send_once(crew, what)
@@ -236,7 +279,7 @@ class BenchEnvironment:
         def is_clean() -> bool:
             return not any(client.zcard(keys.dirty(bucket)) for bucket in range(keys.buckets))
 
-        with self.view.doing("letting the worker finish"), self.valkey_client() as client:
+        with self.view.doing("letting the worker finish"), self.redis_servers.client() as client:
             if not wait_until(is_clean, seconds=MAX_REST_SECONDS):
                 raise BenchFailed("the worker cannot flush all usage in time")
 
@@ -265,13 +308,19 @@ class BenchEnvironment:
         ):
             yield load
 
+    def measure_with_flusher(self, crew: ServiceProcesses, what: str) -> Measured:
+        """The usual load, after the flusher has caught up with what was counted while it was halted."""
+        with self.view.doing("catching up"):
+            self.load(crew, Order(seconds=1.5 * self.flush_age_seconds, span=self.plan.everybody))
+        return self.measure(crew, what, Order(seconds=self.flush_sample_seconds, span=self.plan.everybody))
+
     def measure_baseline(self, crew: ServiceProcesses, what: str) -> Measured:
         """The usual load on another program. The stored sessions of the service stay unchanged."""
         states = self.folder / "baseline-states"
         states.write_bytes(bytes(self.viewers.states.stat().st_size))
         order = Order(seconds=self.plan.sample_seconds, span=self.plan.everybody)
         processes = self.processes(crew)
-        with self.view.doing(what), sessions.without_sessions(states):
+        with self.flusher_halted(), self.view.doing(what), sessions.without_sessions(states):
             before = processes.cpu_seconds()
             with Load(crew.url, self.viewers, order, states=states) as load:
                 loaded = load.result()
@@ -297,19 +346,8 @@ class BenchEnvironment:
 
         return asyncio.run(drained())
 
-    @contextlib.contextmanager
-    def valkey_client(self) -> Iterator["redis.Redis"]:
-        client = redis.Redis.from_url(self.settings.redis_url.get_secret_value(), protocol=2)
-        try:
-            yield client
-        finally:
-            client.close()
-
     def versions(self) -> dict[str, str]:
-        with self.valkey_client() as client:
-            found = client.info("server")
-        valkey = found.get("valkey_version") or found["redis_version"]
-        return {"valkey": str(valkey), "postgresql": self.postgres.execute("SHOW server_version")}
+        return {"valkey": self.redis_servers.version(), "postgresql": self.postgres.execute("SHOW server_version")}
 
     def changed_settings(self) -> dict[str, object]:
         """Settings of the service that the environment changes from their defaults."""
@@ -320,14 +358,13 @@ class BenchEnvironment:
         }
 
     def memory(self, crew: ServiceProcesses) -> Memory:
-        with self.valkey_client() as client:
-            used = int(client.info("memory")["used_memory"])
-        return Memory(valkey=used, api=self.processes(crew).private_bytes("api"))
+        return Memory(valkey=self.redis_servers.used_memory(), api=self.processes(crew).private_bytes("api"))
 
     def processes(self, crew: ServiceProcesses | None = None) -> Processes:
-        """The servers, and the user that runs them."""
-        groups = {"api": crew.api, "worker": crew.worker} if crew else {}
-        return Processes({**groups, "valkey": [self.valkey.pid]}, families={"postgres": self.postgres.pid})
+        """The servers, and the user that runs them. The flusher of the service counts for processes beside it too."""
+        flushers = [running for running in (crew, self._service) if running is not None and running.worker]
+        groups = {"api": crew.api, "worker": flushers[0].worker if flushers else []} if crew else {}
+        return Processes({**groups, "valkey": self.redis_servers.pids}, families={"postgres": self.postgres.pid})
 
 
 @contextlib.contextmanager
@@ -361,7 +398,7 @@ def prepared_environment(folder: Path, plan: Plan, view: View) -> Iterator[Bench
             settings=settings,
             variables=_environment() | {variable_of(name): value for name, value in ours.items()},
             postgres=postgres,
-            valkey=valkey,
+            redis_servers=RedisServers(valkey.url, [valkey]),
             viewers=viewers,
         )
         ending.callback(stage.stop_service)

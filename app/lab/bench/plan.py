@@ -13,6 +13,8 @@ MAX_CONNECTIONS = 128
 VIEWERS_A_CONNECTION = 40
 """Fewer viewers get fewer connections, so that two heartbeats of a child never overlap."""
 THREADS = 2
+ROUNDS = 5
+QUICK_ROUNDS = 3
 MAX_GUESTS = 2_000
 MIN_GUESTS = 200
 
@@ -27,6 +29,8 @@ class Plan:
         seconds: length of the sustained run.
         sample_seconds: length of every other load.
         warm_seconds: unmeasured load before a measured one.
+        repeat: rounds in which compared parts take turns.
+        compared: names of the parts that take turns; empty means all that can.
         workers: API processes.
     """
 
@@ -36,10 +40,21 @@ class Plan:
     sample_seconds: float
     warm_seconds: float
     quick: bool
+    repeat: int = ROUNDS
+    compared: tuple[str, ...] = ()
     workers: int = 2
 
     @classmethod
-    def of(cls, *, quick: bool, viewers: int | None, seconds: float | None, children: int | None = None) -> Self:
+    def of(
+        cls,
+        *,
+        quick: bool,
+        viewers: int | None,
+        seconds: float | None,
+        children: int | None = None,
+        repeat: int | None = None,
+        compared: tuple[str, ...] = (),
+    ) -> Self:
         """The default sizes, with the caller's changes."""
         sustained = seconds or (10.0 if quick else 300.0)
         return cls(
@@ -49,6 +64,8 @@ class Plan:
             sample_seconds=min(sustained, 1.0 if quick else 20.0),
             warm_seconds=min(sustained / 2, 1.0 if quick else 30.0),
             quick=quick,
+            repeat=repeat or (QUICK_ROUNDS if quick else ROUNDS),
+            compared=compared,
         )
 
     @property

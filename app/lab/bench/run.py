@@ -13,22 +13,33 @@ from app.lab.bench.chart import chart
 from app.lab.bench.environment import BenchEnvironment, prepared_environment
 from app.lab.bench.failures import Skipped
 from app.lab.bench.load import program
-from app.lab.bench.machine import facts
-from app.lab.bench.parts import PARTS
+from app.lab.bench.machine import facts, state
 from app.lab.bench.parts.part import BenchPart
 from app.lab.bench.plan import Plan, connections_for
 from app.lab.bench.table import table
 from app.lab.bench.view import View
 
-BASELINES = {"ceiling": "ceiling", "one_script": "one_script_per_beat", "direct": "direct_to_database"}
+BASELINES = {
+    "echo": "echo",
+    "asgi": "asgi",
+    "go_service": "go_service",
+    "one_script": "one_script_per_beat",
+    "direct": "direct_to_database",
+}
+"""Keys of the ratios, by the name of the part."""
 
 
 def run(
-    plan: Plan, *, only: Sequence[str], data_dir: Path | None, json_file: Path | None, svg_file: Path | None
+    plan: Plan,
+    *,
+    parts: Sequence[BenchPart],
+    data_dir: Path | None,
+    json_file: Path | None,
+    svg_file: Path | None,
 ) -> dict[str, Any]:
     """Measure, print the table, and write the requested files.
 
-    ``only`` names parts; empty means all. ``data_dir`` keeps the data for the next run.
+    ``data_dir`` keeps the data for the next run.
 
     Returns:
         The content of the JSON file.
@@ -37,10 +48,10 @@ def run(
         BenchFailed, DeploymentError, ServerFailed: the environment cannot be prepared.
     """
     program()  # without wrk the run is pointless
-    chosen = [part for part in PARTS if not only or part.name in only]
+    before = state()
     with _folder(data_dir) as folder, View() as view, prepared_environment(folder, plan, view) as stage:
-        result = _measured(stage, chosen)
-    Console().print(table(result, chosen))
+        result = _measured(stage, parts, before)
+    Console().print(table(result, parts))
     if json_file is not None:
         json_file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     if svg_file is not None:
@@ -48,9 +59,9 @@ def run(
     return result
 
 
-def _measured(stage: BenchEnvironment, parts: Sequence[BenchPart]) -> dict[str, Any]:
+def _measured(stage: BenchEnvironment, parts: Sequence[BenchPart], before: dict[str, object]) -> dict[str, Any]:
     result: dict[str, Any] = {
-        "machine": facts() | {"servers": stage.versions()},
+        "machine": facts() | {"before": before, "servers": stage.versions()},
         "run": {
             "quick": stage.plan.quick,
             "viewers": stage.plan.viewers,

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -20,17 +21,43 @@ from app.lab.bench.failures import BenchFailed
 HOST = "127.0.0.1"
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.02
-SERVICE = ("app.cli", "api")
-WORKER = ("app.cli", "worker")
-BASELINE = "app.lab.bench.baseline_server"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A program to run, which ends with the process of ``--parent``.
+
+    Attributes:
+        name: used for logs and messages.
+        command: its command line without ``--parent``.
+        is_threaded: whether one process serves with several threads instead of several processes.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    is_threaded: bool = False
+
+    @classmethod
+    def of_module(cls, *arguments: str) -> Self:
+        """A Python module with its arguments, named after the last of them."""
+        return cls(name=arguments[-1], command=(sys.executable, "-P", "-m", *arguments))
+
+
+SERVICE = Program.of_module("app.cli", "api")
+WORKER = Program.of_module("app.cli", "worker")
+
+
+def baseline(name: str) -> Program:
+    """A baseline that is written in Python; see ``baseline_server``."""
+    return Program.of_module("app.lab.bench.baseline_server", name)
 
 
 class ServiceProcesses:
     """Processes that share a port, from entering to leaving the context. They are killed at the end.
 
     Args:
-        program: the module of the listening program and its arguments, e.g. `SERVICE`.
-        workers: number of processes.
+        program: the listening program, e.g. `SERVICE`.
+        workers: number of processes, or of threads of a threaded program.
         flushes: whether to start the worker process too.
         folder: folder for logs and metrics.
         variables: environment of the processes without host and port.
@@ -39,17 +66,17 @@ class ServiceProcesses:
     def __init__(
         self,
         *,
-        program: Sequence[str],
+        program: Program,
         workers: int,
         flushes: bool,
         folder: Path,
         variables: Mapping[str, str],
     ) -> None:
         self._program = program
-        self._workers = workers
+        self._workers = 1 if program.is_threaded else workers
         self._flushes = flushes
         self._folder = folder
-        self._variables = variables
+        self._variables = {**variables, "GOMAXPROCS": str(workers)} if program.is_threaded else variables
         self._running: list[subprocess.Popen[bytes]] = []
         self._ending = contextlib.ExitStack()
         self.metrics = folder / "metrics"
@@ -69,7 +96,7 @@ class ServiceProcesses:
         self.metrics.mkdir(parents=True)
         try:
             for number in range(self._workers):
-                self._start(self._program, f"{self._program[-1]}-{number + 1}")
+                self._start(self._program, f"{self._program.name}-{number + 1}")
             if self._flushes:
                 self._start(WORKER, "worker")
             self._wait()
@@ -116,7 +143,7 @@ class ServiceProcesses:
             for pid in self.worker:
                 os.kill(pid, signal.SIGCONT)
 
-    def _start(self, program: Sequence[str], name: str) -> None:
+    def _start(self, program: Program, name: str) -> None:
         variables = {
             **self._variables,
             "HOURGLASS_HOST": HOST,
@@ -126,7 +153,7 @@ class ServiceProcesses:
         }
         with self._log(name).open("ab") as log:
             process = subprocess.Popen(  # noqa: S603  ourselves
-                [sys.executable, "-P", "-m", *program, f"--parent={os.getpid()}"],
+                [*program.command, f"--parent={os.getpid()}"],
                 env=variables,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -141,9 +168,9 @@ class ServiceProcesses:
         while not all(listens(pid, self.port) for pid in self.api):
             for process in self._running:
                 if process.poll() is not None:
-                    raise BenchFailed(f"a process of {self._program[-1]} does not start: {self._log_tail()}")
+                    raise BenchFailed(f"a process of {self._program.name} does not start: {self._log_tail()}")
             if time.monotonic() > deadline:
-                raise BenchFailed(f"{self._program[-1]} is not ready after {READY_SECONDS:.0f} s")
+                raise BenchFailed(f"{self._program.name} is not ready after {READY_SECONDS:.0f} s")
             time.sleep(POLL_SECONDS)
 
     def _log(self, name: str) -> Path:

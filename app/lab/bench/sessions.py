@@ -14,6 +14,8 @@ from pathlib import Path
 from app.domain.counters import Rules
 from app.lab.bench.viewers import Mapped, State, Viewers, profile_id
 from app.redis_store.client import create_client
+from app.redis_store.cluster import as_cluster
+from app.redis_store.clustered import ClusteredCounters
 from app.redis_store.counters import RedisCounters
 from app.redis_store.keys import Keys
 from app.settings.settings import Settings
@@ -28,7 +30,8 @@ async def counters_of(settings: Settings) -> AsyncIterator[RedisCounters]:
     """Reads counters directly from Redis."""
     redis = create_client(settings.redis_url.get_secret_value(), timeout_seconds=5, connections=2)
     try:
-        yield RedisCounters(redis, Keys(settings.buckets), Rules(), live_ttl_seconds=settings.live_ttl_seconds)
+        adapter = RedisCounters if as_cluster(redis) is None else ClusteredCounters
+        yield adapter(redis, Keys(settings.buckets), Rules(), live_ttl_seconds=settings.live_ttl_seconds)
     finally:
         await redis.aclose()
 

@@ -76,6 +76,13 @@ class Viewers:
     layout: Layout
     count: int
 
+    def forget_sessions(self) -> None:
+        """Let every viewer begin with an opening heartbeat again."""
+        with self.mapped() as mapped:
+            for viewer in range(self.count):
+                mapped.put_session(viewer, "", watched_seconds=0)
+                mapped.states[viewer] = State.KNOWN
+
     @contextmanager
     def mapped(self) -> Iterator["Mapped"]:
         """Both files in memory, shared with the generators that map them."""

@@ -11,16 +11,13 @@ QUICK_PAIRS = 1
 def run(stage: BenchEnvironment) -> Figures:
     crew = stage.open_sessions()
     stage.warm(crew)
-    order = Order(seconds=max(stage.plan.sample_seconds, stage.flush_age_seconds), span=stage.plan.everybody)
+    order = Order(seconds=stage.flush_sample_seconds, span=stage.plan.everybody)
     with_flush, without = [], []
     pairs = QUICK_PAIRS if stage.plan.quick else PAIRS
     for pair in range(pairs):
         for flushes in (True, False) if pair % 2 else (False, True):
             if flushes:
-                with stage.view.doing("catching up"):  # includes the work that the halted worker left
-                    stage.load(crew, Order(seconds=1.5 * stage.flush_age_seconds, span=stage.plan.everybody))
-                measured = stage.measure(crew, "with the flusher", order)
-                with_flush.append(measured)
+                with_flush.append(stage.measure_with_flusher(crew, "with the flusher"))
             else:
                 with crew.worker_halted():
                     without.append(stage.measure(crew, "without the flusher", order))

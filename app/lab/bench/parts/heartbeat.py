@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from app.lab.bench import openloop
 from app.lab.bench.environment import BenchEnvironment
 from app.lab.bench.load import Order
-from app.lab.bench.parts.part import BenchPart, Figures, figures_of, summary_of
+from app.lab.bench.parts.part import BenchPart, Contender, Figures, Turn, figures_of, summary_of
 from app.lab.bench.plan import TARGET_PER_SECOND
-from app.lab.bench.samples import sample, sample_of_worker
+from app.lab.bench.samples import counted_and_calls, sample_of_worker
 from app.lab.bench.service_processes import ServiceProcesses
 
 PROBE_PER_SECOND = 250
@@ -20,17 +20,16 @@ STARTING_SECONDS = 1.0
 HEADROOM = 0.8
 """Latency at a rate above capacity means nothing. The rate is at most this share of full speed."""
 LAG = "hourglass_flush_lag_seconds"
-COUNTED = "hourglass_heartbeats_total"
-CALLS = "hourglass_record_calls_total"
 
 
 def run(stage: BenchEnvironment) -> Figures:
     crew = stage.open_sessions()
     stage.warm(crew)
-    counted, calls = sample(crew.metrics, COUNTED), sample(crew.metrics, CALLS)
+    counted_before, calls_before = counted_and_calls(crew.metrics)
     with _watched_lag(crew.worker_port) as lags:
         measured = stage.measure(crew, "heartbeats", Order(seconds=stage.plan.seconds, span=stage.plan.everybody))
-    counted, calls = sample(crew.metrics, COUNTED) - counted, sample(crew.metrics, CALLS) - calls
+    counted_after, calls_after = counted_and_calls(crew.metrics)
+    counted, calls = counted_after - counted_before, calls_after - calls_before
     loaded = measured.loaded
     return {
         **figures_of(measured),
@@ -103,4 +102,16 @@ def summary(figures: Figures) -> str:
     )
 
 
-PART = BenchPart(name="heartbeat", run=run, summary=summary)
+@contextmanager
+def prepare(stage: BenchEnvironment) -> Iterator[Turn]:
+    crew = stage.open_sessions()
+    stage.warm(crew)
+    yield lambda: stage.measure_with_flusher(crew, "heartbeats")
+
+
+PART = BenchPart(
+    name="heartbeat",
+    run=run,
+    summary=summary,
+    contender=Contender(prepare=prepare, processes=("api", "valkey", "worker", "postgres")),
+)

@@ -11,6 +11,7 @@ from app.redis_store.keys import Keys
 
 if TYPE_CHECKING:
     import redis
+    from redis.cluster import RedisCluster
 
 SAMPLES = 200
 
@@ -27,7 +28,7 @@ def run(stage: BenchEnvironment) -> Figures:
     after = stage.memory(crew)
     viewers = stage.viewers.count
     grown = [now - then for now, then in zip(after.api, before.api, strict=True)]
-    with stage.valkey_client() as client:
+    with stage.redis_servers.client() as client:
         keys = Keys(stage.settings.buckets)
         ids = [profile_id(viewer) for viewer in range(0, viewers, max(1, viewers // SAMPLES))]
         parts = {
@@ -45,17 +46,17 @@ def run(stage: BenchEnvironment) -> Figures:
     }
 
 
-def _mean_usage(client: "redis.Redis", keys: Iterable[str]) -> float:
+def _mean_usage(client: "redis.Redis | RedisCluster", keys: Iterable[str]) -> float:
     """Bytes of a key with its value, as Valkey counts them, without its share of the key space."""
     sizes = [_usage(client, key) for key in keys]
     return sum(sizes) / len(sizes)
 
 
-def _total_usage(client: "redis.Redis", keys: Iterable[str]) -> float:
+def _total_usage(client: "redis.Redis | RedisCluster", keys: Iterable[str]) -> float:
     return sum(_usage(client, key) for key in keys)
 
 
-def _usage(client: "redis.Redis", key: str) -> int:
+def _usage(client: "redis.Redis | RedisCluster", key: str) -> int:
     used: Any = client.memory_usage(key, samples=0)
     return used or 0
 

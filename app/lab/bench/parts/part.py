@@ -1,13 +1,31 @@
 """The interface of a part."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from app.lab.bench.environment import BenchEnvironment, Measured
+from app.lab.bench.service_processes import Program
 
 Figures = dict[str, Any]
 """The figures of a part, as stored in the JSON under the part's name."""
+
+Turn = Callable[[], Measured]
+"""Measures a part once, at full speed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """How a part is compared with others in rounds.
+
+    Attributes:
+        prepare: starts the part's processes, which run until the block ends. Raises Skipped if it cannot.
+        processes: names of the processes whose CPU time its heartbeats cost, besides the load generator.
+    """
+
+    prepare: Callable[[BenchEnvironment], AbstractContextManager[Turn]]
+    processes: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,12 +35,43 @@ class BenchPart:
     Attributes:
         name: value of ``--only``, and key in the JSON.
         run: measures; raises Skipped if it cannot measure here.
-        summary: the figures in one line.
+        summary: the figures in a few words.
+        contender: None for a part that is not compared in rounds.
     """
 
     name: str
     run: Callable[[BenchEnvironment], Figures]
     summary: Callable[[Figures], str]
+    contender: Contender | None = None
+
+
+def baseline_part(
+    *,
+    name: str,
+    what: str,
+    program: Callable[[BenchEnvironment], Program],
+    processes: tuple[str, ...] = (),
+) -> BenchPart:
+    """A part that sends the usual load to another program.
+
+    ``processes`` are those of a `Contender`; without them the part is not compared in rounds.
+    """
+
+    def run(stage: BenchEnvironment) -> Figures:
+        wanted = program(stage)
+        stage.open_sessions()
+        with stage.replace_service(wanted, flushes=False) as crew:
+            return figures_of(stage.measure_baseline(crew, what))
+
+    @contextmanager
+    def prepare(stage: BenchEnvironment) -> Iterator[Turn]:
+        wanted = program(stage)
+        stage.open_sessions()
+        with stage.start_beside(wanted, workers=stage.plan.workers) as crew:
+            yield lambda: stage.measure_baseline(crew, what)
+
+    contender = Contender(prepare=prepare, processes=processes) if processes else None
+    return BenchPart(name=name, run=run, summary=summary_of, contender=contender)
 
 
 def figures_of(measured: Measured) -> Figures:

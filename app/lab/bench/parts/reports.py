@@ -23,7 +23,7 @@ from app.lab.bench.failures import BenchFailed
 from app.lab.bench.load import Order
 from app.lab.bench.parts.part import BenchPart, Figures
 from app.lab.bench.plan import TARGET_PER_SECOND
-from app.lab.bench.service_processes import BASELINE, SERVICE, ServiceProcesses
+from app.lab.bench.service_processes import SERVICE, ServiceProcesses, baseline
 from app.lab.bench.viewers import HOST
 from app.postgres_store.engine import create_engine
 from app.postgres_store.reports import PostgresReports
@@ -32,7 +32,7 @@ from app.reports.weekly import WeeklyReports, last_sunday
 from app.timestamps import ms_of, utc
 from app.wiring.external_identity import tokens_of
 
-N_PLUS_ONE = (BASELINE, "n_plus_one")
+N_PLUS_ONE = baseline("n_plus_one")
 API = "/api/v1/parental-controls"
 PER_SECOND = 20
 MIN_SECONDS = 2.0
@@ -69,7 +69,7 @@ def run(stage: BenchEnvironment) -> Figures:
         crew = ending.enter_context(stage.replace_service(SERVICE, flushes=True, database_url=made.url))
         # The baseline receives no heartbeats, so it is compared with a separate process of the service without
         # heartbeats.
-        ours, baseline = (
+        ours, theirs = (
             ending.enter_context(stage.start_beside(who, database_url=made.url)) for who in (SERVICE, N_PLUS_ONE)
         )
         stage.warm(crew)
@@ -79,7 +79,7 @@ def run(stage: BenchEnvironment) -> Figures:
             ("weekly", crew, "weekly"),
             ("preview", crew, "preview"),
             ("weekly_beside", ours, "weekly"),
-            ("n_plus_one", baseline, "weekly"),
+            ("n_plus_one", theirs, "weekly"),
         )
         for _, target, kind in asked:
             asyncio.run(_send_once_each(target, requests[kind]))

@@ -11,8 +11,20 @@ from typing import NamedTuple
 import msgspec
 
 from app.conformance.document import CHILD, Body, Call, Child, Expectation, Numbers, sibling
+from app.domain.breaks import breaks_of
 from app.domain.config import Config, ConfigChange
-from app.domain.counters import NO_CLAIM, Beat, Counters, Outcome, RecordResult, Rules, Status, carried_into_day, cold
+from app.domain.counters import (
+    NO_CLAIM,
+    Beat,
+    Counted,
+    Counters,
+    Outcome,
+    RecordResult,
+    Rules,
+    Status,
+    carried_into_day,
+    cold,
+)
 from app.domain.enforcement import ALLOWED, Decision, not_enforced
 from app.domain.markets import ENFORCE, Market, Markets
 from app.domain.offline import (
@@ -246,7 +258,7 @@ class Model:
         is_exempt = bool(is_educational) and self._config.educational_exempt
         effective, left_ms = self._effective(terms, at_ms), outcome.week_left_ms
         terms = terms if effective.week is None else cut(terms, left_ms)
-        soonest, latest = self._decisions(effective, at_ms, terms, outcome.used_ms, left_ms, is_exempt=is_exempt)
+        soonest, latest = self._decisions(effective, at_ms, terms, outcome, left_ms, is_exempt=is_exempt)
         answer = heartbeat_answer(effective, terms, outcome, soonest, is_educational=bool(is_educational))
         return DecidedPair(DecidedBeat("", at_ms, soonest, answer), DecidedBeat("", at_ms, latest, answer))
 
@@ -286,7 +298,7 @@ class Model:
         counters, terms = self._look(at_ms)
         effective = self._effective(terms, at_ms)
         terms, left_ms = effective.within_week(terms, counters)
-        decision, _latest = self._decisions(effective, at_ms, terms, counters.used_ms, left_ms, is_exempt=False)
+        decision, _latest = self._decisions(effective, at_ms, terms, counters, left_ms, is_exempt=False)
         answer = balance_answer("", effective, terms, counters, decision, at_ms=at_ms)
         return Expectation(200, self._body(answer, _BALANCE))
 
@@ -297,7 +309,7 @@ class Model:
         is_exempt = bool(self._titles.get(send["title_id"])) and self._config.educational_exempt
         effective = self._effective(terms, at_ms)
         terms, left_ms = effective.within_week(terms, counters)
-        decision, _latest = self._decisions(effective, at_ms, terms, counters.used_ms, left_ms, is_exempt=is_exempt)
+        decision, _latest = self._decisions(effective, at_ms, terms, counters, left_ms, is_exempt=is_exempt)
         answer = eligibility_answer("", terms, decision, is_exempt=is_exempt, at_ms=at_ms)
         return Expectation(200, self._body(answer, _ELIGIBILITY))
 
@@ -391,6 +403,7 @@ class Model:
             synced=self._policy.synced,
             closed=None if hours is None else hours.closed_within(days[-1].day),
             week=self._week(),
+            breaks=breaks_of(self._policy.rules),
         )
         recorded = record(counters, beat, at_ms=at_ms, rules=self._rules)
         self._remember(recorded, at_ms)
@@ -494,6 +507,7 @@ class Model:
                 at_ms=at_ms,
                 max_gap_ms=self._rules.max_gap_ms,
                 week=self._week(),
+                breaks=breaks_of(self._policy.rules),
             )
 
     def _days(self, running: ViewingDay, at_ms: int) -> list[DayTerms]:
@@ -515,7 +529,7 @@ class Model:
         effective: EffectivePolicy,
         at_ms: int,
         terms: DayTerms,
-        used_ms: int,
+        counted: Counted,
         week_left_ms: int,
         *,
         is_exempt: bool,
@@ -525,7 +539,7 @@ class Model:
         def decision(jitter: int) -> Decision:
             decided = effective.decision(
                 terms,
-                used_ms,
+                counted,
                 at_ms,
                 is_exempt=is_exempt,
                 week_left_ms=week_left_ms,

@@ -5,6 +5,7 @@ The rules run in ``redis_store/lua/record.lua``; ``domain/reference.py`` is thei
 
 from collections.abc import Sequence
 from enum import IntEnum
+from typing import TypeAlias
 
 import msgspec
 
@@ -234,6 +235,10 @@ class Outcome(msgspec.Struct, array_like=True, gc=False):
     @property
     def day(self) -> ViewingDay:
         return ViewingDay(self.day_number, self.day_starts_ms, self.day_ends_ms)
+
+
+Counted: TypeAlias = Counters | Outcome
+"""What a decision on the running day reads: counters as they are stored, or the outcome of a beat."""
 
 
 class Share(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
+from app.domain.breaks import BREAK, NextBreak
 from app.domain.markets import SHADOW
 from app.domain.opening_hours import OpeningHours
 from app.domain.policy import MINUTE_MS, UNLIMITED
@@ -56,6 +57,7 @@ def decide(
     opening_hours: OpeningHours | None = None,
     limit_reason: str = DAILY_LIMIT,
     next_week_ms: int | None = None,
+    next_break: NextBreak | None = None,
 ) -> Decision:
     """Judge the state of a viewing day at an instant. The strictest of all rules decides.
 
@@ -72,6 +74,7 @@ def decide(
         opening_hours: when playback is open at all; None for always.
         limit_reason: the rule that the allowance comes from.
         next_week_ms: when there is an allowance again where the next day has none; None where that is not known.
+        next_break: the break of the child; None for a child without breaks.
     """
     decision = decide_by_allowance(
         at_ms,
@@ -86,9 +89,16 @@ def decide(
         limit_reason,
         next_week_ms,
     )
-    if opening_hours is None:
+    if opening_hours is not None:
+        decision = _by_opening_hours(
+            decision, opening_hours, at_ms=at_ms, is_exempt=is_exempt, warning_minutes=warning_minutes
+        )
+    if next_break is None:
         return decision
-    return _by_opening_hours(decision, opening_hours, at_ms=at_ms, is_exempt=is_exempt, warning_minutes=warning_minutes)
+    if next_break.left_ms:
+        return _until_break(decision, next_break, at_ms=at_ms, is_exempt=is_exempt, warning_minutes=warning_minutes)
+    has_day = is_exempt or next_break.ends_ms < day_ends_ms or next_allowance_ms != 0
+    return _in_break(decision, next_break, opening_hours, at_ms=at_ms, not_before_ms=0 if has_day else next_week_ms)
 
 
 def decide_by_allowance(  # noqa: PLR0917  every heartbeat comes here, and keywords cost
@@ -104,7 +114,7 @@ def decide_by_allowance(  # noqa: PLR0917  every heartbeat comes here, and keywo
     limit_reason: str = DAILY_LIMIT,
     next_week_ms: int | None = None,
 ) -> Decision:
-    """The decision of the allowance alone, as ``decide`` without opening hours."""
+    """The decision of the allowance alone, as ``decide`` without opening hours and breaks."""
     if allowance_ms == UNLIMITED:
         return Decision(ALLOWED, None, None, interval_ms, longest_lease_ms)
     remaining_ms = max(0, allowance_ms - used_ms)
@@ -153,6 +163,48 @@ def _by_opening_hours(
         None,
         opening_hours.closed_by[place + 1] if closes_first else decision.reason,
     )
+
+
+def _until_break(
+    decision: Decision, next_break: NextBreak, *, at_ms: int, is_exempt: bool, warning_minutes: Sequence[int]
+) -> Decision:
+    """The decision of all other rules, where a break may be due before they end playback."""
+    if not decision.may_play:
+        return decision
+    left_ms = next_break.left_ms
+    remaining_ms = left_ms if decision.remaining_ms is None else min(left_ms, decision.remaining_ms)
+    stop_at_ms, reason = at_ms + left_ms, BREAK
+    if decision.stop_at_ms is not None and decision.stop_at_ms <= stop_at_ms:
+        stop_at_ms, reason = decision.stop_at_ms, str(decision.reason)
+    return Decision(
+        enforcement_of(stop_at_ms - at_ms if is_exempt else remaining_ms, warning_minutes),
+        remaining_ms,
+        stop_at_ms,
+        _next_beat_ms(left_ms, decision.next_beat_ms, warning_minutes),
+        min(left_ms, decision.lease_ms),
+        None,
+        reason,
+    )
+
+
+def _in_break(
+    decision: Decision,
+    next_break: NextBreak,
+    opening_hours: OpeningHours | None,
+    *,
+    at_ms: int,
+    not_before_ms: int | None,
+) -> Decision:
+    """The decision while a break is due. ``not_before_ms`` is from when on there is an allowance, None if not known."""
+    if not decision.may_play:
+        not_before_ms = decision.available_again_ms
+    again_ms = None if not_before_ms is None else max(next_break.ends_ms, not_before_ms)
+    if again_ms is not None and opening_hours is not None:
+        again_ms = opening_hours.opens_ms(again_ms)
+    if not decision.may_play:
+        return replace(decision, available_again_ms=again_ms)
+    next_beat_ms = min(decision.next_beat_ms, next_break.ends_ms - at_ms)
+    return Decision(BLOCKED, 0, at_ms, next_beat_ms, 0, None, BREAK, again_ms)
 
 
 def not_enforced(decision: Decision, mode: str, *, longest_lease_ms: int) -> Decision:

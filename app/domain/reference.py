@@ -20,6 +20,7 @@ from enum import Enum
 
 import msgspec
 
+from app.domain.breaks import BreakTerms
 from app.domain.counters import (
     FREE_ABANDONED_SESSIONS,
     MAX_UNCOUNTED,
@@ -75,6 +76,7 @@ def record(counters: Counters | None, beat: Beat, *, at_ms: int, rules: Rules, g
     superseded_id = ""
     is_unflushed = bool(counters.dirty_since_ms)
     beat = _with_reserved(counters, beat)
+    _keep_unbroken(now, beat, at_ms=at_ms)
     if match is not SessionMatch.RUNNING:
         issued_ms = min(beat.issued_at_ms, at_ms) if match is SessionMatch.LOST else at_ms
         # The time up to the last known beat is counted already.
@@ -87,7 +89,7 @@ def record(counters: Counters | None, beat: Beat, *, at_ms: int, rules: Rules, g
 
     until_ms = now.last_beat_ms if match is SessionMatch.NEW else _counts_until_ms(now, beat, at_ms=at_ms, rules=rules)
     earned_ms = _unsynced_ms(now.last_beat_ms, until_ms, beat.synced)
-    _credit_by_day(now, beat, closed, until_ms=until_ms, is_unflushed=is_unflushed, at_ms=at_ms)
+    _credit_by_day(now, beat, closed, until_ms=until_ms, is_unflushed=is_unflushed, at_ms=at_ms, rules=rules)
 
     now.watched_ms = _watched_ms(now, beat, earned_ms=earned_ms)
     clock_fell = now.last_beat_ms - at_ms > rules.max_gap_ms
@@ -109,6 +111,13 @@ def record(counters: Counters | None, beat: Beat, *, at_ms: int, rules: Rules, g
     outcome = _outcome(now, Status.OK, at_ms, counted_ms=counted_ms, superseded_id=superseded_id)
     outcome.week_left_ms = 0 if beat.week is None else beat.week.left_ms(now.week)
     return RecordResult(counters=now, closed=closed, outcome=outcome)
+
+
+def _keep_unbroken(counters: Counters, beat: Beat, *, at_ms: int) -> None:
+    """Unbroken time is kept of a child with breaks only. It never ends in the future: the clock may have fallen."""
+    if beat.breaks is None:
+        counters.unbroken_ms = counters.played_until_ms = 0
+    counters.played_until_ms = min(counters.played_until_ms, at_ms)
 
 
 def _next_tat_ms(counters: Counters, *, at_ms: int, rules: Rules) -> int:
@@ -178,21 +187,22 @@ def _take_over(counters: Counters, beat: Beat, closed: list[Counters], *, at_ms:
     is_charged = False
     if was_running:
         until_ms = _counts_until_ms(counters, beat, at_ms=at_ms, rules=rules)
-        _settle(counters, beat, closed, until_ms=until_ms, at_ms=at_ms)
+        _settle(counters, beat, closed, until_ms=until_ms, at_ms=at_ms, rules=rules)
     elif counters.is_abandoned:
         counters.abandoned_sessions += 1
         is_charged = counters.abandoned_sessions > FREE_ABANDONED_SESSIONS
         if is_charged:
             until_ms = min(at_ms, counters.last_beat_ms + counters.lease_ms)
-            _settle(counters, beat, closed, until_ms=until_ms, at_ms=until_ms)
+            _settle(counters, beat, closed, until_ms=until_ms, at_ms=until_ms, rules=rules)
     _close(counters, closed, EndReason.SUPERSEDED, at_ms=at_ms, was_running=was_running, is_charged=is_charged)
     return counters.session_id if was_running else ""
 
 
-def _settle(counters: Counters, beat: Beat, closed: list[Counters], *, until_ms: int, at_ms: int) -> None:
+def _settle(counters: Counters, beat: Beat, closed: list[Counters], *, until_ms: int, at_ms: int, rules: Rules) -> None:
     """Credit a session that another one ends, as its own beat at that instant would."""
     earned_ms = _unsynced_ms(counters.last_beat_ms, until_ms, beat.synced)
-    _credit_by_day(counters, beat, closed, until_ms=until_ms, is_unflushed=bool(counters.dirty_since_ms), at_ms=at_ms)
+    is_unflushed = bool(counters.dirty_since_ms)
+    _credit_by_day(counters, beat, closed, until_ms=until_ms, is_unflushed=is_unflushed, at_ms=at_ms, rules=rules)
     counters.watched_ms += 0 if counters.paused_since_ms else earned_ms
     counters.last_beat_ms = max(counters.last_beat_ms, at_ms)
 
@@ -204,6 +214,9 @@ def _lease_ms(counters: Counters, beat: Beat, rules: Rules, *, at_ms: int) -> in
         if at_ms < until_ms:
             lease_ms = min(lease_ms, max(0, from_ms - at_ms))
             break
+    if beat.breaks is not None:
+        unbroken = counters.unbroken_ms, counters.played_until_ms
+        lease_ms = min(lease_ms, beat.breaks.next_break(*unbroken, at_ms=at_ms).left_ms)
     if counters.allowance_ms == UNLIMITED or (counters.is_educational and beat.is_exempt):
         return lease_ms
     return min(lease_ms, max(0, counters.allowance_ms - counters.used_ms))
@@ -252,10 +265,19 @@ def _watched_ms(counters: Counters, beat: Beat, *, earned_ms: int) -> int:
 
 
 def _credit_by_day(
-    counters: Counters, beat: Beat, closed: list[Counters], *, until_ms: int, is_unflushed: bool, at_ms: int
+    counters: Counters,
+    beat: Beat,
+    closed: list[Counters],
+    *,
+    until_ms: int,
+    is_unflushed: bool,
+    at_ms: int,
+    rules: Rules,
 ) -> None:
     """Credit the time since the last beat up to ``until_ms``, split at every reset before the instant."""
     cursor_ms = counters.last_beat_ms
+    if counters.paused_since_ms and not counters.is_silent(at_ms, rules.max_gap_ms):
+        beat = msgspec.structs.replace(beat, breaks=None)  # a pause, though its grace counts; a claim is playback
     if beat.days[-1].number == counters.day_number:
         terms = _within_week(counters, beat, beat.days[-1])
         counters.limit_ms, counters.allowance_ms = terms.limit_ms, terms.allowance_ms
@@ -300,7 +322,22 @@ def _credit_part(counters: Counters, beat: Beat, from_ms: int, until_ms: int) ->
     _credit(counters, part_ms, is_exempt=beat.is_exempt)
     for starts_ms, ends_ms in beat.synced:
         _skip(counters, max(from_ms, starts_ms), min(until_ms, ends_ms))
+    if beat.breaks is not None:
+        _play(counters, beat.breaks, beat.synced, from_ms, until_ms)
     return part_ms
+
+
+def _play(
+    counters: Counters, breaks: BreakTerms, synced: Sequence[tuple[int, int]], from_ms: int, until_ms: int
+) -> None:
+    """Extend the unbroken time by the playback of a time range, apart from what was synced."""
+    for starts_ms, ends_ms in [*synced, (until_ms, until_ms)]:
+        stops_ms = min(starts_ms, until_ms)
+        if from_ms < stops_ms:
+            counters.unbroken_ms, counters.played_until_ms = breaks.played(
+                counters.unbroken_ms, counters.played_until_ms, from_ms=from_ms, until_ms=stops_ms
+            )
+        from_ms = max(from_ms, ends_ms)
 
 
 def _skip(counters: Counters, from_ms: int, to_ms: int) -> None:
@@ -386,6 +423,10 @@ def _outcome(
     if status != Status.OK:
         outcome.day_starts_ms, outcome.day_ends_ms = counters.day_starts_ms, counters.day_ends_ms
         outcome.policy_version, outcome.by_device_type = counters.policy_version, counters.device_type
+        return outcome
+    outcome.unbroken_ms, outcome.played_until_ms = counters.unbroken_ms, counters.played_until_ms
+    outcome.borrowed_ms, outcome.owed_ms = counters.borrowed_ms, counters.owed_ms
+    outcome.finish_until_ms = counters.finish_until_ms
     return outcome
 
 
@@ -399,6 +440,7 @@ def apply_policy(
     max_gap_ms: int,
     generation: int = 0,
     week: WeekTerms | None = None,
+    breaks: BreakTerms | None = None,
 ) -> Counters:
     """The counters after a policy was put: ``put_policy.lua``.
 
@@ -411,12 +453,13 @@ def apply_policy(
         max_gap_ms: the longest gap that counts.
         generation: the generation of the bucket. Older counters stay as they are until they are merged.
         week: its weekly limit.
+        breaks: its rule of a break.
     """
     if counters.policy_version >= version or counters.generation < generation:
         return counters
     now = msgspec.structs.replace(counters, policy_version=version)
     if terms is not None and terms.number == now.day_number:
-        _settle_overrun(now, synced, at_ms=at_ms, max_gap_ms=max_gap_ms)
+        _settle_overrun(now, synced, breaks, at_ms=at_ms, max_gap_ms=max_gap_ms)
         if week is not None:
             terms = week.within(terms, week.earlier_days(now.week, terms.number))
         now.limit_ms, now.allowance_ms = terms.limit_ms, terms.allowance_ms
@@ -425,7 +468,14 @@ def apply_policy(
     return now
 
 
-def _settle_overrun(counters: Counters, synced: Sequence[tuple[int, int]], *, at_ms: int, max_gap_ms: int) -> None:
+def _settle_overrun(
+    counters: Counters,
+    synced: Sequence[tuple[int, int]],
+    breaks: BreakTerms | None,
+    *,
+    at_ms: int,
+    max_gap_ms: int,
+) -> None:
     """Count what a blocked child played since its last beat as overrun, so that extra time counts from now on."""
     is_running = bool(counters.session_id) and not counters.has_ended and not counters.paused_since_ms
     is_limited = counters.allowance_ms != UNLIMITED and not counters.is_educational
@@ -437,6 +487,8 @@ def _settle_overrun(counters: Counters, synced: Sequence[tuple[int, int]], *, at
     counters.overrun_ms += played_ms
     counters.session_overrun_ms += played_ms
     counters.watched_ms += played_ms
+    if breaks is not None:
+        _play(counters, breaks, synced, counters.last_beat_ms, at_ms)
     counters.last_beat_ms = at_ms
 
 

@@ -7,6 +7,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from app.clock import Clock
+from app.domain.breaks import BreakTerms, breaks_of
 from app.domain.counters import Counters
 from app.domain.markets import Markets
 from app.domain.policy import DayTerms, Policy, terms_of
@@ -116,7 +117,7 @@ class SharedPolicies:
         policy_keys: list[str] = []
         live_keys: list[str] = []
         dirty_keys: list[str] = []
-        puts: list[tuple[int, DayTerms | str, int, WeekTerms | str]] = []
+        puts: list[tuple[int, DayTerms | str, int, WeekTerms | str, BreakTerms | str]] = []
         stored: list[bytes] = []
         for policy in policies:
             profile_id = policy.profile_id
@@ -126,7 +127,8 @@ class SharedPolicies:
             live_keys.append(self._keys.counters_in(bucket, profile_id))
             dirty_keys.append(self._keys.dirty(bucket))
             week = week_of(policy, starts_on=self._markets.of(policy.market).week_starts_on)
-            puts.append((policy.version, self._running_terms(policy, now_ms), generation, week or ""))
+            terms, breaks = self._running_terms(policy, now_ms), breaks_of(policy.rules)
+            puts.append((policy.version, terms, generation, week or "", breaks or ""))
             counters = counters_of.get(profile_id)
             stored.append(
                 _encode(msgspec.structs.replace(counters, generation=generation, policy_version=policy.version))

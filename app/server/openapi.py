@@ -216,7 +216,7 @@ _EXTENSIBLE = {
         "^[a-z_]+$",
         [
             *("adult", "unlimited", "educational_exempt", "within_limit", "limit_reached", "not_enforced"),
-            *("daily_limit", "weekly_limit", "window", "parent_pause"),
+            *("daily_limit", "weekly_limit", "window", "parent_pause", "break"),
         ],
     ),
 }

@@ -142,6 +142,7 @@ _BALANCE = {
     "reason": "daily_limit",
     "available_again_at": None,
     "week_remaining_seconds": 29387.6,
+    "break_in_seconds": None,
     "paused_until": None,
 }
 _SETTINGS = {
@@ -280,6 +281,7 @@ _WHY = {
     "reason": "daily_limit",
     "available_again_at": None,
     "week_remaining_seconds": 29387.6,
+    "break_in_seconds": None,
 }
 _READY = {
     "status": "up",

@@ -122,6 +122,7 @@ def balance_answer(
         reason=decision.reason,
         available_again_at=_again_text(decision),
         week_remaining_seconds=_week_remaining(effective, terms, counters),
+        break_in_seconds=_break_in(effective, counters, at_ms=at_ms),
     )
 
 
@@ -137,6 +138,12 @@ def _week_remaining(effective: EffectivePolicy, terms: DayTerms, counters: Count
         return None
     left_ms = week.left_ms(week.earlier_days(counters.week, terms.number))
     return seconds(max(0, left_ms - min(counters.used_ms + effective.offline.used_ms, terms.limit_ms)))
+
+
+def _break_in(effective: EffectivePolicy, counters: Counters, *, at_ms: int) -> float | None:
+    """What may be played until a break is due: 0 while it is, None without breaks."""
+    found = effective.next_break(counters, at_ms)
+    return None if found is None else seconds(found.left_ms)
 
 
 def _is_holiday(policy: Policy, terms: DayTerms) -> bool:
@@ -198,7 +205,7 @@ def why_answer(
         enforcement_mode=effective.enforcement,
         would_be=_would_be(decision),
         sentences=[
-            *_sentences(effective, terms, counters, decision, is_weekend=is_weekend),
+            *_sentences(effective, terms, counters, decision, at_ms=at_ms, is_weekend=is_weekend),
             *(f"A hint, no proof, at {rfc3339(hint.noted_ms)}: {TEXTS[hint.kind]}" for hint in hints),
         ],
         config_version=policy.config_version,
@@ -230,6 +237,7 @@ def why_answer(
         available_again_at=_again_text(decision),
         paused_until=_paused_until(policy, at_ms),
         week_remaining_seconds=_week_remaining(effective, terms, counters),
+        break_in_seconds=_break_in(effective, counters, at_ms=at_ms),
     )
 
 
@@ -253,7 +261,13 @@ def _why_session(counters: Counters) -> WhySession:
 
 
 def _sentences(
-    effective: EffectivePolicy, terms: DayTerms, counters: Counters, decision: Decision, *, is_weekend: bool
+    effective: EffectivePolicy,
+    terms: DayTerms,
+    counters: Counters,
+    decision: Decision,
+    *,
+    at_ms: int,
+    is_weekend: bool,
 ) -> list[str]:
     policy, offline = effective.policy, effective.offline
     granted_ms = policy.granted_ms(terms.number)
@@ -287,6 +301,7 @@ def _sentences(
             f" {counters.charged_sessions} of them were charged the time their players could go on alone."
         )
     said += _closing_sentences(effective, decision)
+    said += _break_sentences(effective, counters, at_ms=at_ms)
     said += _mode_sentences(effective, decision)
     return said + _conclusion(decision)
 
@@ -310,6 +325,17 @@ def _closing_sentences(effective: EffectivePolicy, decision: Decision) -> list[s
         if decision.stop_at_ms is not None:
             return [f"Playback closes at {rfc3339(decision.stop_at_ms)}, when a window or extra time ends."]
     return []
+
+
+def _break_sentences(effective: EffectivePolicy, counters: Counters, *, at_ms: int) -> list[str]:
+    breaks, found = effective.breaks, effective.next_break(counters, at_ms)
+    if breaks is None or found is None:
+        return []
+    length = _minutes_text(breaks.length_ms)
+    if not found.left_ms:
+        played = _minutes_text(counters.unbroken_ms)
+        return [f"{played} were played without a pause of {length}: a break is due until {rfc3339(found.ends_ms)}."]
+    return [f"A break of {length} is due after {_minutes_text(found.left_ms)} more without one."]
 
 
 def _would_be(decision: Decision) -> str | UnsetType:

@@ -239,6 +239,7 @@ class BeatRecorder:
             synced=known.policy.synced,
             closed=known.effective.closed,
             week=known.effective.week,
+            breaks=known.effective.breaks,
         )
 
     def _with_proof(self, profile_id: str, beat: Beat) -> Beat:

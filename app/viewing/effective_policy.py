@@ -4,7 +4,8 @@ from functools import lru_cache
 
 import msgspec
 
-from app.domain.counters import Counters
+from app.domain.breaks import BreakTerms, NextBreak, breaks_of
+from app.domain.counters import Counted, Counters
 from app.domain.enforcement import DAILY_LIMIT, WEEKLY_LIMIT, Decision, decide, decide_by_allowance
 from app.domain.limits import LimitRules
 from app.domain.markets import ENFORCE, Markets
@@ -30,6 +31,7 @@ class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
         opening_hours: when playback is open at all; None for always.
         closed: the time ranges of the running day in which it is not, to send with a beat; None without any.
         weekly: what a weekly limit needs; None without one.
+        breaks: the rule of a break; None without one.
     """
 
     policy: Policy
@@ -40,6 +42,7 @@ class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
     opening_hours: OpeningHours | None = None
     closed: tuple[TimeRange, ...] | None = None
     weekly: "WeeklyLimit | None" = None
+    breaks: BreakTerms | None = None
 
     @property
     def week(self) -> WeekTerms | None:
@@ -56,7 +59,7 @@ class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
     def decision(
         self,
         terms: DayTerms,
-        used_ms: int,
+        counted: Counted,
         at_ms: int,
         *,
         is_exempt: bool,
@@ -68,17 +71,17 @@ class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
 
         Args:
             terms: those of the day, within the weekly limit.
-            used_ms: what beats have used of it.
+            counted: what beats were counted of it.
             at_ms: the instant.
             is_exempt: the title is educational and such titles are not deducted.
             week_left_ms: what earlier days leave of the weekly limit.
             interval_ms: the regular beat interval, jitter applied.
             longest_lease_ms: upper bound of the lease.
         """
-        if self.opening_hours is None and self.weekly is None:
+        if self.opening_hours is None and self.weekly is None and self.breaks is None:
             return decide_by_allowance(
                 at_ms,
-                used_ms,
+                counted.used_ms,
                 terms.allowance_ms,
                 is_exempt,
                 terms.ends_ms,
@@ -89,12 +92,12 @@ class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
             )
         next_allowance_ms, limit_reason, next_week_ms = self.next_allowance_ms, DAILY_LIMIT, None
         if (weekly := self.weekly) is not None:
-            own_ms = used_ms + self.offline.used_ms
+            own_ms = counted.used_ms + self.offline.used_ms
             next_allowance_ms = weekly.next_allowance_ms(terms, week_left_ms, used_ms=own_ms, at_ms=at_ms)
             limit_reason, next_week_ms = weekly.reason(week_left_ms), weekly.next_week_ms
         return decide(
             at_ms=at_ms,
-            used_ms=used_ms,
+            used_ms=counted.used_ms,
             allowance_ms=terms.allowance_ms,
             is_exempt=is_exempt,
             day_ends_ms=terms.ends_ms,
@@ -105,7 +108,26 @@ class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
             opening_hours=self.opening_hours,
             limit_reason=limit_reason,
             next_week_ms=next_week_ms,
+            next_break=self.next_break(counted, at_ms),
         )
+
+    def next_break(self, counted: Counted | None, at_ms: int) -> NextBreak | None:
+        """The break of the child, seen at an instant; None without breaks."""
+        if self.breaks is None or counted is None:
+            return None
+        return self.breaks.next_break(counted.unbroken_ms, counted.played_until_ms, at_ms=at_ms)
+
+    def changes_ms(self, counted: Counted | None, at_ms: int) -> int | None:
+        """When playback opens or closes next for another reason than the allowance; None if that is not known.
+
+        ``counted`` are the counters of a child with breaks.
+        """
+        instants_ms: list[int] = []
+        if (hours := self.opening_hours) is not None and (ends_ms := hours.ends_ms(hours.place_of(at_ms))) is not None:
+            instants_ms.append(ends_ms)
+        if (found := self.next_break(counted, at_ms)) is not None and not found.left_ms:
+            instants_ms.append(found.ends_ms)
+        return min(instants_ms, default=None)
 
     def holds(self, at_ms: int) -> bool:
         """Whether the running day contains an instant. An adult's policy holds always."""
@@ -188,6 +210,7 @@ class EffectivePolicyPool:
             opening_hours,
             None if opening_hours is None else opening_hours.closed_within(days[-1]) or None,
             weekly,
+            breaks_of(policy.rules),
         )
 
     def _weekly(self, policy: Policy, calendar: Calendar, day: ViewingDay, following: ViewingDay) -> WeeklyLimit | None:

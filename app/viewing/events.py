@@ -5,7 +5,7 @@ profile, and each stream reads on from its last event. So a lost message delays 
 slow consumer is disconnected instead of buffered, and a reconnecting one resumes by ``Last-Event-ID``. If events in
 between may be gone, the stream sends the balance first. A reset is not an event in Redis: each stream adds it, even if
 the reset was missed. Its id is the instant at which the day began.
-The balance is sent as well when a window opens or closes and when a pause by a parent ends.
+The balance is sent as well when a window opens or closes, and when a pause by a parent or a break ends.
 
 A stream ends with the token that opened it: at the instant it expires, and at once when its device or sign-in has
 ended or its account was erased.
@@ -124,7 +124,7 @@ class EventStreams:
             loop = asyncio.get_running_loop()
             keep_alive_at = loop.time() + KEEP_ALIVE_SECONDS
             day, day_ends_at = await self._running_day(principal, profile_id) if has_day else (None, math.inf)
-            changes_at = await self._changes_at(principal, profile_id, day, day_ends_at)
+            changes_at, is_moving = await self._changes_at(principal, profile_id, day, day_ends_at)
             is_reset_news = day is not None and is_resumed and _precedes(cursor, day)
             may_have_missed = is_resumed
             while (left_ms := self._accesses.remaining_ms(access)) and not self._notifier.closing.is_set():
@@ -132,17 +132,19 @@ class EventStreams:
                 if signal.is_set():
                     signal.clear()
                     await self._service.owned(principal, profile_id)  # an erased profile's stream ends here
-                    changes_at = await self._changes_at(principal, profile_id, day, day_ends_at)
+                    changes_at, is_moving = await self._changes_at(principal, profile_id, day, day_ends_at)
                 if loop.time() >= keep_alive_at:
                     yield b": keep-alive\n\n"
                     keep_alive_at = loop.time() + KEEP_ALIVE_SECONDS
+                    if is_moving:
+                        changes_at, is_moving = await self._changes_at(principal, profile_id, day, day_ends_at)
                 if loop.time() >= day_ends_at:
                     ended = day
                     day, day_ends_at = await self._running_day(principal, profile_id)
                     is_reset_news = day != ended
-                    changes_at = await self._changes_at(principal, profile_id, day, day_ends_at)
+                    changes_at, is_moving = await self._changes_at(principal, profile_id, day, day_ends_at)
                 if loop.time() >= changes_at:
-                    changes_at = await self._changes_at(principal, profile_id, day, day_ends_at)
+                    changes_at, is_moving = await self._changes_at(principal, profile_id, day, day_ends_at)
                     yield await self._event(principal, profile_id, cursor, UPDATED, b"{}")
                 recent = await self._log.after(profile_id, cursor)
                 if not recent.is_complete and (may_have_missed or recent.events):
@@ -167,14 +169,17 @@ class EventStreams:
 
     async def _changes_at(
         self, principal: Principal, profile_id: str, day: ViewingDay | None, day_ends_at: float
-    ) -> float:
-        """When playback opens or closes next, by the event loop's clock. The clock of the counters decides."""
+    ) -> tuple[float, bool]:
+        """When playback opens or closes next, by the event loop's clock. The clock of the counters decides.
+
+        Also whether that moves with each beat.
+        """
         if day is None:
-            return math.inf
+            return math.inf, False
         now = asyncio.get_running_loop().time()
         at_ms = day.ends_ms - round((day_ends_at - now) * 1000)
-        changes_ms = await self._service.opening_changes_ms(principal, profile_id, at_ms)
-        return math.inf if changes_ms is None else now + max(0.001, (changes_ms - at_ms) / 1000)
+        changes_ms, is_moving = await self._service.changes_ms(principal, profile_id, at_ms)
+        return math.inf if changes_ms is None else now + max(0.001, (changes_ms - at_ms) / 1000), is_moving
 
     async def _event(self, principal: Principal, profile_id: str, event_id: str, kind: str, facts: bytes) -> bytes:
         """An event as text. What changes the balance carries the new one, by the same decision as a heartbeat."""

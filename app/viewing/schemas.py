@@ -80,8 +80,8 @@ class HeartbeatAnswer(msgspec.Struct, frozen=True, gc=False):
 
     ``server_time`` is the instant of the decision; offline sync asks for the last one a device was told.
     ``would_be`` is present in shadow mode only: the enforcement that was decided and is not enforced. ``reason`` names
-    the rule that has ended playback, or will at ``stop_at``: `daily_limit`, `weekly_limit`, `window` or
-    `parent_pause`, null where nothing will. ``available_again_at`` is when a blocked child may play again, if known.
+    the rule that has ended playback, or will at ``stop_at``: `daily_limit`, `weekly_limit`, `window`, `parent_pause` or
+    `break`, null where nothing will. ``available_again_at`` is when a blocked child may play again, if known.
     ``playback_lease`` is present if the heartbeat asked for one: a JWS for a CDN or DRM proxy, null if playback must
     not go on, or if the deployment has no key for leases.
 
@@ -159,7 +159,8 @@ class BalanceAnswer(msgspec.Struct, frozen=True):
     ``penalty_seconds`` were charged for offline batches of a wrong clock: they lower what remains, and are no part of
     what was used. ``paused_until`` is when a parent's pause ends, None without one. ``reason`` and
     ``available_again_at`` are as in answers to heartbeats.
-    ``week_remaining_seconds`` is what is left of a weekly limit, null without one.
+    ``week_remaining_seconds`` is what is left of a weekly limit, null without one. ``break_in_seconds`` is what may be
+    played until a break is due: 0 while it is, null without breaks.
     """
 
     profile_id: str
@@ -187,6 +188,7 @@ class BalanceAnswer(msgspec.Struct, frozen=True):
     reason: str | None = None
     available_again_at: str | None = None
     week_remaining_seconds: float | None = None
+    break_in_seconds: float | None = None
 
 
 class EligibilityAnswer(msgspec.Struct, frozen=True):
@@ -293,6 +295,7 @@ class WhyAnswer(msgspec.Struct, frozen=True):
     available_again_at: str | None = None
     tamper_hints: list[WhyHint] = []
     week_remaining_seconds: float | None = None
+    break_in_seconds: float | None = None
 
 
 class Stream(msgspec.Struct, frozen=True):

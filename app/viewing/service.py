@@ -16,7 +16,8 @@ import msgspec
 from app.auth.external_ids import ANY_ACCOUNT, ExternalIds
 from app.auth.tokens import Principal, Role
 from app.clock import Clock
-from app.domain.counters import NO_CLAIM, Beat, Outcome, Status
+from app.domain.breaks import BREAK
+from app.domain.counters import NO_CLAIM, Beat, Counted, Outcome, Status
 from app.domain.enforcement import ALLOWED, BLOCKED, DAILY_LIMIT, Decision, not_enforced
 from app.domain.external_ids import canonical, is_uuid
 from app.domain.ids import SessionIds
@@ -361,7 +362,7 @@ class ViewingService:
             return adult_balance_answer(profile_id, at_ms=self._clock())
         known, at_ms, counters, terms = await self._recorder.read_counters(profile_id, known)
         terms, left_ms = known.effective.within_week(terms, counters)
-        decision = self._decide(known.effective, terms, counters.used_ms, at_ms, is_exempt=False, week_left_ms=left_ms)
+        decision = self._decide(known.effective, terms, counters, at_ms, is_exempt=False, week_left_ms=left_ms)
         return balance_answer(profile_id, known.effective, terms, counters, decision, at_ms=at_ms)
 
     async def running_day(self, principal: Principal, profile_id: str) -> tuple[ViewingDay, int]:
@@ -370,10 +371,16 @@ class ViewingService:
         _, at_ms, _, terms = await self._recorder.read_counters(profile_id, known)
         return terms.day, terms.ends_ms - at_ms
 
-    async def opening_changes_ms(self, principal: Principal, profile_id: str, at_ms: int) -> int | None:
-        """When playback opens or closes next for another reason than the allowance; None if that is not known."""
-        hours = (await self.owned(principal, profile_id)).effective.opening_hours
-        return None if hours is None else hours.ends_ms(hours.place_of(at_ms))
+    async def changes_ms(self, principal: Principal, profile_id: str, at_ms: int) -> tuple[int | None, bool]:
+        """When playback opens or closes next for another reason than the allowance; None if that is not known.
+
+        Also whether beats may change it: those of a child with breaks.
+        """
+        known = await self.owned(principal, profile_id)
+        if known.effective.breaks is None:
+            return known.effective.changes_ms(None, at_ms), False
+        known, _, counters, _ = await self._recorder.read_counters(profile_id, known)
+        return known.effective.changes_ms(counters, at_ms), True
 
     async def eligibility(self, principal: Principal, profile_id: str, title_id: str | None) -> EligibilityAnswer:
         """Whether a title may be started now, even if it is longer than the remaining time."""
@@ -384,9 +391,7 @@ class ViewingService:
         known, at_ms, counters, terms = await self._recorder.read_counters(profile_id, known)
         is_exempt = is_educational and known.policy.educational_exempt
         terms, left_ms = known.effective.within_week(terms, counters)
-        decision = self._decide(
-            known.effective, terms, counters.used_ms, at_ms, is_exempt=is_exempt, week_left_ms=left_ms
-        )
+        decision = self._decide(known.effective, terms, counters, at_ms, is_exempt=is_exempt, week_left_ms=left_ms)
         return eligibility_answer(profile_id, terms, decision, is_exempt=is_exempt, at_ms=at_ms)
 
     async def why(self, principal: Principal, profile_id: str) -> WhyAnswer:
@@ -396,7 +401,7 @@ class ViewingService:
             raise NoConfig
         known, at_ms, counters, terms = await self._recorder.read_counters(profile_id, known)
         terms, left_ms = known.effective.within_week(terms, counters)
-        decision = self._decide(known.effective, terms, counters.used_ms, at_ms, is_exempt=False, week_left_ms=left_ms)
+        decision = self._decide(known.effective, terms, counters, at_ms, is_exempt=False, week_left_ms=left_ms)
         return why_answer(
             profile_id,
             known.effective,
@@ -481,6 +486,7 @@ class ViewingService:
             synced=effective.policy.synced,
             closed=effective.closed,
             week=effective.week,
+            breaks=effective.breaks,
         )
         asked = request if request.lease or request.position_seconds is not None else None
         return PreparedBeat(request.profile_id, known, beat, is_educational, is_new, asked)
@@ -534,7 +540,7 @@ class ViewingService:
         left_ms = outcome.week_left_ms
         if effective.weekly is not None:
             terms = cut(terms, left_ms)
-        return self._decide(effective, terms, outcome.used_ms, outcome.at_ms, is_exempt=is_exempt, week_left_ms=left_ms)
+        return self._decide(effective, terms, outcome, outcome.at_ms, is_exempt=is_exempt, week_left_ms=left_ms)
 
     async def _publish_events(
         self, ready: PreparedBeat, terms: DayTerms, outcome: Outcome, decision: Decision, effective: EffectivePolicy
@@ -591,7 +597,7 @@ class ViewingService:
         self,
         effective: EffectivePolicy,
         terms: DayTerms,
-        used_ms: int,
+        counted: Counted,
         at_ms: int,
         *,
         is_exempt: bool,
@@ -599,7 +605,7 @@ class ViewingService:
     ) -> Decision:
         decision = effective.decision(
             terms,
-            used_ms,
+            counted,
             at_ms,
             is_exempt=is_exempt,
             week_left_ms=week_left_ms,
@@ -629,6 +635,7 @@ def _end_beat(known: KnownPolicy, session_id: str, watched_seconds: float | None
         synced=known.policy.synced,
         closed=known.effective.closed,
         week=known.effective.week,
+        breaks=known.effective.breaks,
     )
 
 
@@ -648,6 +655,9 @@ def has_just_blocked(outcome: Outcome, decision: Decision, effective: EffectiveP
     """Whether playback has ended since the beat before: what is watched nevertheless causes no further events."""
     if decision.enforcement != BLOCKED or outcome.counted_ms == 0:
         return False
+    if decision.reason == BREAK and effective.breaks is not None:  # and not by the grace of a pause
+        has_played = outcome.played_until_ms > outcome.at_ms - outcome.counted_ms
+        return has_played and outcome.unbroken_ms - outcome.counted_ms < effective.breaks.after_ms
     hours = effective.opening_hours
     if hours is None or decision.reason not in {WINDOW, PARENT_PAUSE}:  # else a limit has just been used up
         return True

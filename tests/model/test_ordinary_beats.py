@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from app.domain.breaks import BreakTerms
 from app.domain.counters import NO_CLAIM, Beat, Counters, Outcome, Rules, Status, cold
 from app.domain.policy import DayTerms
 from app.domain.reference import record
@@ -97,6 +98,7 @@ class Child:
             policy_version=self.policy_version - (chance.random() < 0.02),
             days=(self.terms(at_ms),),
             synced=((at_ms - 10_000, at_ms - 5_000),) if chance.random() < 0.02 else (),
+            breaks=BreakTerms(900_000, 300_000) if chance.random() < 0.02 else None,
         )
 
     def expected(self, beat: Beat, at_ms: int, rules: Rules) -> Outcome:

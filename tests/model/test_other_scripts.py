@@ -6,6 +6,7 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.domain.breaks import breaks_of
 from app.domain.counters import Counters, Rules
 from app.domain.limits import LimitRules
 from app.domain.markets import Market, Markets
@@ -81,6 +82,8 @@ def counters(draw: Any, *, generation: int = 0, uncounted: int = 3) -> Counters:
         abandoned_sessions=draw(st.integers(0, 4)),
         uncounted=tuple(instant_ms for interval in intervals for instant_ms in interval),
         week=draw(st.sampled_from([(), (), (EarlierDay(TODAY.number - 1, MINUTE_MS, 5 * MINUTE_MS),)])),
+        unbroken_ms=draw(st.sampled_from([0, 0, 7 * MINUTE_MS])),
+        played_until_ms=last_beat_ms - draw(st.sampled_from([0, 1, 299_999, 300_000])),
     )
     if draw(st.booleans()):  # a child that plays on although it is blocked
         made = msgspec.structs.replace(
@@ -118,6 +121,7 @@ class Stored:
     synced=disjoint(starts_ms=NOON_MS - 400_000, max_size=3),
     is_kids=st.sampled_from([True, True, True, False]),
     weekly_minutes=st.sampled_from([None, None, 15, 600]),
+    break_minutes=st.sampled_from([None, 5]),
 )
 @EXAMPLES
 async def test_a_new_policy_acts_on_running_counters_as_specified(
@@ -128,10 +132,16 @@ async def test_a_new_policy_acts_on_running_counters_as_specified(
     synced: list[tuple[int, int]],
     *,
     weekly_minutes: int | None,
+    break_minutes: int | None,
     is_kids: bool,
 ) -> None:
     stored = Stored(redis_client)
     await stored.put(known)
+    rules = LimitRules(
+        weekly_limit_minutes=weekly_minutes,
+        break_after_minutes=None if break_minutes is None else 30,
+        break_minutes=break_minutes,
+    )
     policy = Policy(
         PROFILE,
         "",
@@ -144,7 +154,7 @@ async def test_a_new_policy_acts_on_running_counters_as_specified(
         (),
         CALENDAR if is_kids else None,
         synced=tuple(synced),
-        rules=None if weekly_minutes is None else LimitRules(weekly_limit_minutes=weekly_minutes),
+        rules=rules,
         week=(EarlierDay(TODAY.number - 1, 3 * MINUTE_MS, UNLIMITED, MINUTE_MS),),
     )
     shared = SharedPolicies(
@@ -166,6 +176,7 @@ async def test_a_new_policy_acts_on_running_counters_as_specified(
         at_ms=NOON_MS,
         max_gap_ms=RULES.max_gap_ms,
         week=week_of(policy, starts_on=0),
+        breaks=breaks_of(rules),
     )
     await shared.put([policy])
     assert await stored.read() == expected

@@ -27,6 +27,7 @@ from hypothesis.stateful import (
 )
 
 from app.auth.tokens import Principal, Role
+from app.domain.breaks import breaks_of
 from app.domain.checkpoint import Checkpoint
 from app.domain.counters import NO_CLAIM, Beat, Counters, Outcome, Rules, Status
 from app.domain.ids import SessionIds
@@ -54,7 +55,7 @@ from app.viewing.schemas import BalanceAnswer
 from tests.fakes import fake_redis
 from tests.model.ledger import MemoryLedger, MemoryMarks
 from tests.model.offline import MemoryOffline, Played, Policies, credits_of
-from tests.model.watching import Sent, TimeRange, Watching, measure_ms, sums_ms
+from tests.model.watching import Break, Sent, TimeRange, Watching, measure_ms, sums_ms
 
 CHILD = "11111111-2222-3333-4444-555555555555"
 ACCOUNT = "99999999-2222-3333-4444-555555555555"
@@ -76,6 +77,8 @@ WINDOWS = st.sampled_from(
         ),
     ]
 )
+BREAKS = st.sampled_from([(None, None), (None, None), (15, 5), (15, 5), (20, 10)])
+"""After so many minutes a break of so many."""
 EDUCATIONAL = frozenset({"course", "atlas"})
 IDS = SessionIds(b"secret")
 
@@ -347,14 +350,16 @@ class Home(RuleBasedStateMachine):
         | st.tuples(st.sampled_from(["Europe/Oslo", "Asia/Tokyo", "America/New_York"]), st.integers(0, 23)),
         is_announced=st.booleans(),
         windows=WINDOWS,
+        breaks=BREAKS,
         paused_ms=st.sampled_from([None, None, None, 1, 40_000, 15 * MINUTE_MS]),
     )
-    def changes_settings(
+    def changes_settings(  # noqa: PLR0917  drawn by name
         self,
         limit: int | None,
         granted: int | None,
         shape: tuple[str, int] | None,
         windows: tuple[Window, ...],
+        breaks: tuple[int | None, int | None],
         paused_ms: int | None,
         *,
         is_exempt: bool,
@@ -368,6 +373,7 @@ class Home(RuleBasedStateMachine):
             if shape is None
             else known.calendar.changed(self.at_ms, timezone=shape[0], reset_hour=shape[1])
         )
+        rules = LimitRules(windows=windows, break_after_minutes=breaks[0], break_minutes=breaks[1])
         policy = msgspec.structs.replace(
             known,
             version=known.version + 1,
@@ -376,7 +382,7 @@ class Home(RuleBasedStateMachine):
             educational_exempt=is_exempt,
             calendar=calendar,
             grants=() if granted == 0 else (*known.grants[-3:], Grant(today.number, granted, 0, self.at_ms)),
-            rules=LimitRules(windows=windows) if windows else None,
+            rules=None if rules == LimitRules() else rules,
             paused_until_ms=None if paused_ms is None else self.at_ms + paused_ms,
         )
         self.source.change(policy, at_ms=self.at_ms)
@@ -684,7 +690,8 @@ class Home(RuleBasedStateMachine):
         if counters is not None and session is not None and is_theirs and counters.last_beat_ms > session.last_ms:
             assert counters.last_beat_ms == self.at_ms
             assert counters.is_educational == 0
-            self.watching.is_blocked(self.at_ms, synced=self.source.policy.synced)
+            policy = self.source.policy
+            self.watching.is_blocked(self.at_ms, synced=policy.synced, breaks=_breaks(policy))
             self.turn += 1
 
     def _beat(
@@ -746,7 +753,9 @@ class Home(RuleBasedStateMachine):
             synced=synced,
             lease_ms=lease_ms,
             days=self._bounds(),
+            breaks=_breaks(policy),
         )
+        self._is_told_of_breaks(outcome, policy)
         self.watching.day_number = outcome.day_number
         self._is_nothing_lost(sent, outcome, policy, lease_ms)
         if allowance_ms != UNLIMITED:
@@ -757,6 +766,15 @@ class Home(RuleBasedStateMachine):
                 player.present_since_ms = self.at_ms
             player.session_id, player.watched_ms = outcome.session_id, 0
             player.issued_ms = IDS.issued_ms(CHILD, outcome.session_id) or 0
+
+    def _is_told_of_breaks(self, outcome: Outcome, policy: Policy) -> None:
+        """What the script keeps agrees with what was played and paused."""
+        rule, terms = _breaks(policy), breaks_of(policy.rules)
+        if rule is None or terms is None:
+            assert (outcome.unbroken_ms, outcome.played_until_ms) == (0, 0)
+            return
+        told = terms.next_break(outcome.unbroken_ms, outcome.played_until_ms, at_ms=self.at_ms)
+        assert told.left_ms == self.watching.left_to_break_ms(rule, self.at_ms)
 
     async def _count(self, process: Process, sent: Sent) -> tuple[Policy, int, Outcome]:
         process.is_at(self.at_ms)
@@ -778,6 +796,7 @@ class Home(RuleBasedStateMachine):
             days=known.days,
             synced=known.policy.synced,
             closed=known.effective.closed,
+            breaks=known.effective.breaks,
         )
         known, terms, outcome = await process.recorder.record(CHILD, known, beat, is_new=is_new)
         return known.policy, terms.allowance_ms, outcome
@@ -853,6 +872,7 @@ class Home(RuleBasedStateMachine):
                 synced=policy.synced,
                 lease_ms=lease_ms,
                 days=bounds,
+                breaks=_breaks(policy),
             )
             totals = [{day: sum(both) for day, both in w.sums_ms(bounds).items()} for w in (unbroken, self.watching)]
             assert totals[0] == totals[1], "nothing is lost"
@@ -886,6 +906,13 @@ def _counts_no_instant_twice(ranges: Sequence[TimeRange]) -> None:
         assert ends_ms <= starts_ms
 
 
+def _breaks(policy: Policy) -> Break | None:
+    rules = policy.rules
+    if rules is None or rules.break_after_minutes is None or rules.break_minutes is None:
+        return None
+    return Break(rules.break_after_minutes * MINUTE_MS, rules.break_minutes * MINUTE_MS)
+
+
 def _claim_ms(player: Player, claim: str) -> int | None:
     claims = {"honest": player.watched_ms, "boasting": 10**10, "falling": player.watched_ms // 2}
     return claims.get(claim)
@@ -909,7 +936,7 @@ def _is_open(policy: Policy, at_ms: int) -> bool:
     assert policy.calendar is not None
     if policy.paused_until_ms is not None and at_ms < policy.paused_until_ms:
         return False
-    if policy.rules is None:
+    if policy.rules is None or not policy.rules.windows:
         return True
     day = policy.calendar.day_at(at_ms)
     zone = ZoneInfo(policy.calendar.rule_of(day).timezone)

@@ -7,6 +7,7 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.domain.breaks import BreakTerms
 from app.domain.counters import NO_CLAIM, Beat, Counters, Outcome, Rules, Status, cold
 from app.domain.policy import UNLIMITED, DayTerms, EarlierDay
 from app.domain.reference import record
@@ -51,6 +52,13 @@ CLOSED: list[Any] = [
 ]
 
 
+BREAKS = st.sampled_from(
+    [None, None, BreakTerms(900_000, 300_000), BreakTerms(60_000, 300_001), BreakTerms(400_000, 30_000)]
+)
+UNBROKEN = st.sampled_from([(0, 0), (50_000, START_MS - 100), (899_999, START_MS), (5, START_MS + DAY_MS)])
+"""What was played without a break, and until when; the clock may have fallen since."""
+
+
 EARLIER = st.builds(
     EarlierDay,
     st.integers(-3, 9),
@@ -91,6 +99,7 @@ def steps(draw: Any) -> tuple[int, Beat, int, int]:
         synced=draw(st.sampled_from(SYNCED)),
         closed=draw(st.sampled_from(CLOSED)),
         week=draw(st.none() | WEEKS),
+        breaks=draw(BREAKS),
     )
     if not beat.session_id and not beat.new_session_id:
         beat = msgspec.structs.replace(beat, new_session_id="s1")
@@ -123,6 +132,7 @@ def with_days(beat: Beat, at_ms: int, back: int, allowance_ms: int) -> Beat:
     script=st.lists(st.tuples(steps(), ALLOWANCES_MS), min_size=1, max_size=25),
     is_known=st.booleans(),
     uncounted=st.sampled_from(UNCOUNTED),
+    unbroken=UNBROKEN,
 )
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_script_and_rule_book_agree(
@@ -130,6 +140,7 @@ async def test_script_and_rule_book_agree(
     script: list[tuple[tuple[int, Beat, int, int], int]],
     is_known: bool,
     uncounted: tuple[int, ...],
+    unbroken: tuple[int, int],
 ) -> None:
     await redis_client.flushall()
     counters = RedisCounters(redis_client, KEYS, RULES, live_ttl_seconds=3600)
@@ -137,7 +148,13 @@ async def test_script_and_rule_book_agree(
     if is_known:
         known = cold(terms=terms(0, 7_200_000), policy_version=1, at_ms=START_MS)
         model.counters = msgspec.structs.replace(
-            known, session_id="s1", session_started_ms=START_MS, last_beat_ms=START_MS, uncounted=uncounted
+            known,
+            session_id="s1",
+            session_started_ms=START_MS,
+            last_beat_ms=START_MS,
+            uncounted=uncounted,
+            unbroken_ms=unbroken[0],
+            played_until_ms=unbroken[1],
         )
         await counters.seed([(PROFILE, model.counters)])
     for (gap_ms, bare, back, generation), allowance_ms in script:

@@ -15,9 +15,21 @@ FREE_ABANDONED = 2
 
 @dataclass(frozen=True)
 class TimeRange:
+    """What was counted. ``break_ms`` is how long a break had to be then, None without breaks."""
+
     starts_ms: int
     ends_ms: int
     is_exempt: bool
+    is_paused: bool = False
+    break_ms: int | None = None
+
+
+@dataclass(frozen=True)
+class Break:
+    """A break of ``length_ms`` is due after ``after_ms`` without one."""
+
+    after_ms: int
+    length_ms: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +73,8 @@ class Watching:
     """When the sessions were opened that were abandoned."""
     charged_leases: list[tuple[int, int]] = field(default_factory=list)
     """What abandoned sessions were charged, whether or not anybody was there."""
+    unruled: int = 0
+    """How many of the ranges were counted before breaks were last off: nobody kept count of those."""
 
     def copy(self) -> "Watching":
         return deepcopy(self)
@@ -87,17 +101,18 @@ class Watching:
         synced: Sequence[tuple[int, int]],
         lease_ms: int,
         days: Sequence[tuple[int, int, int]],
+        breaks: Break | None = None,
     ) -> None:
         """Count a beat that was accepted.
 
-        ``session_id`` and ``lease_ms`` are what the answer said, ``synced`` is credited elsewhere, ``days`` are given
-        as number, start and end.
+        ``session_id`` and ``lease_ms`` are what the answer said but for breaks, ``synced`` is credited elsewhere,
+        ``days`` are given as number, start and end.
         """
         match = self.means(sent)
         assert match != "over"
         if match != "running":
             until_ms = sent.at_ms if match == "new" else self._uncounted_since_ms(sent)
-            self._is_left(until_ms, is_exempt=is_exempt, synced=synced, days=days)
+            self._is_left(until_ms, is_exempt=is_exempt, synced=synced, days=days, breaks=breaks)
         if match == "new":
             self.session = Session(session_id, sent.title, sent.device, sent.at_ms, sent.at_ms)
         if match == "lost":
@@ -106,7 +121,9 @@ class Watching:
         session = self.session
         assert session is not None
         is_apart = is_exempt and session.title in self.educational
-        counted = [TimeRange(*span, is_apart) for span in self._counts(sent, session, synced)]
+        is_paused = session.paused_ms is not None and sent.at_ms - session.last_ms <= GAP_MS
+        rule = None if breaks is None else breaks.length_ms
+        counted = [TimeRange(*span, is_apart, is_paused, rule) for span in self._counts(sent, session, synced)]
         self.ranges += counted
         if sent.claim_ms is not None and sent.session_id in {None, session.id}:
             session.watched_ms = max(session.watched_ms, sent.claim_ms)
@@ -114,6 +131,11 @@ class Watching:
             session.watched_ms += sum(time_range.ends_ms - time_range.starts_ms for time_range in counted)
         session.last_ms = sent.at_ms
         session.lease_ms = lease_ms if match == "new" else 0
+        if breaks is None:
+            self.unruled = len(self.ranges)
+        else:
+            lease_ms = min(lease_ms, self.left_to_break_ms(breaks, sent.at_ms))
+            session.lease_ms = min(session.lease_ms, lease_ms)
         if sent.is_end:
             session.is_over = True
             return
@@ -127,7 +149,19 @@ class Watching:
         elif session.paused_ms is None:
             session.paused_ms = sent.at_ms
 
-    def is_blocked(self, at_ms: int, *, synced: Sequence[tuple[int, int]]) -> None:
+    def left_to_break_ms(self, breaks: Break, at_ms: int) -> int:
+        """What may be played until a break is due: looks back over what was played until it finds the last one."""
+        until_ms, longest_ms, played_ms = at_ms, breaks.length_ms, 0
+        for time_range in reversed(self.ranges[self.unruled :]):
+            if time_range.is_paused or time_range.break_ms is None:
+                continue
+            if until_ms - time_range.ends_ms >= longest_ms:
+                break
+            played_ms += time_range.ends_ms - time_range.starts_ms
+            until_ms, longest_ms = time_range.starts_ms, time_range.break_ms
+        return max(0, breaks.after_ms - played_ms)
+
+    def is_blocked(self, at_ms: int, *, synced: Sequence[tuple[int, int]], breaks: Break | None) -> None:
         """Extra time counts from now: what was played since the last beat, and not synced, was beyond the allowance."""
         session = self.session
         assert session is not None
@@ -138,7 +172,8 @@ class Watching:
         for starts_ms, ends_ms in [*sorted(synced), (at_ms, at_ms)]:
             stops_ms = min(starts_ms, at_ms)
             if stops_ms > cursor_ms:
-                self.ranges.append(TimeRange(cursor_ms, stops_ms, is_exempt=False))
+                rule = None if breaks is None else breaks.length_ms
+                self.ranges.append(TimeRange(cursor_ms, stops_ms, is_exempt=False, break_ms=rule))
                 session.watched_ms += stops_ms - cursor_ms
             cursor_ms = max(cursor_ms, ends_ms)
         session.last_ms, session.lease_ms = at_ms, 0
@@ -162,6 +197,7 @@ class Watching:
         is_exempt: bool,
         synced: Sequence[tuple[int, int]],
         days: Sequence[tuple[int, int, int]],
+        breaks: Break | None,
     ) -> None:
         """Another session begins. What ran until then counts; who left a player alone pays for it from the third on."""
         session = self.session
@@ -187,7 +223,8 @@ class Watching:
                 for begins, stops in free
                 for part in ((begins, min(stops, starts_ms)), (max(begins, ends_ms), stops))
             ]
-        self.ranges += [TimeRange(begins, stops, is_apart) for begins, stops in free if begins < stops]
+        is_paused, rule = session.paused_ms is not None, None if breaks is None else breaks.length_ms
+        self.ranges += [TimeRange(begins, stops, is_apart, is_paused, rule) for begins, stops in free if begins < stops]
 
     @staticmethod
     def _repeats_retitling(sent: Sent, session: Session) -> bool:

@@ -46,8 +46,8 @@ class FakeService:
     async def owned(self, *_: object) -> None:
         return None
 
-    async def opening_changes_ms(self, *_: object) -> None:
-        return None
+    async def changes_ms(self, *_: object) -> tuple[None, bool]:
+        return None, False
 
 
 class FakeLog:

@@ -166,7 +166,7 @@ class TestDecision:
         assert counters is not None
         terms, left_ms = effective.within_week(effective.days[-1], counters)
         found = effective.decision(
-            terms, counters.used_ms, at_ms, is_exempt=False, week_left_ms=left_ms, interval_ms=30_000,
+            terms, counters, at_ms, is_exempt=False, week_left_ms=left_ms, interval_ms=30_000,
             longest_lease_ms=300_000,
         )  # fmt: skip
         return (
@@ -215,7 +215,7 @@ class TestDecision:
             outcome, effective = home.beat(at_ms, session_id), home.effective(at_ms)
             terms = cut(effective.days[-1], outcome.week_left_ms)
             decision = effective.decision(
-                terms, outcome.used_ms, at_ms, is_exempt=False, week_left_ms=outcome.week_left_ms,
+                terms, outcome, at_ms, is_exempt=False, week_left_ms=outcome.week_left_ms,
                 interval_ms=30_000, longest_lease_ms=300_000,
             )  # fmt: skip
             if has_just_blocked(outcome, decision, effective):

@@ -56,3 +56,25 @@ local function cut(terms, left_ms)
   return left_ms, allowance_ms
 end
 
+
+-- Extend the unbroken time of a child with breaks by the playback of a time range, apart from what was synced.
+local function play(s, breaks, synced, from_ms, until_ms)
+  local unbroken_ms, played_until_ms = s[C_UNBROKEN_MS] or 0, s[C_PLAYED_UNTIL_MS] or 0
+  for i = 1, #synced + 1 do
+    local starts_ms, ends_ms = until_ms, until_ms
+    if synced[i] then starts_ms, ends_ms = unpack(synced[i]) end
+    local stops_ms = math.min(starts_ms, until_ms)
+    if from_ms < stops_ms then
+      if from_ms - played_until_ms >= breaks[K_LENGTH_MS] then unbroken_ms = 0 end
+      unbroken_ms, played_until_ms = unbroken_ms + stops_ms - from_ms, stops_ms
+    end
+    from_ms = math.max(from_ms, ends_ms)
+  end
+  s[C_UNBROKEN_MS], s[C_PLAYED_UNTIL_MS] = unbroken_ms, played_until_ms
+end
+
+-- What may be played until a break is due; 0 while it is. The twin of app/domain/breaks.py.
+local function left_to_break(s, breaks, at_ms)
+  if at_ms - math.min(s[C_PLAYED_UNTIL_MS] or 0, at_ms) >= breaks[K_LENGTH_MS] then return breaks[K_AFTER_MS] end
+  return math.max(0, breaks[K_AFTER_MS] - (s[C_UNBROKEN_MS] or 0))
+end

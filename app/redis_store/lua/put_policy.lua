@@ -9,9 +9,9 @@
 -- ARGV[2]         life of counters that PostgreSQL has, in seconds
 -- ARGV[3]         instant in ms; 0 takes this server's clock
 -- ARGV[4]         MessagePack {max_gap_ms, puts, watermark, generation}: puts are n arrays {version, terms,
---                 generation, week}: the terms of the running day as an array of DayTerms, or an empty string, the
---                 generation of the bucket, and the weekly limit as an array of WeekTerms, or an empty string; then that mark,
---                 as the caller knows it
+--                 generation, week, breaks}: the terms of the running day as an array of DayTerms, the generation of the
+--                 bucket, the weekly limit as an array of WeekTerms, and the rule of a break as one of BreakTerms, each an
+--                 empty string where there is none; then that mark, as the caller knows it
 -- ARGV[5..n+4]    n policies as MessagePack
 -- ARGV[n+5..2n+4] n counters as last flushed (MessagePack array of Counters), empty where there are none
 -- returns         the positions of the policies that were newer; nothing when this server knows less than the caller, or
@@ -38,7 +38,7 @@ local function unsynced(from_ms, until_ms, policy)
 end
 
 -- Count what a blocked child played since its last beat as overrun, so that extra time counts from now on.
-local function settle_overrun(s, policy)
+local function settle_overrun(s, policy, breaks)
   local elapsed_ms = at_ms - s[C_LAST_BEAT_MS]
   local is_running = s[C_SESSION_ID] ~= '' and s[C_HAS_ENDED] == 0 and s[C_PAUSED_SINCE_MS] == 0
   local is_blocked = s[C_ALLOWANCE_MS] ~= -1 and s[C_USED_MS] >= s[C_ALLOWANCE_MS] and s[C_IS_EDUCATIONAL] == 0
@@ -47,6 +47,7 @@ local function settle_overrun(s, policy)
     s[C_OVERRUN_MS] = s[C_OVERRUN_MS] + played_ms
     s[C_SESSION_OVERRUN_MS] = s[C_SESSION_OVERRUN_MS] + played_ms
     s[C_WATCHED_MS] = s[C_WATCHED_MS] + played_ms
+    if breaks ~= '' then play(s, breaks, cmsgpack.unpack(policy)[13] or {}, s[C_LAST_BEAT_MS], at_ms) end
     s[C_LAST_BEAT_MS] = at_ms
   end
 end
@@ -54,7 +55,7 @@ end
 local found = redis.call('MGET', unpack(KEYS, 1, 2 * n))
 local newer = {}
 for i = 1, n do
-  local version, terms, generation, week = unpack(puts[i])
+  local version, terms, generation, week, breaks = unpack(puts[i])
   local known, raw = found[i], found[n + i]
   -- The version is the third element of the policy's array.
   if not known or cmsgpack.unpack(known)[3] < version then
@@ -68,7 +69,7 @@ for i = 1, n do
   elseif s and s[C_POLICY_VERSION] < version and s[C_GENERATION] >= generation then
     s[C_POLICY_VERSION] = version
     if terms ~= '' and s[C_DAY_NUMBER] == terms[D_NUMBER] then
-      settle_overrun(s, ARGV[i + 4])
+      settle_overrun(s, ARGV[i + 4], breaks)
       local left_ms = week ~= '' and week_left(week, earlier_days(s, week, terms[D_NUMBER])) or math.huge
       s[C_LIMIT_MS], s[C_ALLOWANCE_MS] = cut(terms, left_ms)
     end
@@ -77,7 +78,7 @@ for i = 1, n do
       s[C_DIRTY_SINCE_MS] = at_ms
       redis.call('ZADD', KEYS[2 * n + i], at_ms, string.sub(KEYS[i], -36))
     end
-    redis.call('SET', KEYS[n + i], cmsgpack.pack(s))
+    redis.call('SET', KEYS[n + i], packed(s))
   end
 end
 return newer

@@ -17,7 +17,7 @@
 --                 figures  per ordinary beat the used time, what it added, and the session's total; per other beat -1
 --                 others   arrays of Outcome, of the other beats in their order
 --
--- Names in capitals (C_ Counters, B_ Beat, P_ OrdinaryBeat, D_ DayTerms, O_ Outcome) are positions. scripts.py fills them in from the
+-- Names in capitals (C_ Counters, B_ Beat, P_ OrdinaryBeat, D_ DayTerms, O_ Outcome, K_ BreakTerms) are positions. scripts.py fills them in from the
 -- classes, so that the layout is written once. Repeating a call credits only the time since the last beat, so a retry is
 -- harmless.
 
@@ -42,6 +42,11 @@ local function outcome(s, status, at_ms, ended_ms, counted_ms, superseded_id)
   if status ~= STATUS_OK then
     o[O_DAY_STARTS_MS], o[O_DAY_ENDS_MS] = s[C_DAY_STARTS_MS], s[C_DAY_ENDS_MS]
     o[O_POLICY_VERSION], o[O_BY_DEVICE_TYPE] = s[C_POLICY_VERSION], s[C_DEVICE_TYPE]
+  elseif s[C_UNBROKEN_MS] or s[C_BORROWED_MS] or s[C_OWED_MS] or s[C_FINISH_UNTIL_MS] then
+    o[O_DAY_STARTS_MS], o[O_DAY_ENDS_MS], o[O_POLICY_VERSION], o[O_BY_DEVICE_TYPE], o[O_WEEK_LEFT_MS] = 0, 0, 0, '', 0
+    o[O_UNBROKEN_MS], o[O_PLAYED_UNTIL_MS] = s[C_UNBROKEN_MS] or 0, s[C_PLAYED_UNTIL_MS] or 0
+    o[O_BORROWED_MS], o[O_OWED_MS] = s[C_BORROWED_MS] or 0, s[C_OWED_MS] or 0
+    o[O_FINISH_UNTIL_MS] = s[C_FINISH_UNTIL_MS] or 0
   end
   return o
 end
@@ -248,9 +253,10 @@ local function within_week(s, week, terms)
 end
 
 -- Credit the unsynced part of a time range of the running day. Answers that part in ms.
-local function credit_part(s, is_exempt, synced, from_ms, until_ms)
+local function credit_part(s, is_exempt, breaks, synced, from_ms, until_ms)
   local part_ms = unsynced(from_ms, until_ms, synced)
   credit(s, part_ms, is_exempt)
+  if breaks then play(s, breaks, synced, from_ms, until_ms) end
   for i = 1, #synced do
     skip(s, math.max(from_ms, synced[i][1]), math.min(until_ms, synced[i][2]))
   end
@@ -259,22 +265,25 @@ end
 
 -- Credit the time since the last beat up to until_ms, split at every reset before the instant.
 local function credit_by_day(s, b, closed, synced, until_ms, is_unflushed, at_ms)
-  local days, is_exempt = b[B_DAYS], b[B_IS_EXEMPT]
+  local days, is_exempt, breaks = b[B_DAYS], b[B_IS_EXEMPT], b[B_BREAKS]
   local cursor_ms = s[C_LAST_BEAT_MS]
+  if s[C_PAUSED_SINCE_MS] ~= 0 and not is_silent(s, at_ms) then
+    breaks = nil -- a pause, though its grace counts; a claim is playback
+  end
   if at_ms < s[C_DAY_ENDS_MS] then
     local last = days[#days]
     if last[D_NUMBER] == s[C_DAY_NUMBER] then
       s[C_LIMIT_MS], s[C_ALLOWANCE_MS] = within_week(s, b[B_WEEK], last)
     end
-    if #synced == 0 then
+    if #synced == 0 and not breaks then
       credit(s, math.max(0, until_ms - cursor_ms), is_exempt)
     else
-      credit_part(s, is_exempt, synced, cursor_ms, until_ms)
+      credit_part(s, is_exempt, breaks, synced, cursor_ms, until_ms)
     end
     if until_ms < at_ms then skip(s, math.max(cursor_ms, until_ms), at_ms) end
     return
   end
-  local part_ms = credit_part(s, is_exempt, synced, cursor_ms, math.min(until_ms, s[C_DAY_ENDS_MS]))
+  local part_ms = credit_part(s, is_exempt, breaks, synced, cursor_ms, math.min(until_ms, s[C_DAY_ENDS_MS]))
   is_unflushed = is_unflushed or part_ms > 0
   local counted_ms = 0
   for i = 1, #days do
@@ -297,7 +306,7 @@ local function credit_by_day(s, b, closed, synced, until_ms, is_unflushed, at_ms
       end
       begin_day(s, terms, within_week(s, b[B_WEEK], terms))
       cursor_ms = math.max(cursor_ms, terms[D_STARTS_MS])
-      part_ms = credit_part(s, is_exempt, synced, cursor_ms, math.min(until_ms, terms[D_ENDS_MS]))
+      part_ms = credit_part(s, is_exempt, breaks, synced, cursor_ms, math.min(until_ms, terms[D_ENDS_MS]))
       is_unflushed = part_ms > 0
     end
   end
@@ -340,6 +349,7 @@ local function lease(s, b, at_ms)
       break
     end
   end
+  if b[B_BREAKS] then lease_ms = math.min(lease_ms, left_to_break(s, b[B_BREAKS], at_ms)) end
   if s[C_ALLOWANCE_MS] == -1 or (s[C_IS_EDUCATIONAL] == 1 and b[B_IS_EXEMPT] == 1) then return lease_ms end
   return math.min(lease_ms, math.max(0, s[C_ALLOWANCE_MS] - s[C_USED_MS]))
 end
@@ -373,6 +383,10 @@ local function record(s, b, at_ms, generation)
   local is_unflushed = s[C_DIRTY_SINCE_MS] ~= 0
   local synced = b[B_SYNCED]
   if s[C_UNCOUNTED] then synced = with_reserved(s, synced) end
+  if s[C_PLAYED_UNTIL_MS] then
+    if not b[B_BREAKS] then s[C_UNBROKEN_MS], s[C_PLAYED_UNTIL_MS] = 0, 0 end
+    s[C_PLAYED_UNTIL_MS] = math.min(s[C_PLAYED_UNTIL_MS], at_ms) -- the clock may have fallen
+  end
   if match ~= RUNNING then
     local issued_ms = match == LOST and math.min(b[B_ISSUED_AT_MS], at_ms) or at_ms
     -- What is already counted up to the last known beat is not counted again.

@@ -147,6 +147,8 @@ SQL_CONNECTIONS = Gauge(
     multiprocess_mode="livesum",
 )
 LOCKOUTS = Counter("hourglass_lockouts", "Attempts of a PIN or password refused after too many wrong ones.", ["kind"])
+for _kind in ("pin", "password"):  # 0 before the first one: an increase is seen from there
+    LOCKOUTS.labels(_kind)
 EVENT_STREAMS = Gauge("hourglass_event_streams", "Open event streams.", multiprocess_mode="livesum")
 BUILD = Gauge(
     "hourglass_build_info",

@@ -56,6 +56,8 @@ WEBHOOK_ATTEMPTS = Counter(
     ["result"],
     registry=WORKER,
 )
+for _result in ("delivered", "failed", "dead"):  # 0 before the first attempt: an increase is seen from there
+    WEBHOOK_ATTEMPTS.labels(_result)
 WEBHOOK_WAITING = Gauge(
     "hourglass_webhook_waiting", "Events that a receiver has not accepted yet, by state.", ["state"], registry=WORKER
 )

@@ -1,7 +1,9 @@
 """Counts of the fast path reach the metrics completely, and the reference page lists every metric."""
 
 import random
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from prometheus_client import REGISTRY, Counter, Histogram
 
 from app.observability import metrics
 from app.observability.reference import metrics_table
+from scripts.monitoring import alerts
 from scripts.references import METRICS
 
 PROMTOOL = Path("/usr/bin/promtool")
@@ -64,6 +67,17 @@ def test_methods_that_clients_invent_make_no_series() -> None:
     labels = {"route": "/somewhere", "status": "4xx"}
     assert value("http_server_request_duration_seconds_count", method="_OTHER", **labels) == 1
     assert value("http_server_request_duration_seconds_count", method="BREW", **labels) == 0
+
+
+def test_counters_of_alerts_are_reported_before_they_first_count() -> None:
+    """Prometheus sees no increase in a series that begins with 1."""
+    worker = "worker_metrics.render_worker({}, backlog=None, holds_lock=None)"
+    told = f"print((metrics.render(shared=False) + {worker}).decode())"
+    fresh = f"from app.observability import metrics, worker_metrics; {told}"
+    ran = subprocess.run([sys.executable, "-c", fresh], capture_output=True, timeout=60, check=True)  # noqa: S603  ours
+    reported = {re.split(r"[{ ]", line)[0] for line in ran.stdout.decode().splitlines()}
+    asked = {name for alert in alerts() for name in re.findall(r"(hourglass_\w+_total)", alert.query)}
+    assert asked - reported == {"hourglass_job_failures_total"}, "its jobs are known once the worker starts"
 
 
 @pytest.mark.skipif(not PROMTOOL.exists(), reason="promtool is not installed (Debian package prometheus)")

@@ -572,7 +572,7 @@ class Model:
     def _body(self, answer: msgspec.Struct, fields: Sequence[str]) -> Body:
         """The compared fields of an answer: instants in ms after the start, whole seconds as integers."""
         values = msgspec.to_builtins(answer)
-        compared = [*fields, "would_be"] if "would_be" in values else fields
+        compared = [*fields, *(field for field in _WHERE_KNOWN if values.get(field) is not None)]
         return {field: self._value(field, values[field]) for field in compared}
 
     def _value(self, field: str, value: object) -> object:
@@ -584,7 +584,8 @@ class Model:
         return None if at_ms is None else {"at_ms": at_ms - self._starts_ms}
 
 
-_INSTANTS = frozenset({"stop_at", "next_reset_at", "server_time", "available_again_at"})
+_INSTANTS = frozenset({"stop_at", "next_reset_at", "server_time", "available_again_at", "closes_at"})
+_WHERE_KNOWN = ("would_be", "closes_at")
 _HEARTBEAT = (
     "session_id",
     "enforcement",

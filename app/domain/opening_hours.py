@@ -51,6 +51,11 @@ class OpeningHours(msgspec.Struct, frozen=True, gc=False):
         """When a stretch ends; None for the last one."""
         return self.begins_ms[place + 1] if place + 1 < len(self.begins_ms) else None
 
+    def closes_ms(self, at_ms: int) -> int | None:
+        """When playback that is open at an instant closes next; None where it is closed, or not known to close."""
+        place = self.place_of(at_ms)
+        return None if self.closed_by[place] is not None else self.ends_ms(place)
+
     def opens_ms(self, at_ms: int) -> int | None:
         """The first instant from ``at_ms`` on at which playback is open; None if it is not known to open."""
         for place in range(self.place_of(at_ms), len(self.begins_ms)):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import lru_cache
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from app.domain.counters import Counters, Outcome
@@ -30,7 +31,7 @@ def heartbeat_answer(
 ) -> HeartbeatAnswer:
     used_ms = outcome.used_ms + effective.offline.used_ms
     remaining_ms, again_ms = decision.remaining_ms, decision.available_again_ms
-    return HeartbeatAnswer(  # more than 15 keywords would be collected in a dictionary first
+    answer = HeartbeatAnswer(  # more than 15 keywords would be collected in a dictionary first
         outcome.session_id,
         decision.enforcement,
         remaining_seconds=None if remaining_ms is None else remaining_ms / 1000,
@@ -48,6 +49,9 @@ def heartbeat_answer(
         reason=decision.reason,
         available_again_at=None if again_ms is None else _reset_text(again_ms),
     )
+    if (closes_ms := effective.closes_ms(outcome.at_ms)) is None:
+        return answer
+    return msgspec.structs.replace(answer, closes_at=_reset_text(closes_ms))
 
 
 @lru_cache(maxsize=4096)
@@ -123,6 +127,7 @@ def balance_answer(
         available_again_at=_again_text(decision),
         week_remaining_seconds=_week_remaining(effective, terms, counters),
         break_in_seconds=_break_in(effective, counters, at_ms=at_ms),
+        closes_at=None if (closes_ms := effective.closes_ms(at_ms)) is None else _reset_text(closes_ms),
     )
 
 

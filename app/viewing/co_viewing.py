@@ -155,11 +155,12 @@ def _refused(pointer: str, detail: str) -> InvalidInput:
 def joined(request: HeartbeatRequest, own: DecidedBeat, others: Sequence[DecidedBeat | HourglassError]) -> DecidedBeat:
     """The beat of the profile itself, with the strictest decision of all that go on watching."""
     watching = [(request.profile_id, own.decision)]
-    answers = []
+    closings, answers = [own.answer.closes_at], []
     for co_viewer, each in zip(request.co_viewers or (), others, strict=True):
         answers.append(_co_viewer_answer(co_viewer, each))
         if isinstance(each, DecidedBeat) and not co_viewer.has_left:
             watching.append((co_viewer.profile_id, each.decision))
+            closings.append(each.answer.closes_at)
     decisions = [each for _, each in watching]
     decision, first = strictest(own.decision, decisions[1:]), deciding(decisions)
     answer = msgspec.structs.replace(
@@ -171,6 +172,7 @@ def joined(request: HeartbeatRequest, own: DecidedBeat, others: Sequence[Decided
         next_beat_in=decision.next_beat_ms / 1000,
         lease_seconds=decision.lease_ms / 1000,
         co_viewers=answers,
+        closes_at=min((at for at in closings if at is not UNSET), default=UNSET),
         decided_by=UNSET if first is None else watching[first][0],
     )
     return own._replace(decision=decision, answer=answer)

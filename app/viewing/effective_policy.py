@@ -129,6 +129,12 @@ class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
             instants_ms.append(found.ends_ms)
         return min(instants_ms, default=None)
 
+    def closes_ms(self, at_ms: int) -> int | None:
+        """When playback that is open at an instant closes next, whatever is left; None where that is not known."""
+        if self.opening_hours is None or self.enforcement != ENFORCE:
+            return None
+        return self.opening_hours.closes_ms(at_ms)
+
     def holds(self, at_ms: int) -> bool:
         """Whether the running day contains an instant. An adult's policy holds always."""
         return not self.days or self.days[-1].starts_ms <= at_ms < self.days[-1].ends_ms

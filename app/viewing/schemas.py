@@ -82,12 +82,14 @@ class HeartbeatAnswer(msgspec.Struct, frozen=True, gc=False):
     ``would_be`` is present in shadow mode only: the enforcement that was decided and is not enforced. ``reason`` names
     the rule that has ended playback, or will at ``stop_at``: `daily_limit`, `weekly_limit`, `window`, `parent_pause` or
     `break`, null where nothing will. ``available_again_at`` is when a blocked child may play again, if known.
+    ``closes_at`` is the next instant at which a window or extra time ends and nothing plays any more, whatever is left.
+    It is left out where that is not known. A player without a connection stops then at the latest.
     ``playback_lease`` is present if the heartbeat asked for one: a JWS for a CDN or DRM proxy, null if playback must
     not go on, or if the deployment has no key for leases.
 
-    With co-viewers, ``enforcement``, ``reason``, ``stop_at``, ``available_again_at``, ``next_beat_in`` and the leases
-    are the strictest of all who watch. Everything else is that of ``profile_id``. ``decided_by`` is the profile whose
-    rules end the playback first; it is left out if none does.
+    With co-viewers, ``enforcement``, ``reason``, ``stop_at``, ``available_again_at``, ``closes_at``, ``next_beat_in``
+    and the leases are the strictest of all who watch. Everything else is that of ``profile_id``. ``decided_by`` is the
+    profile whose rules end the playback first; it is left out if none does.
     """
 
     session_id: str
@@ -109,6 +111,7 @@ class HeartbeatAnswer(msgspec.Struct, frozen=True, gc=False):
     playback_lease: str | UnsetType | None = UNSET
     co_viewers: list[CoViewerAnswer] | UnsetType = UNSET
     decided_by: str | UnsetType = UNSET
+    closes_at: str | UnsetType = UNSET
 
 
 class BatchRequest(msgspec.Struct, frozen=True):
@@ -158,7 +161,7 @@ class BalanceAnswer(msgspec.Struct, frozen=True):
 
     ``penalty_seconds`` were charged for offline batches of a wrong clock: they lower what remains, and are no part of
     what was used. ``paused_until`` is when a parent's pause ends, None without one. ``reason`` and
-    ``available_again_at`` are as in answers to heartbeats.
+    ``available_again_at`` are as in answers to heartbeats, and ``closes_at`` too, null where it is not known.
     ``week_remaining_seconds`` is what is left of a weekly limit, null without one. ``break_in_seconds`` is what may be
     played until a break is due: 0 while it is, null without breaks.
     """
@@ -189,6 +192,7 @@ class BalanceAnswer(msgspec.Struct, frozen=True):
     available_again_at: str | None = None
     week_remaining_seconds: float | None = None
     break_in_seconds: float | None = None
+    closes_at: str | None = None
 
 
 class EligibilityAnswer(msgspec.Struct, frozen=True):

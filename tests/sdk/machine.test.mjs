@@ -178,6 +178,89 @@ test("offline nothing plays beyond the end of a window, however little was watch
   assert.ok(Math.abs(watched() - 599) < 2, "nor on the next day: when a window opens is not known");
 });
 
+/** A player that lost its connection after an answer: seconds that were left, what else it said. */
+function cutOff(seconds, more) {
+  const stage = new Stage({ wall: START });
+  stage.send({ type: "play", titleId: "film", isRunning: true });
+  stage.answer(stage.waiting("beat"), 200, answerAt(stage, seconds, more));
+  stage.pass(1000);
+  stage.send({ type: "end" });
+  stage.answer(stage.waiting("end"), 200, {});
+  return stage;
+}
+
+const unreachable = (stage) => () => stage.unanswered.forEach((each) => stage.answer(each, 0));
+const closing = (seconds) => new Date(START + seconds * 1000).toISOString();
+
+test("offline it stops when a window closes, although more of the daily limit is left", () => {
+  const stage = cutOff(3600, { reason: "daily_limit", closes_at: closing(900) });
+  stage.send({ type: "play", titleId: "film", isRunning: true });
+  stage.pass(2_000_000, unreachable(stage));
+  const stopped = stage.log.filter((entry) => entry.command === "pause").at(-1);
+  assert.ok(Math.abs(stopped.at - 1000 - 900_000) <= 1000, `it stopped at ${stopped.at}`);
+  const { reason, offline, availableAgainAt } = stage.emitted("blocked").at(-1).detail;
+  assert.deepEqual([reason, offline, availableAgainAt], ["window", true, null]);
+});
+
+test("offline it stops when a window closes, however often the film was paused before", () => {
+  const stage = cutOff(3600, { reason: "daily_limit", closes_at: closing(900) });
+  for (let minute = 0; minute < 13; minute++) {
+    stage.send({ type: "play", titleId: "film", isRunning: true });
+    stage.pass(10_000, unreachable(stage));
+    stage.send({ type: "pause" });
+    stage.pass(50_000, unreachable(stage));
+  }
+  stage.send({ type: "play", titleId: "film", isRunning: true });
+  stage.pass(600_000, unreachable(stage));
+  const stopped = stage.log.filter((entry) => entry.command === "pause").at(-1);
+  assert.ok(Math.abs(stopped.at - 1000 - 900_000) <= 1000, `it stopped at ${stopped.at}`);
+});
+
+test("offline it stops at the daily limit where a window closes later", () => {
+  const stage = cutOff(600, { reason: "daily_limit", closes_at: closing(3600) });
+  stage.send({ type: "play", titleId: "film", isRunning: true });
+  stage.pass(2_000_000, unreachable(stage));
+  const watched = [...stage.store.stretches.values()].reduce((sum, each) => sum + each.interval.watched_seconds, 0);
+  assert.ok(Math.abs(watched - 600) < 1, `${watched} s were played offline`);
+  assert.equal(stage.emitted("blocked").at(-1).detail.reason, "daily_limit");
+});
+
+test("a window that an answer no longer names closes nothing", () => {
+  const stage = new Stage({ wall: START });
+  stage.send({ type: "play", titleId: "film", isRunning: true });
+  stage.answer(stage.waiting("beat"), 200, answerAt(stage, 3600, { reason: "daily_limit", closes_at: closing(60) }));
+  stage.send({ type: "message", name: "other", data: null });
+  stage.answer(stage.waiting("beat"), 200, answerAt(stage, 3600, { reason: "daily_limit" }));
+  stage.send({ type: "end" });
+  stage.answer(stage.waiting("end"), 200, {});
+  stage.send({ type: "play", titleId: "film", isRunning: true });
+  stage.pass(600_000, unreachable(stage));
+  assert.equal(stage.plays, true);
+});
+
+test("what is left of the title is told with the option, where it is known, and not without", () => {
+  const sent = (options, remaining, title = "film") => {
+    const stage = new Stage({ wall: START, ...options });
+    stage.machine.handle({ type: "play", titleId: title, isRunning: true }, { ...stage.now, remaining })
+      .forEach((effect) => stage.obey(effect));
+    return stage.waiting("beat").body.title_remaining_seconds;
+  };
+  const tells = { tellRemaining: true };
+  assert.deepEqual([12.3456, 0, 86_401, Infinity].map((remaining) => sent(tells, remaining)), [12.346, 0, 86_400, 86_400]);
+  for (const unknown of [NaN, -1, undefined]) assert.equal(sent(tells, unknown), undefined);
+  assert.equal(sent({}, 12), undefined);
+});
+
+test("the time that was borrowed is told until an answer no longer names it", () => {
+  const stage = playing(600);
+  const beat = (more) => {
+    stage.send({ type: "message", name: "other", data: null });
+    stage.answer(stage.waiting("beat"), 200, answerAt(stage, 600, more));
+    return stage.machine.state().borrowedSeconds;
+  };
+  assert.deepEqual([beat({}), beat({ borrowed_seconds: 90 }), beat({})], [0, 90, 0]);
+});
+
 test("a device that has never heard of a balance plays nothing offline", () => {
   const stage = new Stage({ wall: START });
   stage.send({ type: "play", titleId: "film", isRunning: true });

@@ -78,6 +78,16 @@ test("the film waits for the first answer, then plays", async () => {
   player.destroy();
 });
 
+test("what is left of a title is what its media element has left, at the speed that it plays", async () => {
+  const { player, calls } = stage((call) => json(200, call.path === "heartbeat" ? ANSWER : {}), { tellRemaining: true });
+  const media = Object.assign(new Media(), { duration: 100, currentTime: 40, playbackRate: 2 });
+  player.attach(media, { titleId: "film" });
+  media.play();
+  await until(() => calls.some((call) => call.path === "heartbeat"), "a beat");
+  assert.equal(calls.find((call) => call.path === "heartbeat").body.title_remaining_seconds, 30);
+  player.destroy();
+});
+
 test("a pause of the child's is seen, also after the player has commanded one in vain", async () => {
   const { player } = stage((call) => json(200, call.path === "heartbeat" ? ANSWER : {}));
   const media = new Media();

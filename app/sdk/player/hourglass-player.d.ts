@@ -23,6 +23,8 @@ export interface HourglassOptions {
   lease?: boolean;
   /** Whether heartbeats tell the position of the media, for hints of tampering. Default false. */
   tellPosition?: boolean;
+  /** Whether heartbeats tell what is left of the title, so that one that ends soon may be finished. Default false. */
+  tellRemaining?: boolean;
   /** Other profiles of the account that watch this playback, at most four; `watchWith` changes them. */
   coViewers?: string[];
   /** Whether `/sdk/v1/version.json` is asked once. Default true. */
@@ -57,8 +59,12 @@ export interface HourglassState {
   titleId: string | null;
   sessionId: string | null;
   enforcement: string | null;
+  /** The rule that has ended playback, or that will; null where nothing will. */
+  reason: string | null;
   /** null: unlimited, or not known yet. */
   remainingSeconds: number | null;
+  /** What finishing a title beyond the limit took from the next day. */
+  borrowedSeconds: number;
   usedSeconds: number | null;
   watchedSeconds: number;
   isEducational: boolean;
@@ -72,8 +78,8 @@ export interface HourglassState {
 }
 
 export interface HourglassEvents {
-  /** `profileId`: whose time is ending. */
-  warning: { minutes: number | null; remainingSeconds: number | null; profileId: string };
+  /** `profileId`: whose time is ending, by the rule `reason`. */
+  warning: { minutes: number | null; remainingSeconds: number | null; reason: string | null; profileId: string };
   blocked: {
     reason: string; nextResetAt: string | null; availableAgainAt: string | null; offline: boolean; profileId: string;
   };
@@ -96,6 +102,8 @@ export interface ControlledPlayer {
   pause(): unknown;
   /** Seconds; tells sleep from playback. */
   position?(): number;
+  /** Seconds until the title ends, as it plays; for `tellRemaining`. */
+  remaining?(): number;
 }
 
 export interface TimeRequest {
@@ -139,6 +147,7 @@ export interface Instant {
   mono: number;
   wall: number;
   position?: number;
+  remaining?: number;
 }
 
 /** The pure state machine, for players that bring their own timers and transport. */
@@ -151,6 +160,7 @@ export declare class PlaybackMachine {
     autoResume?: boolean;
     lease?: boolean;
     tellPosition?: boolean;
+    tellRemaining?: boolean;
     coViewers?: string[];
     random?: () => number;
     newId: () => string;

@@ -19,6 +19,7 @@ const SPARE_MS = 2000; // less than this is not worth opening a session for
 const RESUME_MS = 600000; // after so long nobody waits in front of the screen
 const EVENT_BEAT_MS = 20000;
 const TIMEOUT_MS = 10000;
+const MAX_TITLE_SECONDS = 86400;
 const STREAM_SILENCE_MS = 40000;
 const EVENTS = ["viewing_time_updated", "blocked", "day_reset", "session_superseded", "request_answered"];
 
@@ -34,9 +35,9 @@ const isAnswer = (body) =>
 /**
  * The state machine. It reads no clock, sets no timer and sends nothing.
  *
- * `handle(event, now)` returns effects; `now` is `{mono, wall, position}`: ms of a monotonic clock, ms of the
- * device's clock, and the position of the media in seconds if known. `wakeAt` is the next instant (mono) at which
- * it wants a `tick`.
+ * `handle(event, now)` returns effects; `now` is `{mono, wall, position, remaining}`: ms of a monotonic clock, ms of
+ * the device's clock, and in seconds, if known, the position of the media and what is left of the title. `wakeAt` is
+ * the next instant (mono) at which it wants a `tick`.
  */
 export class PlaybackMachine {
   constructor(options) {
@@ -47,6 +48,7 @@ export class PlaybackMachine {
     this.autoResume = options.autoResume !== false;
     this.lease = !!options.lease;
     this.tellsPosition = !!options.tellPosition;
+    this.tellsRemaining = !!options.tellRemaining;
     this._setTogether(options.coViewers);
     this.partners = {}; // the session of each co-viewer, by profile
     this.random = options.random || Math.random;
@@ -120,7 +122,9 @@ export class PlaybackMachine {
       titleId: this.title,
       sessionId: this.session ? this.session.id : null,
       enforcement: answer.enforcement || null,
+      reason: answer.reason || null,
       remainingSeconds: remaining,
+      borrowedSeconds: answer.borrowed_seconds || 0,
       usedSeconds: isNumber(answer.used_seconds) ? answer.used_seconds : null,
       watchedSeconds: this.session ? seconds(this.session.watched) : 0,
       isEducational: !!answer.is_educational,
@@ -334,6 +338,8 @@ export class PlaybackMachine {
     };
     if (this.lease) body.lease = true;
     if (this.tellsPosition && this.clock.position >= 0) body.position_seconds = seconds(this.clock.position * 1000);
+    const left = this.clock.remaining;
+    if (this.tellsRemaining && left >= 0 && body.title_id === this.title) body.title_remaining_seconds = Math.min(MAX_TITLE_SECONDS, seconds(left * 1000));
     if (session) {
       body.session_id = session.id;
       body.watched_seconds = seconds(session.watched);
@@ -489,7 +495,7 @@ export class PlaybackMachine {
     this._say("blocked", {
       reason: this.saidReason,
       nextResetAt: answer.next_reset_at || null,
-      availableAgainAt: answer.available_again_at || answer.next_reset_at || null,
+      availableAgainAt: answer.available_again_at || (this.saidReason !== "window" && answer.next_reset_at) || null,
       offline: this.phase === "offline",
       profileId: this._decider(),
     });
@@ -665,12 +671,17 @@ export class PlaybackMachine {
     if (this.offlinePolicy === "always") return Infinity;
     const contact = this.contact;
     if (this.offlinePolicy === "never" || !contact) return 0;
-    const now = this._serverNow();
-    if (contact.remaining === null) return Infinity;
-    // A window closes by the clock, and only an answer tells when it opens again.
-    if (contact.reason === "window") return contact.remaining + contact.at - now;
-    if (contact.resetAt && now >= contact.resetAt) return (contact.limit || 0) - contact.spent;
-    return contact.remaining - contact.spent;
+    let left = contact.remaining;
+    if (left === null || contact.reason === "window") left = Infinity;
+    else if (contact.resetAt && this._serverNow() >= contact.resetAt) left = contact.limit || 0;
+    return Math.min(left - contact.spent, this._toClosing());
+  }
+
+  /** Milliseconds until playback closes by the clock. Only an answer tells when it opens again. */
+  _toClosing() {
+    const contact = this.contact || {};
+    const closesAt = contact.closesAt || (contact.reason === "window" ? contact.at + contact.remaining : Infinity);
+    return closesAt - this._serverNow();
   }
 
   _beginStretch() {
@@ -800,6 +811,7 @@ export class PlaybackMachine {
       } else if (this.stretch) {
         this.stretch.watched += played;
         this.budgetLeft -= played;
+        if (this.phase === "offline" && this.offlinePolicy !== "always") this.budgetLeft = Math.min(this.budgetLeft, this._toClosing());
         this.stopAt = now.mono + this.budgetLeft;
         if (this.contact) this.contact.spent += played;
       }
@@ -852,13 +864,14 @@ export class PlaybackMachine {
 
   _remember(body) {
     const kept = this.answer || {};
-    this.answer = Object.assign({}, kept, isAnswer(body) ? { decided_by: null } : null, body);
+    this.answer = Object.assign({}, kept, isAnswer(body) ? { decided_by: null, borrowed_seconds: 0 } : null, body);
     this.answeredAt = this.clock.mono;
     this.contact = {
       at: this._serverNow(),
       skew: this._serverNow() - this.clock.wall,
       remaining: this._left(body),
       reason: body.reason,
+      closesAt: millis(body.closes_at) || null,
       resetAt: millis(body.next_reset_at) || null,
       limit: isNumber(body.limit_minutes) ? body.limit_minutes * 60000 : (this.contact || {}).limit,
       spent: 0,
@@ -874,7 +887,7 @@ export class PlaybackMachine {
     const minutes = +body.enforcement.slice(8) || 0;
     if (minutes >= this.warned) return;
     this.warned = minutes;
-    this._say("warning", { minutes: minutes || null, remainingSeconds: seconds(this._left(body)), profileId: this._decider() });
+    this._say("warning", { minutes: minutes || null, remainingSeconds: seconds(this._left(body)), reason: body.reason || null, profileId: this._decider() });
   }
 
   _reach(connected) {
@@ -896,7 +909,8 @@ export class PlaybackMachine {
     if (this.stretch && now - this.stretch.savedAt >= CHECKPOINT_MS) this._saveStretch(true);
     if (this.phase === "offline") {
       if (this.stretch && now >= this.stopAt) {
-        this._sayBlocked({});
+        const { next_reset_at } = this.answer || {};
+        this._sayBlocked(this._toClosing() <= 0 ? { reason: "window", next_reset_at } : {});
         this._closeStretch();
         this.permitted = false;
         this.wish = "pause";
@@ -1160,6 +1174,7 @@ export class HourglassPlayer {
           video.pause();
         },
         position: () => video.currentTime,
+        remaining: () => (video.duration - video.currentTime) / (video.playbackRate || 1),
       };
       listen("play", () => this._dispatch({ type: "play", isRunning: true }));
       listen("pause", () => (this.isHolding ? (this.isHolding = false) : !video.ended && this._dispatch({ type: "pause" })));
@@ -1172,7 +1187,7 @@ export class HourglassPlayer {
     return this;
   }
 
-  /** Command a player of another kind: `{play(), pause(), position()?}`. */
+  /** Command a player of another kind: `{play(), pause(), position()?, remaining()?}`. */
   control(media) {
     this.detach();
     this.media = media;
@@ -1264,9 +1279,8 @@ export class HourglassPlayer {
 
   _clock() {
     const mono = typeof performance === "object" ? performance.now() : Date.now();
-    let position;
-    if (this.media && this.media.position) position = this.media.position();
-    return { mono, wall: Date.now(), position };
+    const told = (name) => (this.media && this.media[name] ? this.media[name]() : undefined);
+    return { mono, wall: Date.now(), position: told("position"), remaining: told("remaining") };
   }
 
   _dispatch(event) {

@@ -9,6 +9,7 @@ const SCREENS = ["who", "shelf", "stage", "lock", "elsewhere"];
 const SOON_SECONDS = 300;
 const ASK_AGAIN_MS = 5000;
 const GOOD_NEWS_MS = 10000;
+const LONGEST_BREAK_MS = 7200000;
 
 let profile = null;
 let title = null;
@@ -17,6 +18,7 @@ let scene = null;
 let request = null; // what was asked for and not answered yet
 let isConnected = true;
 let gotMoreAt = 0;
+let isFinishing = false;
 
 /* ---------- the household's token, for the SDK */
 
@@ -59,12 +61,14 @@ function duration(seconds) {
   return m === 0 ? say(texts.hours, { h }) : say(texts.hoursMinutes, { h, m });
 }
 
-function moment(instant) {
-  if (!instant) return texts.doneNoMoment;
+/** What the lock page says of an instant; of the end of a break on the same day its time alone. */
+function moment(instant, isBreak) {
+  if (!instant) return isBreak ? texts.breakNoMoment : texts.doneNoMoment;
   const zone = { timeZone: profile.timezone };
   const day = (date) => new Intl.DateTimeFormat("en-CA", zone).format(date);
   const then = new Date(instant);
   const time = new Intl.DateTimeFormat(language, { ...zone, hour: "2-digit", minute: "2-digit", hour12: false }).format(then);
+  if (isBreak && then - Date.now() < LONGEST_BREAK_MS) return say(texts.breakText, { time });
   const tomorrow = new Date(Date.now() + 86400000);
   let when = say(texts.on, { time, day: new Intl.DateTimeFormat(language, { ...zone, weekday: "long" }).format(then) });
   if (day(then) === day(new Date())) when = say(texts.today, { time });
@@ -78,17 +82,20 @@ function follow() {
   player.on("update", (state) => {
     if (state.connected && !isConnected) toast(texts.online);
     isConnected = state.connected;
+    if (state.borrowedSeconds > 0 && !isFinishing && isShown("stage")) toast(texts.finishing);
+    isFinishing = state.borrowedSeconds > 0;
     draw();
   });
-  player.on("warning", ({ remainingSeconds }) => {
+  player.on("warning", ({ remainingSeconds, reason }) => {
     if (Date.now() - gotMoreAt < GOOD_NEWS_MS) return; // fifteen minutes more are good news, not a warning
     const minutes = Math.ceil(remainingSeconds / 60);
-    toast(minutes > 1 ? say(texts.warning, { minutes }) : texts.warningSoon);
+    const [warning, soon] = reason === "break" ? [texts.warningBreak, texts.warningBreakSoon] : [texts.warning, texts.warningSoon];
+    toast(minutes > 1 ? say(warning, { minutes }) : soon);
   });
   player.on("blocked", ({ reason, availableAgainAt }) => {
     at("lock-title").textContent = say(texts.reasons[reason] || texts.done, { name: profile.name });
-    at("lock-text").textContent = moment(availableAgainAt);
-    at("ask").hidden = reason === "parent_pause"; // more time would not end a pause
+    at("lock-text").textContent = moment(availableAgainAt, reason === "break");
+    at("ask").hidden = reason === "parent_pause" || reason === "break"; // more time would end neither
     offerLearning();
     if (!isShown("lock")) {
       newIdeas();
@@ -148,7 +155,7 @@ function draw() {
   const ring = at("ring");
   const text = remaining === null ? texts.noLimit : duration(remaining);
   at("ring-time").textContent = remaining === null ? "∞" : text;
-  at("ring-label").textContent = remaining === null ? texts.noLimit : texts.leftLabel;
+  at("ring-label").textContent = remaining === null ? texts.noLimit : state.reason === "break" ? texts.leftBreak : texts.leftLabel;
   ring.setAttribute("aria-label", remaining === null ? texts.noLimit : say(texts.left, { time: text }));
   ring.dataset.soon = remaining !== null && remaining <= SOON_SECONDS ? "1" : "0";
   ring.dataset.empty = remaining === 0 ? "1" : "0";

@@ -25,8 +25,9 @@ key                         type    holds; life
 ``   unlocks``              zset    digests of the account's ``pin_token``s, by the instant (ms) they end.
 ``   rate:<quota>:<token>`` string  the instant (ms) at which a quota of requests is whole again; until then. The digest
                                     of the token is left out where the quota is the account's.
-``   web``                  zset    digests of the account's web sessions, by the instant (ms) they began; 31 days.
-``hg:{w:<digest>}``         string  a web session of the console; 12 hours after its last request.
+``   web``                  zset    digests of the account's web sessions, by the instant (ms) they began; 181 days.
+``hg:{w:<digest>}``         string  a web session of the console (12 hours after its last request) or of a
+                                    caregiver (180 days).
 ``hg:{w:<digest>}:once:<key>`` string  where a form of that session led to, empty while it is handled; 12 hours.
 ``hg:rewritten``            string  which erasures the append-only files were rewritten after, and by which servers.
 ``hg:ticket:<digest>``      string  caller and profile of a ticket for an event stream; 60 s, one use.

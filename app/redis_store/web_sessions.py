@@ -1,4 +1,4 @@
-"""Sessions of the parents' console, and which of its forms were sent already."""
+"""Sessions of the console and of the caregivers' page, and which of their forms were sent already."""
 
 from typing import cast
 
@@ -9,6 +9,8 @@ from app.redis_store.keys import web_once, web_session, web_sessions
 
 _MAX_SESSIONS = 50
 """Of one account; the oldest ends when there is another."""
+_LISTED_SECONDS = 181 * 86_400
+"""Longer than any session without a request."""
 
 
 class RedisWebSessions:
@@ -31,7 +33,7 @@ class RedisWebSessions:
         known = web_sessions(account_id)
         with translate_errors():
             await self._redis.zadd(known, {digest: at_ms})
-            await self._redis.expire(known, 31 * 86_400)
+            await self._redis.expire(known, _LISTED_SECONDS)
             await self._redis.set(web_session(digest), session, ex=life_seconds)
             oldest = cast("list[bytes]", await self._redis.zrange(known, 0, -_MAX_SESSIONS - 1))
             for older in oldest:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from app.kit.ttl_cache import TtlCache
 from app.web.live_overview import LiveOverview
-from app.web.sessions import Sessions
+from app.web.sessions import CaregiverSession, Sessions, WebSession
 
 
 @dataclass(frozen=True, kw_only=True)
 class Console:
     """What the pages need beside the services of the features. ``title_names`` answers None for an unknown title."""
 
-    sessions: Sessions
+    sessions: Sessions[WebSession]
+    caregiver_sessions: Sessions[CaregiverSession]
     live: LiveOverview
     title_names: TtlCache[str, str | None]

@@ -26,10 +26,12 @@ from app.errors import (
 )
 from app.http.requests import ClientGone
 from app.web.assets import PREFIX, assets
+from app.web.caregiver_visit import HOME as CARE
+from app.web.caregiver_visit import CaregiverVisit
 from app.web.forms import read_form
 from app.web.security import HEADERS, is_same_origin, local_path
 from app.web.stream import open_stream
-from app.web.views import child, day, household, play, signing
+from app.web.views import caregiver, child, day, household, play, signing
 from app.web.views.style import style
 from app.web.visit import Visit, to_sign_in
 
@@ -54,6 +56,14 @@ class RouteAccess(Enum):
     """The caller of a page that needs a session."""
     PARENT = "parent"
     """Such a caller who has entered the PIN within the last 15 minutes."""
+    CAREGIVER_LINK = "caregiver_link"
+    """Anybody, at the page of caregivers."""
+    CAREGIVER = "caregiver"
+    """A caregiver that has opened its link."""
+
+
+_BEFORE_SIGNING_IN = frozenset({RouteAccess.ANYONE, RouteAccess.CAREGIVER_LINK})
+_OF_CAREGIVERS = frozenset({RouteAccess.CAREGIVER_LINK, RouteAccess.CAREGIVER})
 
 
 class ConsoleApp:
@@ -133,6 +143,16 @@ def _routes(*, has_style_page: bool) -> list[Route]:
         ("/household/erase", household.erase_account, parent, post),
         ("/household/receipt", household.receipt, household_only, get),
     ]
+    link, carer = RouteAccess.CAREGIVER_LINK, RouteAccess.CAREGIVER
+    cared = f"{CARE}/children/{{profile_id}}"
+    routes += [
+        (CARE, caregiver.overview, link, get),
+        (f"{CARE}/link", caregiver.open_link, link, post),
+        (f"{CARE}/language", signing.language, link, post),
+        (f"{CARE}/sign-out", caregiver.sign_out, carer, post),
+        (f"{cared}/grants", caregiver.give, carer, post),
+        (f"{cared}/requests/{{request_id}}/approve", caregiver.approve, carer, post),
+    ]
     if has_style_page:
         routes.append(("/style", style, anyone, get))
     found = [Route(path, _page(view, access), methods=methods) for path, view, access, methods in routes]
@@ -141,7 +161,7 @@ def _routes(*, has_style_page: bool) -> list[Route]:
 
 def _page(view: View, access: RouteAccess) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        visit = Visit(request)
+        visit = CaregiverVisit(request) if access in _OF_CAREGIVERS else Visit(request)
         try:
             return await _served(visit, view, access)
         except HourglassError as error:
@@ -164,11 +184,11 @@ async def _served(visit: Visit, view: View, access: RouteAccess) -> Response:
         if not is_same_origin(visit.request.headers):
             raise Forbidden
     if visit.session is None:
-        if access is not RouteAccess.ANYONE:
+        if access not in _BEFORE_SIGNING_IN:
             return _sign_in_first(visit, is_form=is_form)
     else:
         await visit.services.rate_limit.admit(visit.account_id, visit.token.encode())
-    if is_form and not visit.is_csrf_safe(before_signing_in=access is RouteAccess.ANYONE):
+    if is_form and not visit.is_csrf_safe(before_signing_in=access in _BEFORE_SIGNING_IN):
         raise Forbidden
     if access is RouteAccess.PARENT and not await visit.is_unlocked():
         refusal = await signing.unlock_first(visit)
@@ -181,6 +201,8 @@ def _sign_in_first(visit: Visit, *, is_form: bool) -> Response:
     path = visit.request.url.path
     if path in _FOR_SCRIPTS:
         raise Unauthenticated
+    if isinstance(visit, CaregiverVisit):
+        return visit.signed_out_response()
     if is_form:
         came_from = visit.came_from
         return visit.redirect(f"/sign-in?expired=1&next={quote(came_from)}")

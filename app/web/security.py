@@ -10,6 +10,7 @@ from starlette.responses import Response
 from app.web.assets import PREFIX
 
 SESSION_COOKIE = "hourglass"
+CAREGIVER_COOKIE = "hourglass-caregiver"
 FORM_COOKIE = "hourglass-form"
 LANGUAGE_COOKIE = "hourglass-language"
 YEAR_SECONDS = 365 * 86_400

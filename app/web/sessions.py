@@ -1,7 +1,7 @@
 """Web sessions: who is signed in at a browser, and what that browser has unlocked.
 
-The browser holds an opaque token; Redis holds the session under its digest. A session lives for twelve hours after its
-last request.
+The browser holds an opaque token; Redis holds the session under its digest. A parent's session lives for twelve hours
+after its last request, a caregiver's as long as its device.
 """
 
 import contextlib
@@ -9,10 +9,12 @@ import hmac
 import secrets
 from collections.abc import Callable
 from hashlib import blake2b, sha256
+from typing import Generic, TypeVar
 
 import msgspec
 import structlog
 
+from app.auth.devices import DEVICE_SECONDS
 from app.clock import Clock
 from app.domain.erasure import ErasureReceipt
 from app.errors import CountersUnavailable, DatabaseUnavailable
@@ -49,21 +51,62 @@ class WebSession(msgspec.Struct, frozen=True, kw_only=True):
     flash: Flash | None = None
     receipt: ErasureReceipt | None = None
 
+    @property
+    def holders(self) -> tuple[str, ...]:
+        """The ids with which the session ends."""
+        return (self.account_id, self.sign_in_id)
 
+
+class CaregiverSession(msgspec.Struct, frozen=True, kw_only=True, tag="caregiver"):
+    """A caregiver that has opened its link. It ends with its device."""
+
+    account_id: str
+    device_id: str
+    flash: Flash | None = None
+
+    @property
+    def holders(self) -> tuple[str, ...]:
+        """The ids with which the session ends."""
+        return (self.account_id, self.device_id)
+
+
+Session = TypeVar("Session", WebSession, CaregiverSession)
+
+
+class SessionKind(msgspec.Struct, Generic[Session], frozen=True, kw_only=True):
+    """What differs between the sessions of parents and of caregivers. A token of one kind opens none of the other.
+
+    Attributes:
+        digest_of: the purpose that is part of the digest of a token.
+        csrf_of: the purpose that is part of the key of CSRF tokens.
+    """
+
+    session: type[Session]
+    life_seconds: int
+    digest_of: bytes
+    csrf_of: bytes
+
+
+PARENTS: SessionKind[WebSession] = SessionKind(
+    session=WebSession, life_seconds=SESSION_SECONDS, digest_of=b"", csrf_of=b"console csrf"
+)
+CAREGIVERS: SessionKind[CaregiverSession] = SessionKind(
+    session=CaregiverSession, life_seconds=DEVICE_SECONDS, digest_of=b"caregiver", csrf_of=b"caregiver csrf"
+)
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(WebSession).decode
 
 
-class Sessions:
+class Sessions(Generic[Session]):
     """Begins, finds and ends web sessions. Every call may raise CountersUnavailable.
 
     Args:
-        has_ended: whether a sign-in has ended, or an account is gone, by id; its sessions open nothing.
+        has_ended: whether a sign-in or device has ended, or an account is gone, by id; its sessions open nothing.
         secret: of the deployment; the CSRF tokens are derived from it.
     """
 
     def __init__(
         self,
+        kind: SessionKind[Session],
         store: SessionStore,
         *,
         notifier: Notifier,
@@ -72,44 +115,51 @@ class Sessions:
         secret: bytes,
         clock: Clock,
     ) -> None:
+        self._kind: SessionKind[Session] = kind
+        self._decode: Callable[[bytes], Session] = msgspec.msgpack.Decoder(kind.session).decode
         self._store = store
         self._notifier = notifier
         self._profiles = profiles
         self._has_ended = has_ended
-        self._key = blake2b(secret, digest_size=32, person=b"console csrf").digest()
+        self._key = blake2b(secret, digest_size=32, person=kind.csrf_of).digest()
         self._clock = clock
 
-    async def begin(self, account_id: str, sign_in_id: str, *, email: str) -> str:
-        """A new session under a fresh token, which is answered."""
-        token, at_ms = secrets.token_urlsafe(32), self._clock()
-        session = WebSession(account_id=account_id, email=email, signed_in_ms=at_ms, sign_in_id=sign_in_id)
-        await self._store.add(account_id, _digest(token), _encode(session), at_ms=at_ms, life_seconds=SESSION_SECONDS)
+    async def begin(self, session: Session) -> str:
+        """Keep a new session under a fresh token, which is answered."""
+        token = secrets.token_urlsafe(32)
+        await self._store.add(
+            session.account_id,
+            self._digest(token),
+            _encode(session),
+            at_ms=self._clock(),
+            life_seconds=self._kind.life_seconds,
+        )
         return token
 
-    async def find(self, token: str) -> WebSession | None:
-        """The session of a token, which lives on for ``SESSION_SECONDS``; None when it opens nothing."""
+    async def find(self, token: str) -> Session | None:
+        """The session of a token, whose life begins anew; None when it opens nothing."""
         if not 0 < len(token) <= MAX_TOKEN:
             return None
-        found = await self._store.read(_digest(token), life_seconds=SESSION_SECONDS)
+        found = await self._store.read(self._digest(token), life_seconds=self._kind.life_seconds)
         try:
-            session = None if found is None else _decode(found)
+            session = None if found is None else self._decode(found)
         except msgspec.DecodeError:  # of another version
             return None
         return None if session is None or self._is_closed(session) else session
 
-    async def is_open(self, token: str, session: WebSession) -> bool:
+    async def is_open(self, token: str, session: Session) -> bool:
         """Whether a session has not ended; asking does not prolong it."""
-        return not self._is_closed(session) and await self._store.exists(_digest(token))
+        return not self._is_closed(session) and await self._store.exists(self._digest(token))
 
-    def _is_closed(self, session: WebSession) -> bool:
-        return self._has_ended(session.account_id) or self._has_ended(session.sign_in_id)
+    def _is_closed(self, session: Session) -> bool:
+        return any(self._has_ended(holder) for holder in session.holders)
 
-    async def replace(self, token: str, session: WebSession) -> None:
+    async def replace(self, token: str, session: Session) -> None:
         """Keep a session as it is now. One that has ended stays ended."""
-        await self._store.replace(_digest(token), _encode(session), life_seconds=SESSION_SECONDS)
+        await self._store.replace(self._digest(token), _encode(session), life_seconds=self._kind.life_seconds)
 
-    async def end(self, token: str, session: WebSession) -> None:
-        await self._store.end(session.account_id, _digest(token))
+    async def end(self, token: str, session: Session) -> None:
+        await self._store.end(session.account_id, self._digest(token))
         await self._wake(session.account_id)
 
     async def end_all(self, account_id: str) -> None:
@@ -119,13 +169,16 @@ class Sessions:
 
     async def claim(self, token: str, key: str) -> str | None:
         """Claim a form's key; None: go ahead, else where its first use led to, empty while that is not known."""
-        return await self._store.claim(_digest(token), key, life_seconds=SESSION_SECONDS)
+        return await self._store.claim(self._digest(token), key, life_seconds=SESSION_SECONDS)
 
     async def store_outcome(self, token: str, key: str, outcome: str) -> None:
-        await self._store.store_outcome(_digest(token), key, outcome, life_seconds=SESSION_SECONDS)
+        await self._store.store_outcome(self._digest(token), key, outcome, life_seconds=SESSION_SECONDS)
 
     async def release(self, token: str, key: str) -> None:
-        await self._store.release(_digest(token), key)
+        await self._store.release(self._digest(token), key)
+
+    def _digest(self, token: str) -> str:
+        return blake2b(token.encode(errors="replace"), digest_size=16, person=self._kind.digest_of).hexdigest()
 
     def csrf_token(self, cookie: str) -> str:
         """The token that a form carries, masked anew each time: compressed pages give nothing of it away."""
@@ -152,7 +205,3 @@ class Sessions:
 
 def _xor(one: bytes, other: bytes) -> bytes:
     return bytes(a ^ b for a, b in zip(one, other, strict=True))
-
-
-def _digest(token: str) -> str:
-    return blake2b(token.encode(errors="replace"), digest_size=16).hexdigest()

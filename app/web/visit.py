@@ -20,7 +20,7 @@ from app.auth.pins import UNLOCK_SECONDS, Pins
 from app.auth.rates import RateLimit
 from app.auth.service import AccountService, HouseholdTokens
 from app.auth.sign_ins import AccountLife
-from app.auth.tokens import Principal, Role
+from app.auth.tokens import Principal, Role, TokenCache
 from app.clock import Clock
 from app.domain.erasure import ErasureReceipt
 from app.domain.profile import Profile
@@ -48,11 +48,11 @@ from app.web.security import (
     local_path,
     set_cookie,
 )
-from app.web.sessions import Flash, WebSession
+from app.web.sessions import CaregiverSession, Flash, WebSession
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _KEY = re.compile(r"[0-9a-f]{32}")
-_FAR_FUTURE_S = 2**32
+FAR_FUTURE_S = 2**32
 
 
 class ViewingParts(Protocol):
@@ -70,6 +70,9 @@ class ConsoleParts(Protocol):
     def sessions(self) -> Any: ...  # noqa: ANN401  Sessions; named so to keep the modules apart
 
     @property
+    def caregiver_sessions(self) -> Any: ...  # noqa: ANN401  likewise
+
+    @property
     def live(self) -> Any: ...  # noqa: ANN401  Live
 
     @property
@@ -85,6 +88,8 @@ class Services(Protocol):
     def clock(self) -> Clock: ...
     @property
     def rate_limit(self) -> RateLimit: ...
+    @property
+    def token_cache(self) -> TokenCache: ...
     @property
     def households(self) -> AccountService: ...
     @property
@@ -108,20 +113,35 @@ class Services(Protocol):
 
 
 class Visit:
-    """One request, with the session it belongs to, if any."""
+    """One request, with the session it belongs to, if any.
+
+    Attributes:
+        cookie: the name of the cookie that holds the token of the session.
+        home: the page of those who are signed in.
+        entrance: the page of those who are not.
+        language_path: where the form of the language goes to.
+    """
+
+    cookie = SESSION_COOKIE
+    home = "/"
+    entrance = "/sign-in"
+    language_path = "/language"
 
     def __init__(self, request: Request) -> None:
         self.request = request
         self.services: Services = request.app.state.services
-        self.sessions = self.services.console.sessions
+        self.sessions = self._sessions()
         self.language = i18n.choose(request.cookies.get(LANGUAGE_COOKIE), request.headers.get("accept-language", ""))
         self.t = i18n.translations(self.language).gettext
         self.words = words.Words(i18n.translations(self.language), i18n.locale_of(self.language))
-        self.token = cookie_of(request, SESSION_COOKIE)
-        self.session: WebSession | None = None
+        self.token = cookie_of(request, self.cookie)
+        self.session: WebSession | CaregiverSession | None = None
         self.form: dict[str, str] = {}
         self._form_cookie = cookie_of(request, FORM_COOKIE)
         self._new_form_cookie = ""
+
+    def _sessions(self) -> Any:  # noqa: ANN401  Sessions; named so to keep the modules apart
+        return self.services.console.sessions
 
     async def find_session(self) -> None:
         """Raises CountersUnavailable."""
@@ -131,7 +151,7 @@ class Visit:
 
     @property
     def signed_in(self) -> WebSession:
-        assert self.session is not None  # noqa: S101  views of households and parents run only with one
+        assert isinstance(self.session, WebSession)  # noqa: S101  views of households and parents run only with one
         return self.session
 
     @property
@@ -141,7 +161,7 @@ class Visit:
     @property
     def principal(self) -> Principal:
         sign_in_id = self.signed_in.sign_in_id or None
-        return Principal(self.account_id, Role.PARENT, _FAR_FUTURE_S, sign_in_id=sign_in_id)
+        return Principal(self.account_id, Role.PARENT, FAR_FUTURE_S, sign_in_id=sign_in_id)
 
     @property
     def actor(self) -> Actor:
@@ -158,7 +178,7 @@ class Visit:
     async def is_unlocked(self) -> bool:
         """Whether this browser holds parents' rights. Raises CountersUnavailable."""
         session = self.session
-        if session is None or not session.pin_token or self.at_ms >= session.unlocked_until_ms:
+        if not isinstance(session, WebSession) or not session.pin_token or self.at_ms >= session.unlocked_until_ms:
             return False
         is_unlocked: bool = await self.services.pins.is_unlocked(session.account_id, session.pin_token)
         return is_unlocked
@@ -180,7 +200,8 @@ class Visit:
         await self._keep(receipt=receipt)
 
     async def _keep(self, **changes: object) -> None:
-        self.session = msgspec.structs.replace(self.signed_in, **changes)
+        assert self.session is not None  # noqa: S101  as for ``signed_in``
+        self.session = msgspec.structs.replace(self.session, **changes)
         await self.sessions.replace(self.token, self.session)
 
     async def profiles(self) -> list[Profile]:
@@ -238,6 +259,12 @@ class Visit:
         referer = address_parts(self.request.headers.get("referer", ""))
         return local_path(referer.path + (f"?{referer.query}" if referer.query else ""))
 
+    @property
+    def origin(self) -> str:
+        """This host as the browser names it with a form, which a proxy in front cannot hide."""
+        url = self.request.url
+        return self.request.headers.get("origin") or f"{url.scheme}://{url.netloc}"
+
     async def errors_of(self, error: HourglassError | FormRefused, *, pin_field: str = "pin") -> dict[str, str]:
         """Translated messages by field. Raises the error itself when it is no form's matter."""
         found = error.errors if isinstance(error, FormRefused) else refusal(error, pin_field=pin_field)
@@ -271,7 +298,7 @@ class Visit:
         flash = self.session.flash if self.session is not None else None
         if flash is not None:
             await self._keep(flash=None)
-        is_unlocked = self.session is not None and self.at_ms < self.session.unlocked_until_ms
+        is_unlocked = isinstance(self.session, WebSession) and self.at_ms < self.session.unlocked_until_ms
         return self.render(template, status=status, flash=flash, is_unlocked=is_unlocked, **values)
 
     def text(self, template: str, **values: object) -> str:
@@ -281,9 +308,11 @@ class Visit:
             "flash": None,
             "is_unlocked": False,
             "visit": self,
-            "session": self.session,
+            "session": self.session if isinstance(self.session, WebSession) else None,
             "path": self.request.url.path,
             "here": local_path(self.request.url.path),
+            "home": self.home,
+            "language_path": self.language_path,
             "language": self.language,
             "languages": i18n.LANGUAGES,
             "words": self.words,
@@ -312,19 +341,27 @@ class Visit:
 
     async def signed_in_response(self, tokens: HouseholdTokens, *, email: str, path: str) -> Response:
         """Begin a session under a fresh token, whatever the browser came with. Raises CountersUnavailable."""
+        session = WebSession(
+            account_id=tokens.account_id, email=email, signed_in_ms=self.at_ms, sign_in_id=tokens.sign_in_id
+        )
+        return await self.begin_session(session, path=path)
+
+    async def begin_session(
+        self, session: WebSession | CaregiverSession, *, path: str, max_age: int | None = None
+    ) -> Response:
+        """Begin a session under a fresh token in place of the one before. Raises CountersUnavailable."""
         if self.session is not None:
             await self.sessions.end(self.token, self.session)
-        token = await self.sessions.begin(tokens.account_id, tokens.sign_in_id, email=email)
         response = RedirectResponse(path, status_code=303)
-        set_cookie(response, self.request, SESSION_COOKIE, token)
+        set_cookie(response, self.request, self.cookie, await self.sessions.begin(session), max_age=max_age)
         return response
 
-    def signed_out_response(self, path: str = "/sign-in") -> Response:
-        return self.signed_out(RedirectResponse(path, status_code=303))
+    def signed_out_response(self) -> Response:
+        return self.signed_out(RedirectResponse(self.entrance, status_code=303))
 
     def signed_out(self, response: Response) -> Response:
         """Let the browser forget its session."""
-        delete_cookie(response, self.request, SESSION_COOKIE)
+        delete_cookie(response, self.request, self.cookie)
         return response
 
 

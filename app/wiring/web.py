@@ -2,6 +2,7 @@
 
 import random
 from contextlib import AsyncExitStack
+from functools import partial
 
 from app.clock import Clock
 from app.kit.ttl_cache import TtlCache
@@ -12,7 +13,7 @@ from app.redis_store.web_sessions import RedisWebSessions
 from app.settings.settings import Settings
 from app.web import Console
 from app.web.live_overview import LiveOverview
-from app.web.sessions import Sessions
+from app.web.sessions import CAREGIVERS, PARENTS, Sessions
 from app.wiring.identity import Identity
 from app.wiring.stores import Stores
 from app.wiring.viewing import Viewing
@@ -34,15 +35,18 @@ def open_console(
     max_gap_ms = settings.max_gap_seconds * 1000
     live = LiveOverview(counters, notifier=viewing.notifier, max_gap_ms=max_gap_ms)
     stack.callback(live.close)
+    sessions_of = partial(
+        Sessions,
+        store=RedisWebSessions(stores.redis),
+        notifier=shared_policies,
+        profiles=viewing.households,
+        has_ended=identity.revoked.__contains__,
+        secret=settings.session_secret.get_secret_value().encode(),
+        clock=clock,
+    )
     return Console(
-        sessions=Sessions(
-            RedisWebSessions(stores.redis),
-            notifier=shared_policies,
-            profiles=viewing.households,
-            has_ended=identity.revoked.__contains__,
-            secret=settings.session_secret.get_secret_value().encode(),
-            clock=clock,
-        ),
+        sessions=sessions_of(PARENTS),
+        caregiver_sessions=sessions_of(CAREGIVERS),
         live=live,
         title_names=TtlCache(
             PostgresLookups(stores.engine).title_names,

@@ -330,6 +330,16 @@
     }
   }
 
+  // The key in a caregiver's link is sent once, as a form, and leaves the address.
+  function openLink() {
+    const form = document.querySelector("[data-open-link]");
+    const key = location.hash.slice(1);
+    if (!form || !key.includes(".")) return;
+    history.replaceState(null, "", location.pathname);
+    form.elements.token.value = key;
+    form.requestSubmit();
+  }
+
   // --- begin, and begin again after each swap
 
   // What the last form had to say, for those who hear the page: its own region came with it, too late to be noticed.
@@ -347,7 +357,11 @@
     connect();
   }
 
-  document.addEventListener("DOMContentLoaded", () => begin(document));
+  document.addEventListener("DOMContentLoaded", () => {
+    begin(document);
+    openLink();
+  });
+  window.addEventListener("hashchange", openLink);
   document.addEventListener("htmx:afterSettle", (event) => {
     const isPage = event.detail.target?.id === "page" || event.detail.elt?.id === "page";
     begin(isPage ? document : event.detail.elt);

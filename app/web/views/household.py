@@ -6,6 +6,7 @@ from app.auth.schemas import NewDevice, NewPin, PinReset
 from app.errors import HourglassError, NotFound
 from app.privacy.schemas import AccountErasure
 from app.profiles.schemas import NewProfile, ProfileChange
+from app.web.caregiver_visit import HOME as CARE
 from app.web.forms import FormRefused, checked, number_in
 from app.web.i18n import N_
 from app.web.visit import Visit
@@ -23,10 +24,13 @@ async def _page(
     form: str = "",
     errors: dict[str, str] | None = None,
     token: str = "",
-    caregiver_token: str = "",
+    caregiver_link: str = "",
     status: int = 200,
 ) -> Response:
-    """The page; ``form`` names the one whose errors and values are shown. The tokens are those of new devices."""
+    """The page; ``form`` names the one whose errors and values are shown.
+
+    ``token`` and ``caregiver_link`` are those of a new device.
+    """
     devices = await visit.services.devices.of_account(visit.account_id)
     return await visit.page(
         "household.html",
@@ -38,7 +42,7 @@ async def _page(
         errors=errors or {},
         values=visit.form,
         token=token,
-        caregiver_token=caregiver_token,
+        caregiver_link=caregiver_link,
     )
 
 
@@ -149,7 +153,7 @@ async def add_device(visit: Visit) -> Response:
 
 
 async def add_caregiver(visit: Visit) -> Response:
-    """A caregiver's device; its token is shown this once, so the answer is the page itself."""
+    """A caregiver's device; its link is shown this once, so the answer is the page itself."""
     values = {
         "name": visit.form.get("name", ""),
         "pin": visit.form.get("pin", ""),
@@ -167,7 +171,7 @@ async def add_caregiver(visit: Visit) -> Response:
         )
     except (FormRefused, HourglassError) as error:
         return await _page(visit, form="caregiver", errors=await visit.errors_of(error), status=422)
-    return await _page(visit, caregiver_token=token)
+    return await _page(visit, caregiver_link=f"{visit.origin}{CARE}#{token}")
 
 
 async def revoke_device(visit: Visit) -> Response:

@@ -6,10 +6,12 @@ from typing import Any
 
 import msgspec
 
+from app.domain.breaks import BREAK
+from app.domain.enforcement import WEEKLY_LIMIT
 from app.domain.grants import ExtraTimeRequest, GrantEntry, RequestStatus
 from app.domain.opening_hours import WINDOW
 from app.domain.profile import Profile
-from app.viewing.schemas import Stream, WhyAnswer
+from app.viewing.schemas import BalanceAnswer, Stream, WhyAnswer
 from app.web.visit import Visit
 
 OFFERED = (15, 30, 60)
@@ -88,6 +90,16 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
         return self.is_blocked and self.why.reason == WINDOW
 
     @property
+    def is_break(self) -> bool:
+        """Whether films do not play because a break goes on."""
+        return self.is_blocked and self.why.reason == BREAK
+
+    @property
+    def is_before_break(self) -> bool:
+        """Whether what remains ends with a break, after which the child may go on."""
+        return not self.is_blocked and self.why.reason == BREAK
+
+    @property
     def changes_at(self) -> datetime | None:
         """When the child may play again, if that is known: the page then shows something else."""
         at = self.why.available_again_at
@@ -157,7 +169,7 @@ async def grants_of(visit: Visit, child: Profile, day: str) -> Grants:
 
 
 def allowance_s(why: WhyAnswer) -> float | None:
-    """What the day allows in all, seconds: what was used of it and what is left. None is unlimited."""
+    """What the day allows in all, in seconds: what was used of it and what is left. None is unlimited."""
     if why.remaining_seconds is None or why.limit_seconds is None:
         return None
     return max(why.limit_seconds + why.granted_seconds, why.remaining_seconds)
@@ -168,7 +180,7 @@ def _sentence(visit: Visit, name: str, why: WhyAnswer) -> str:
     words, t = visit.words, visit.t
     reset = words.moment(why.day.ends_at, why.day.timezone, now=visit.now)
     values: dict[str, Any] = {"name": name, "reset": reset, "used": words.duration(why.used_seconds)}
-    if (closed := _closed(visit, name, why)) is not None:
+    if (closed := closed_sentence(visit, name, why, why.day.timezone)) is not None:
         return closed
     if why.is_unlimited_override:
         return t("%(name)s may watch without a limit until %(reset)s: a parent lifted it for today.") % values
@@ -177,7 +189,7 @@ def _sentence(visit: Visit, name: str, why: WhyAnswer) -> str:
     values["remaining"] = words.duration(why.remaining_seconds)
     values["allowance"] = words.duration(allowance_s(why) or 0)
     if why.enforcement != "blocked":
-        return t("%(name)s may watch %(remaining)s more before %(reset)s.") % values
+        return _going_on(visit, why) % values
     values["limit"] = words.duration(why.limit_seconds or 0)
     if why.granted_seconds:
         values["extra"] = words.duration(why.granted_seconds)
@@ -199,18 +211,35 @@ def _sentence(visit: Visit, name: str, why: WhyAnswer) -> str:
     return t("All %(allowance)s of today are used up. There is new time from %(reset)s on.") % values
 
 
-def _closed(visit: Visit, name: str, why: WhyAnswer) -> str | None:
-    """Why nothing plays at this time, whatever is left; None where it does."""
+def _going_on(visit: Visit, why: WhyAnswer) -> str:
+    """How long a child still may watch, and what ends it."""
+    if why.reason == BREAK:
+        return visit.t("%(name)s may watch %(remaining)s more, then a break is due.")
+    if why.reason == WINDOW:
+        return visit.t("%(name)s may watch %(remaining)s more, then films no longer play.")
+    if why.reason == WEEKLY_LIMIT:
+        return visit.t("%(name)s may watch %(remaining)s more: that is what is left of the week.")
+    return visit.t("%(name)s may watch %(remaining)s more before %(reset)s.")
+
+
+def closed_sentence(visit: Visit, name: str, answer: WhyAnswer | BalanceAnswer, zone: str) -> str | None:
+    """Why nothing plays at this time, whatever is left of today; None where it does."""
     t, values = visit.t, {"name": name}
-    if why.paused_until is not None:
-        values["until"] = visit.words.moment(why.paused_until, why.day.timezone, now=visit.now)
+    if answer.paused_until is not None:
+        values["until"] = visit.words.moment(answer.paused_until, zone, now=visit.now)
         return t("A parent paused %(name)s until %(until)s. Nothing plays until then.") % values
-    if why.enforcement != "blocked" or why.reason != WINDOW:
+    if answer.enforcement != "blocked" or answer.reason not in {WINDOW, WEEKLY_LIMIT, BREAK}:
         return None
-    if why.available_again_at is None:
-        return t("Films do not play at this time.")
-    values["again"] = visit.words.moment(why.available_again_at, why.day.timezone, now=visit.now)
-    return t("Films do not play at this time. %(name)s may watch again from %(again)s on.") % values
+    if answer.reason == BREAK:
+        said = t("%(name)s has watched for so long that a break is due.")
+    elif answer.reason == WEEKLY_LIMIT:
+        said = t("The limit of the whole week is used up.")
+    else:
+        said = t("Films do not play at this time.")
+    if answer.available_again_at is not None:
+        values["again"] = visit.words.moment(answer.available_again_at, zone, now=visit.now)
+        said += " " + t("%(name)s may watch again from %(again)s on.")
+    return said % values
 
 
 def _notes(visit: Visit, why: WhyAnswer) -> tuple[str, ...]:

@@ -50,6 +50,10 @@ FIELD_ERRORS = {
     "windows": N_("Each time needs at least one day, a beginning and an end, in steps of 5 minutes."),
     "holidays": N_("The last day of a holiday cannot be before the first one."),
     "minutes": N_("Choose one of the times offered."),
+    "weekly_limit_minutes": N_("Choose one of the times offered."),
+    "break_after_minutes": N_("Choose one of the times offered."),
+    "break_minutes": N_("Choose one of the times offered."),
+    "finish_title_minutes": N_("Choose one of the times offered."),
 }
 _OTHER = N_("This value is not accepted.")
 _REFUSALS: Mapping[type[HourglassError], tuple[str, str]] = {

@@ -1,4 +1,4 @@
-"""The week in the form of settings: limits by weekday, windows and holidays, as fields and back."""
+"""The week in the form of settings: limits by weekday, windows, holidays, breaks and the rest, as fields and back."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,8 +8,22 @@ import msgspec
 from app.domain.limits import MAX_HOLIDAYS, MAX_WINDOWS
 from app.parents.schemas import WEEKDAYS, ViewingTime
 
+WEEKLY_LIMITS = (*range(60, 21 * 60, 60), *range(21 * 60, 71 * 60, 420))
+BREAKS_AFTER = (15, 20, 30, 45, 60, 75, 90, 120, 180, 240)
+BREAKS = (5, 10, 15, 20, 30, 45, 60, 90, 120)
+FINISHES = (5, 10, 15, 20, 25, 30)
+"""The minutes that the form offers. A value that was set elsewhere is offered beside them."""
+
+_CHOICES = {
+    "weekly_limit_minutes": WEEKLY_LIMITS,
+    "break_after_minutes": BREAKS_AFTER,
+    "break_minutes": BREAKS,
+    "finish_title_minutes": FINISHES,
+}
+_USUAL_BREAK = "15"
 _DAY_MINUTES = 1440
 _CLOCK_LENGTH = 5
+_MAX_DIGITS = 5
 
 
 class WindowRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +69,10 @@ def fields_of(found: ViewingTime) -> dict[str, str]:
     for number, holiday in enumerate(found.holidays):
         fields[f"holiday-{number}-first"] = holiday.first_date.isoformat()
         fields[f"holiday-{number}-last"] = holiday.last_date.isoformat()
+    for name in _CHOICES:
+        minutes = getattr(found, name)
+        fields[name] = "" if minutes is None else str(minutes)
+    fields["break_minutes"] = fields["break_minutes"] or _USUAL_BREAK
     return fields
 
 
@@ -81,11 +99,14 @@ def holidays_of(form: Mapping[str, str]) -> list[HolidayRow]:
 
 
 def change_in(form: Mapping[str, str]) -> dict[str, Any]:
-    """The members of a change that the form asks for; none for a form from before there was a week in it."""
+    """The members of a change that the form asks for. What a form of an older version does not have stays as it is."""
+    rules = {name: _minutes(form[name]) for name in _CHOICES if name in form}
+    if rules.get("break_after_minutes", 0) is None:
+        rules["break_minutes"] = None  # how long a break is says nothing where there is none
     if "week" not in form:
-        return {}
+        return rules
     limits = {day: _minutes(form.get(f"limit-{day}", "")) for day in WEEKDAYS}
-    return {
+    return rules | {
         "daily_limits": limits if form.get("daily") == "1" else None,
         "windows": [{"days": list(row.days), "from": row.opens, "until": row.closes} for row in windows_of(form)],
         "holidays": [{"first_date": row.first, "last_date": row.last or row.first} for row in holidays_of(form)],
@@ -98,6 +119,7 @@ class Week(msgspec.Struct, frozen=True, kw_only=True):
     windows: list[WindowRow]
     holidays: list[HolidayRow]
     bars: list[Bar]
+    choices: dict[str, list[int]]
     empty: WindowRow = WindowRow()
     no_holiday: HolidayRow = HolidayRow()
 
@@ -105,7 +127,8 @@ class Week(msgspec.Struct, frozen=True, kw_only=True):
 def shown(form: Mapping[str, str]) -> Week:
     """The week as the form shows it."""
     windows = windows_of(form)
-    return Week(windows=windows, holidays=holidays_of(form), bars=bars_of(windows))
+    choices = {name: sorted({*offered, *_number_in(form.get(name, ""))}) for name, offered in _CHOICES.items()}
+    return Week(windows=windows, holidays=holidays_of(form), bars=bars_of(windows), choices=choices)
 
 
 def bars_of(rows: list[WindowRow]) -> list[Bar]:
@@ -132,7 +155,13 @@ def _usual(found: ViewingTime, day: str) -> int | None:
 def _minutes(text: str) -> int | str | None:
     if text == "":
         return None
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < _CLOCK_LENGTH else text
+    return next(iter(_number_in(text)), text)
+
+
+def _number_in(text: str) -> tuple[int, ...]:
+    """The number that a field holds, if it holds one."""
+    is_number = text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS
+    return (int(text),) if is_number else ()
 
 
 def _minute(text: str) -> int | None:

@@ -192,7 +192,7 @@ async def test_a_caregiver_is_added_seen_and_revoked(family: VisitingFamily) -> 
     assert page.status_code == 422
     assert "Enter a name of at most 100 characters." in page.text
     page = await family.browser.send("/household/caregivers", name="Grandma", daily_grant_minutes="30", pin=PIN)
-    token = re.search(r'<code class="token">([^<]+)</code>', page.text)
+    token = re.search(r'<code class="token">[^<#]+#([^<]+)</code>', page.text)
     assert token is not None
     assert "gave 0 min of 30 min today" in page.text
     grandma = httpx.AsyncClient(
@@ -271,6 +271,89 @@ async def test_outside_of_its_times_a_child_is_told_when_films_play_again(family
     page = await family.browser.open("/")
     assert "Films do not play at this time. Ada may watch again from 18:00 on." in page.text
     assert "Not at this time" in page.text
+
+
+# --- the whole week, breaks, and the end of a film
+
+
+async def test_the_rules_of_the_week_breaks_and_films_are_saved_and_shown(family: VisitingFamily) -> None:
+    rules = {"weekly_limit_minutes": "420", "break_after_minutes": "45", "break_minutes": "20"}
+    page = await _save_week(family, **rules, finish_title_minutes="15")
+    assert "are saved and in force." in page.text
+    in_force = page.text[: page.text.index("Change the limits")]
+    for said in ("7 h", "20 min after 45 min", "up to 15 min later"):
+        assert said in in_force, said
+    api = family.site.api(family.account_id, Role.PARENT)
+    found = (await api.get(_viewing_time(family))).json()
+    assert {name: found[name] for name in rules} == {name: int(minutes) for name, minutes in rules.items()}
+    assert found["finish_title_minutes"] == 15
+    fields = settings_of(page.text)
+    assert {name: fields[name] for name in rules} == rules, "the form shows what is in force"
+    nothing = dict.fromkeys(("weekly_limit_minutes", "break_after_minutes", "finish_title_minutes"), "")
+    await _save_week(family, **nothing)
+    found = (await api.get(_viewing_time(family))).json()
+    assert [found[name] for name in (*rules, "finish_title_minutes")] == [None] * 4
+
+
+async def test_a_value_that_the_form_does_not_offer_is_kept(family: VisitingFamily) -> None:
+    api = family.site.api(family.account_id, Role.PARENT)
+    etag = (await api.get(_viewing_time(family))).headers["etag"]
+    odd = {"weekly_limit_minutes": 435, "break_after_minutes": 55, "break_minutes": 25, "finish_title_minutes": 7}
+    assert (await api.put(_viewing_time(family), json=odd, headers={"if-match": etag})).status_code == 200
+    await _save_week(family)
+    found = (await api.get(_viewing_time(family))).json()
+    assert {name: found[name] for name in odd} == odd
+
+
+async def test_a_form_of_an_older_version_leaves_the_rules_as_they_are(family: VisitingFamily) -> None:
+    rules = {"weekly_limit_minutes": "420", "break_after_minutes": "45", "break_minutes": "20"}
+    page = await _save_week(family, **rules, finish_title_minutes="15")
+    known = {*rules, "finish_title_minutes"}
+    older = {name: value for name, value in settings_of(page.text).items() if name not in known}
+    path = f"/children/{family.child}/settings"
+    await family.browser.open(path)
+    answer = await family.browser.send(path, **older | {"weekday_limit_minutes": "90"})
+    assert "are saved and in force." in answer.text
+    found = (await family.site.api(family.account_id, Role.PARENT).get(_viewing_time(family))).json()
+    assert {name: found[name] for name in known} == {name: int(m) for name, m in rules.items()} | {
+        "finish_title_minutes": 15
+    }
+
+
+@pytest.mark.parametrize(
+    "field", ["weekly_limit_minutes", "break_after_minutes", "break_minutes", "finish_title_minutes"]
+)
+@pytest.mark.parametrize("value", ["7.5", "soon", "99999", "-15", "9" * 5000])
+async def test_a_rule_that_is_not_accepted_is_named_beside_its_field(
+    family: VisitingFamily, field: str, value: str
+) -> None:
+    fields = {"break_after_minutes": "45", "break_minutes": "20"} | {field: value}
+    page = await _save_week(family, **fields)
+    assert page.status_code == 422
+    assert f'id="{field}-error">Choose one of the times offered.' in page.text
+    assert (await config(family)).version == 1
+
+
+async def test_the_preview_takes_the_rules_of_the_form(family: VisitingFamily) -> None:
+    path = f"/children/{family.child}/settings"
+    page = await family.browser.open(path)
+    fields = family.browser.form(path) | settings_of(page.text) | {"weekday_limit_minutes": "60"}
+    rules = {"weekly_limit_minutes": "60", "break_after_minutes": "45", "break_minutes": "20"}
+    answer = await family.browser.post(f"{path}/preview", fields | rules)
+    assert "None of these days would have been cut short." in answer.text
+    answer = await family.browser.post(f"{path}/preview", fields | rules | {"break_minutes": ""})
+    assert answer.status_code == 422
+    assert (await config(family)).version == 1
+
+
+async def test_what_is_left_of_the_week_is_shown(site: Site) -> None:
+    family = await family_of(site, "Ada")
+    await _save_week(family, weekly_limit_minutes="120")
+    await site.rows.title(title := f"film-{uuid4().hex[:8]}", "A film")
+    await use_up(site, family, title, minutes=25)
+    for path in ("/", f"/children/{family.child}"):
+        page = await family.browser.open(path)
+        assert re.search(r"<dt>Left of the week</dt><dd>1 h 3\d min</dd>", page.text), path
 
 
 # --- requests

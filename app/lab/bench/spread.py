@@ -26,8 +26,6 @@ class Spread:
 
 
 def shown(figures: dict[str, Any], form: str = ".2f") -> str:
-    """A spread from the JSON as text: median (quartiles), or the one value that all three have."""
+    """A spread from the JSON as text: median (quartiles)."""
     middle, lower, upper = (figures[name] for name in ("median", "lower_quartile", "upper_quartile"))
-    if lower == upper:
-        return f"{middle:{form}}"
     return f"{middle:{form}} ({lower:{form}}\N{EN DASH}{upper:{form}})"

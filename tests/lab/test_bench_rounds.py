@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -17,6 +17,7 @@ from app.lab.bench.parts.cluster import MASTERS, Variant
 from app.lab.bench.parts.part import BenchPart, Contender, Turn, summary_of
 from app.lab.bench.plan import Plan
 from app.lab.bench.spread import Spread, shown
+from app.lab.bench.table import table
 
 REQUESTS = 1_000
 
@@ -169,6 +170,7 @@ def test_rounds_and_clusters_run_only_on_request() -> None:
 def test_a_spread_has_the_quartiles_of_its_measurements() -> None:
     assert Spread.of([5, 1, 4, 2, 3]) == Spread(median=3, lower_quartile=2, upper_quartile=4)
     assert Spread.of([7.0]) == Spread(median=7, lower_quartile=7, upper_quartile=7)
+    assert shown(Spread.of([7.0]).figures()) == "7.00"
     assert shown(Spread.of([0.5, 1.5, 2.5]).figures()) == "1.50 (1.00\N{EN DASH}2.00)"
 
 
@@ -187,3 +189,24 @@ def test_no_master_serves_all_children_of_a_larger_cluster(buckets: int) -> None
     shares = [Variant(masters=masters, buckets=buckets).busiest_share for masters in MASTERS]
     assert shares[0] == 1
     assert all(1 / masters <= share < 1 for masters, share in zip(MASTERS[1:], shares[1:], strict=True))
+
+
+def test_the_table_warns_of_what_else_ran_before_and_meanwhile() -> None:
+    """Measurements of rounds lie deeper in the result than those of other parts."""
+    quiet = {"cpu_seconds": {"api": 0.9, "wrk": 0.1, "others": 0.01, "stolen": 0.0}}
+    result: dict[str, Any] = {
+        "machine": {
+            "cpus": 2,
+            "cpu": "a processor",
+            "memory_bytes": 2**34,
+            "before": {"load_average": [0.1, 0.1, 0.1], "busy_processors": 0.05, "programs": {}},
+        },
+        "run": {"viewers": 100, "connections": 4, "api_processes": 2},
+        "echo": quiet,
+        "rounds": {"parts": {"echo": {"rounds": [quiet, quiet]}}},
+    }
+    assert not table(result, []).caption
+    result["machine"]["before"] |= {"busy_processors": 1.2, "programs": {"postgres": 1.1}}
+    assert "1.2 processors were busy (postgres)" in str(table(result, []).caption)
+    result["rounds"]["parts"]["echo"]["rounds"].append({"cpu_seconds": {"api": 1.0, "others": 0.8, "stolen": 0.2}})
+    assert "others used 20% of the busy processors" in str(table(result, []).caption)

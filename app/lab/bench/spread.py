@@ -26,6 +26,8 @@ class Spread:
 
 
 def shown(figures: dict[str, Any], form: str = ".2f") -> str:
-    """A spread from the JSON as text: median (quartiles)."""
+    """A spread from the JSON as text: median (quartiles), or the one value that all three have."""
     middle, lower, upper = (figures[name] for name in ("median", "lower_quartile", "upper_quartile"))
+    if lower == upper:
+        return f"{middle:{form}}"
     return f"{middle:{form}} ({lower:{form}}\N{EN DASH}{upper:{form}})"

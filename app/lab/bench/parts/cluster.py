@@ -140,15 +140,15 @@ def _summed(variant: Variant, rounds: Sequence[Figures], one_server: Sequence[Fi
 
 
 def summary(figures: Figures) -> str:
-    lines = [f"{figures['repeat']} rounds, medians (quartiles)"]
+    lines = [f"medians of {figures['repeat']} (quartiles)"]
     for variant in figures["variants"]:
         name = Variant(masters=variant["masters"], buckets=variant["buckets"])
-        api, redis, both = (shown(variant["ratio_to_one_server"][cost]) for cost in COSTS)
-        cost, beats = variant["us_per_beat"]["median"], variant["beats_per_call"]["median"]
-        lines.append(
-            f"{name}: {cost:.1f} µs a beat, {both} of one server's (API {api}, Redis {redis}); "
-            f"{beats:.1f} beats a call, busiest master {variant['busiest_share']:.0%}"
-        )
+        cost, beats = shown(variant["us_per_beat"], ".1f"), variant["beats_per_call"]["median"]
+        line = f"{name}: {cost} µs a beat, {beats:.1f} beats a call"
+        if name.masters:
+            api, redis, both = (shown(variant["ratio_to_one_server"][cost]) for cost in COSTS)
+            line += f"; {both} of one server (API {api}, Redis {redis}); busiest master {variant['busiest_share']:.0%}"
+        lines.append(line)
     return "\n".join(lines)
 
 

@@ -94,7 +94,7 @@ def _summed(rounds: Sequence[Figures]) -> Figures:
 
 def summary(figures: Figures) -> str:
     """A line for each part, and one for each ratio."""
-    lines = [f"{figures['repeat']} rounds, medians (quartiles)"]
+    lines = [f"medians of {figures['repeat']} (quartiles)"]
     for name, part in figures["parts"].items():
         each = part["cpu_us_per_beat"]
         split = ", ".join(f"{share} {cost['median']:.1f}" for share, cost in each.items() if share != "total")

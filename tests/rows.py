@@ -114,6 +114,8 @@ class Rows:
         limit_minutes: int | None = 120,
         reset_utc: int = 5,
         last_beat_ms: int | None = None,
+        borrowed_ms: int = 0,
+        owed_ms: int = 0,
     ) -> None:
         """A viewing day of 24 hours from ``reset_utc`` o'clock on, watched to its end unless said otherwise."""
         starts_ms = start_of(day, reset_utc)
@@ -131,6 +133,8 @@ class Rows:
                 "educational_ms": educational_ms,
                 "overrun_ms": overrun_ms,
                 "offline_used_ms": offline_used_ms,
+                "borrowed_ms": borrowed_ms,
+                "owed_ms": owed_ms,
                 "version": starts_ms + DAY_MS if last_beat_ms is None else last_beat_ms,
             },
         )

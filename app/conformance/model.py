@@ -26,6 +26,7 @@ from app.domain.counters import (
     cold,
 )
 from app.domain.enforcement import ALLOWED, Decision, not_enforced
+from app.domain.finishing import FinishTerms, finish_of, less_owed
 from app.domain.markets import ENFORCE, Market, Markets
 from app.domain.offline import (
     DayUse,
@@ -309,7 +310,8 @@ class Model:
         is_exempt = bool(self._titles.get(send["title_id"])) and self._config.educational_exempt
         effective = self._effective(terms, at_ms)
         terms, left_ms = effective.within_week(terms, counters)
-        decision, _latest = self._decisions(effective, at_ms, terms, counters, left_ms, is_exempt=is_exempt)
+        asked = msgspec.structs.replace(counters, finish_until_ms=0)
+        decision, _latest = self._decisions(effective, at_ms, terms, asked, left_ms, is_exempt=is_exempt)
         answer = eligibility_answer("", terms, decision, is_exempt=is_exempt, at_ms=at_ms)
         return Expectation(200, self._body(answer, _ELIGIBILITY))
 
@@ -347,9 +349,10 @@ class Model:
         over_ms = exceeded_ms(
             self._policy,
             terms.day,
-            used_ms=counters.used_ms,
+            used_ms=counters.used_ms + counters.finished_since_ms(at_ms, self._rules.max_gap_ms),
             weekend_days=self._numbers.weekend_days,
             week_left_ms=left_ms,
+            owed_ms=counters.owed_ms,
         )
         covered_ms = 0 if send["minutes"] is None else over_ms
         self._grants[name] = Grant(terms.number, send["minutes"], covered_ms, at_ms)
@@ -367,7 +370,9 @@ class Model:
         counters, terms = self._look(at_ms)
         terms, _ = self._effective(terms, at_ms).within_week(terms, counters)
         is_unlimited = terms.allowance_ms == UNLIMITED
-        remaining_ms = None if is_unlimited else max(0, terms.allowance_ms - counters.used_ms)
+        allowance_ms = less_owed(terms.allowance_ms, counters.owed_ms)
+        used_ms = counters.used_ms + counters.finished_since_ms(at_ms, self._rules.max_gap_ms)
+        remaining_ms = None if is_unlimited else max(0, allowance_ms - used_ms)
         return {
             "grant_id": name,
             "granted_minutes": minutes,
@@ -404,10 +409,15 @@ class Model:
             closed=None if hours is None else hours.closed_within(days[-1].day),
             week=self._week(),
             breaks=breaks_of(self._policy.rules),
+            finish=self._finish(send),
         )
         recorded = record(counters, beat, at_ms=at_ms, rules=self._rules)
         self._remember(recorded, at_ms)
         return recorded.outcome, days[-1]
+
+    def _finish(self, send: Body) -> FinishTerms | None:
+        left_seconds = send.get("title_remaining_seconds")
+        return None if left_seconds is None else finish_of(self._policy.rules, round(left_seconds * 1000))
 
     def _remember(self, recorded: RecordResult, at_ms: int) -> None:
         self._live = recorded.counters
@@ -452,7 +462,7 @@ class Model:
 
         def use_of(day: ViewingDay) -> DayUse:
             is_running = day.number == terms.number
-            return DayUse(self._terms(day), counters.used_ms if is_running else 0)
+            return DayUse(self._terms(day), counters.used_ms if is_running else 0, counters.owed_on(day))
 
         settlement = settle(
             intervals,
@@ -572,7 +582,7 @@ class Model:
     def _body(self, answer: msgspec.Struct, fields: Sequence[str]) -> Body:
         """The compared fields of an answer: instants in ms after the start, whole seconds as integers."""
         values = msgspec.to_builtins(answer)
-        compared = [*fields, *(field for field in _WHERE_KNOWN if values.get(field) is not None)]
+        compared = [*fields, *(field for field in _WHERE_KNOWN if values.get(field))]
         return {field: self._value(field, values[field]) for field in compared}
 
     def _value(self, field: str, value: object) -> object:
@@ -585,7 +595,7 @@ class Model:
 
 
 _INSTANTS = frozenset({"stop_at", "next_reset_at", "server_time", "available_again_at", "closes_at"})
-_WHERE_KNOWN = ("would_be", "closes_at")
+_WHERE_KNOWN = ("would_be", "closes_at", "borrowed_seconds", "owed_seconds")
 _HEARTBEAT = (
     "session_id",
     "enforcement",

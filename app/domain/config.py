@@ -64,6 +64,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def limits(self) -> DailyLimits:
         return DailyLimits(self.weekday_limit_minutes, self.weekend_limit_minutes, self.rules)
 
+    @property
+    def may_finish_titles(self) -> bool:
+        return self.rules is not None and self.rules.finish_title_minutes is not None
+
     def moved(self, timezone: str, *, at_ms: int) -> Self:
         """The settings after a change of the profile's zone. The change does not mark the limits as reviewed."""
         if timezone == self.timezone:

@@ -10,8 +10,8 @@ from typing import TypeAlias
 import msgspec
 
 from app.domain.breaks import BreakTerms
-from app.domain.finishing import FinishTerms
-from app.domain.policy import DayTerms, EarlierDay
+from app.domain.finishing import FinishTerms, less_owed
+from app.domain.policy import UNLIMITED, DayTerms, EarlierDay
 from app.domain.viewing_day import LONG_ABSENCE_MS, ViewingDay
 from app.domain.weekly import WeekTerms
 
@@ -144,7 +144,26 @@ class Counters(msgspec.Struct, array_like=True, gc=False):
         """The days seen to end when a day runs; that of the counters too if no beat has opened the running one."""
         if self.day_number == number:
             return self.week
-        return (*self.week, EarlierDay(self.day_number, self.used_ms, self.limit_ms))
+        return (*self.week, self.of_week)
+
+    @property
+    def of_week(self) -> EarlierDay:
+        """The day as its week counts it: what it owes was watched the day before, and is used of this one."""
+        return EarlierDay(self.day_number, self.used_ms + self.owed_ms, self.limit_ms)
+
+    def owed_on(self, day: ViewingDay) -> int:
+        """What a day owes to the one before: that of the counters, or a later one."""
+        if day.number == self.day_number:
+            return self.owed_ms
+        return self.borrowed_ms if day.starts_ms == self.day_ends_ms else 0
+
+    def finished_since_ms(self, at_ms: int, max_gap_ms: int) -> int:
+        """What has been borrowed since the last beat: it is counted first when the policy changes."""
+        is_running = bool(self.session_id) and not self.paused_since_ms and not self.is_over(at_ms, max_gap_ms)
+        is_beyond = UNLIMITED < self.allowance_ms <= self.used_ms and not self.is_educational
+        if not (is_running and is_beyond and at_ms < self.day_ends_ms):
+            return 0
+        return max(0, min(at_ms, self.finish_until_ms) - self.last_beat_ms)
 
     @property
     def session_total_ms(self) -> int:
@@ -279,11 +298,21 @@ def carried_into_day(counters: Counters, terms: DayTerms) -> Counters:
     return now
 
 
+def put_terms(counters: Counters, terms: DayTerms) -> None:
+    """Give the counters the terms of their day. A promise to finish a title that was made for more is taken back."""
+    allowance_ms = less_owed(terms.allowance_ms, counters.owed_ms)
+    if not counters.borrowed_ms and UNLIMITED < allowance_ms < counters.allowance_ms:
+        counters.finish_until_ms = 0
+    counters.limit_ms, counters.allowance_ms = terms.limit_ms, allowance_ms
+
+
 def begin_day(counters: Counters, terms: DayTerms) -> None:
-    """Reset the counters for the next day. A running session continues in it."""
+    """Reset the counters for the next day. A running session continues in it. It owes what the day before borrowed."""
     counters.session_earlier_ms = counters.session_total_ms
+    counters.owed_ms = counters.borrowed_ms if terms.starts_ms == counters.day_ends_ms else 0
+    counters.borrowed_ms = counters.finish_until_ms = 0
     counters.day_number, counters.day_starts_ms, counters.day_ends_ms = terms.number, terms.starts_ms, terms.ends_ms
-    counters.limit_ms, counters.allowance_ms = terms.limit_ms, terms.allowance_ms
+    counters.limit_ms, counters.allowance_ms = terms.limit_ms, less_owed(terms.allowance_ms, counters.owed_ms)
     counters.used_ms = counters.educational_ms = counters.overrun_ms = 0
     counters.abandoned_sessions, counters.uncounted = 0, ()
     counters.session_used_ms = counters.session_educational_ms = counters.session_overrun_ms = 0

@@ -58,6 +58,7 @@ def decide(
     limit_reason: str = DAILY_LIMIT,
     next_week_ms: int | None = None,
     next_break: NextBreak | None = None,
+    finish_until_ms: int = 0,
 ) -> Decision:
     """Judge the state of a viewing day at an instant. The strictest of all rules decides.
 
@@ -75,6 +76,7 @@ def decide(
         limit_reason: the rule that the allowance comes from.
         next_week_ms: when there is an allowance again where the next day has none; None where that is not known.
         next_break: the break of the child; None for a child without breaks.
+        finish_until_ms: until when the title may be finished, whatever is left of the allowance; 0 for none.
     """
     decision = decide_by_allowance(
         at_ms,
@@ -88,6 +90,7 @@ def decide(
         longest_lease_ms,
         limit_reason,
         next_week_ms,
+        finish_until_ms,
     )
     if opening_hours is not None:
         decision = _by_opening_hours(
@@ -113,11 +116,12 @@ def decide_by_allowance(  # noqa: PLR0917  every heartbeat comes here, and keywo
     longest_lease_ms: int,
     limit_reason: str = DAILY_LIMIT,
     next_week_ms: int | None = None,
+    finish_until_ms: int = 0,
 ) -> Decision:
     """The decision of the allowance alone, as ``decide`` without opening hours and breaks."""
     if allowance_ms == UNLIMITED:
         return Decision(ALLOWED, None, None, interval_ms, longest_lease_ms)
-    remaining_ms = max(0, allowance_ms - used_ms)
+    remaining_ms = max(0, allowance_ms - used_ms, finish_until_ms - at_ms)
     to_day_end_ms = max(1, day_ends_ms - at_ms)
     if is_exempt:
         return Decision(ALLOWED, remaining_ms, None, min(interval_ms, to_day_end_ms), longest_lease_ms)

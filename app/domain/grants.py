@@ -7,6 +7,7 @@ from typing import Self
 
 import msgspec
 
+from app.domain.finishing import less_owed
 from app.domain.policy import UNLIMITED, Grant, Policy, terms_of
 from app.domain.viewing_day import ViewingDay, day_number_of
 from app.domain.weekly import cut
@@ -113,14 +114,18 @@ def running_allowance(
     weekend_days: Collection[int],
     pinned: ViewingDay | None = None,
     week_left_ms: int | None = None,
+    owed_ms: int = 0,
 ) -> RunningAllowance:
-    """What a child may watch on its running day. ``week_left_ms`` is what a weekly limit leaves, None without one."""
+    """What a child may watch on its running day.
+
+    ``week_left_ms`` is what a weekly limit leaves, None without one. ``owed_ms`` is owed to the day before.
+    """
     day = running_day(policy, at_ms, pinned=pinned)
     terms = terms_of(policy, day, weekend_days=weekend_days)
     if week_left_ms is not None:
         terms = cut(terms, week_left_ms)
     is_override = terms.allowance_ms == UNLIMITED and terms.limit_ms != UNLIMITED
-    return RunningAllowance(day, terms.allowance_ms, is_override)
+    return RunningAllowance(day, less_owed(terms.allowance_ms, owed_ms), is_override)
 
 
 def running_day(policy: Policy, at_ms: int, *, pinned: ViewingDay | None = None) -> ViewingDay:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from app.domain.counters import Counters, Rules
+from app.domain.finishing import less_owed
 from app.domain.past_terms import FOREVER_MS
 from app.domain.policy import UNLIMITED, DayTerms, OfflineUse
 from app.domain.viewing_day import ViewingDay
@@ -35,10 +36,14 @@ class OfflineBatch(msgspec.Struct, frozen=True):
 
 
 class DayUse(msgspec.Struct, frozen=True):
-    """What a viewing day may still take: its terms, and what of its allowance beats, syncs and penalties took."""
+    """What a viewing day may still take: its terms, and what of its allowance beats, syncs and penalties took.
+
+    ``owed_ms`` is what it owes to the day before.
+    """
 
     terms: DayTerms
     used_ms: int
+    owed_ms: int = 0
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,13 +75,14 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 class Settlement(msgspec.Struct, frozen=True):
     """The result of a batch: the credit of each interval in order, its parts, and the credit of each day.
 
-    ``terms`` are the terms of the days in the order of ``by_day``, with nothing deducted.
+    ``terms`` are the terms of the days in the order of ``by_day``, with nothing deducted; ``owed_ms`` is what they owe.
     """
 
     credited_ms: tuple[int, ...]
     parts: tuple[Part, ...]
     by_day: tuple[OfflineUse, ...]
     terms: tuple[DayTerms, ...]
+    owed_ms: tuple[int, ...]
 
     @property
     def penalty_ms(self) -> int:
@@ -231,7 +237,7 @@ class _Settling:
         self._credited_ms: list[int] = []
         self._parts: list[Part] = []
         self._by_day: dict[int, OfflineUse] = {}
-        self._terms: dict[int, DayTerms] = {}
+        self._uses: dict[int, DayUse] = {}
 
     def begin(self) -> None:
         """The next interval's credit follows."""
@@ -280,8 +286,14 @@ class _Settling:
             )
 
     def settlement(self) -> Settlement:
-        terms = (self._terms[number] for number in self._by_day)
-        return Settlement(tuple(self._credited_ms), tuple(self._parts), tuple(self._by_day.values()), tuple(terms))
+        uses = [self._uses[number] for number in self._by_day]
+        return Settlement(
+            tuple(self._credited_ms),
+            tuple(self._parts),
+            tuple(self._by_day.values()),
+            tuple(use.terms for use in uses),
+            tuple(use.owed_ms for use in uses),
+        )
 
     def _credit_day(self, day: ViewingDay, share_ms: int, *, is_exempt: bool) -> OfflineUse:
         if not share_ms:
@@ -291,7 +303,8 @@ class _Settling:
         counted_ms = share_ms - educational_ms
         use = self._use_of(day)
         if use.terms.allowance_ms != UNLIMITED:
-            counted_ms = min(counted_ms, max(0, use.terms.allowance_ms - use.used_ms - known.used_ms))
+            allowance_ms = less_owed(use.terms.allowance_ms, use.owed_ms)
+            counted_ms = min(counted_ms, max(0, allowance_ms - use.used_ms - known.used_ms))
         overrun_ms = share_ms - educational_ms - counted_ms
         credited = OfflineUse(day.number, counted_ms, educational_ms, overrun_ms)
         self._add(day, credited)
@@ -299,4 +312,4 @@ class _Settling:
 
     def _add(self, day: ViewingDay, use: OfflineUse) -> None:
         self._by_day[day.number] = self._by_day.get(day.number, OfflineUse(day.number)).plus(use)
-        self._terms[day.number] = self._use_of(day).terms
+        self._uses[day.number] = self._use_of(day)

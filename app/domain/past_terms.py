@@ -6,6 +6,7 @@ Policy has versions in time. A day is judged by what was in force on it, wheneve
   which holds unless settings were saved later on that day.
 - Grants count as they stood when the day ended: one revoked after that still counts.
 - The exemption is that of the instant of playback, as for beats.
+- A day owes what the day directly before it borrowed.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -39,13 +40,18 @@ class LedgerGrant(msgspec.Struct, frozen=True):
 
 
 class KeptDay(msgspec.Struct, frozen=True):
-    """A balance as it is kept. ``used_ms`` is what beats used; ``version`` is the instant of the last of them."""
+    """A balance as it is kept. ``used_ms`` is what beats used; ``version`` is the instant of the last of them.
+
+    ``borrowed_ms`` of that is taken from the next day, as ``owed_ms`` is from this one.
+    """
 
     day: ViewingDay
     limit_ms: int
     used_ms: int
     version: int
     offline: OfflineUse
+    borrowed_ms: int = 0
+    owed_ms: int = 0
 
 
 class PastTerms(msgspec.Struct, frozen=True):
@@ -82,6 +88,12 @@ class PastTerms(msgspec.Struct, frozen=True):
         """What beats used of a day, as far as it is flushed."""
         kept = self.kept.get(day.number)
         return 0 if kept is None else kept.used_ms
+
+    def owed_ms(self, day: ViewingDay) -> int:
+        """What a day owes to the one before, as far as that is flushed. It may be kept without a beat of its own."""
+        kept = self.kept.get(day.number)
+        borrowed = (before.borrowed_ms for before in self.kept.values() if before.day.ends_ms == day.starts_ms)
+        return max(0 if kept is None else kept.owed_ms, *borrowed, 0)
 
     def exempt_at(self, at_ms: int) -> tuple[bool, int]:
         """Whether educational titles were exempt at an instant, and up to when that may be taken to last."""

@@ -64,6 +64,7 @@ NO_OFFLINE_USE = OfflineUse(0)
 class EarlierDay(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A day of the running week, in ms: what beats used, its limit (-1 for unlimited), what was used offline.
 
+    ``used_ms`` is more by what the day owes to the one before: that was watched then, and is used of this one.
     The order of the fields is what the scripts read.
     """
 
@@ -168,17 +169,24 @@ def terms_of(policy: Policy, day: ViewingDay, *, weekend_days: Collection[int]) 
 
 
 def exceeded_ms(
-    policy: Policy, day: ViewingDay, *, used_ms: int, weekend_days: Collection[int], week_left_ms: int | None = None
+    policy: Policy,
+    day: ViewingDay,
+    *,
+    used_ms: int,
+    weekend_days: Collection[int],
+    week_left_ms: int | None = None,
+    owed_ms: int = 0,
 ) -> int:
     """By how much a child is over the allowance of a day that beats counted ``used_ms`` on, 0 if it is not.
 
-    ``week_left_ms`` is what the earlier days leave of a weekly limit, None without one.
+    ``week_left_ms`` is what the earlier days leave of a weekly limit, None without one. ``owed_ms`` is owed to the day
+    before.
     """
     limit_ms, granted_ms, deducted_ms = _parts_of(policy, day, weekend_days)
     if UNLIMITED in {limit_ms, granted_ms}:
         return 0
     limit_ms = limit_ms if week_left_ms is None else min(limit_ms, week_left_ms)
-    return max(0, used_ms + deducted_ms - limit_ms - granted_ms)
+    return max(0, used_ms + deducted_ms + owed_ms - limit_ms - granted_ms)
 
 
 def _parts_of(policy: Policy, day: ViewingDay, weekend_days: Collection[int]) -> tuple[int, int, int]:

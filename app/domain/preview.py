@@ -8,9 +8,10 @@ import msgspec
 
 from app.domain.config import Config
 from app.domain.enforcement import DAILY_LIMIT, WEEKLY_LIMIT
+from app.domain.finishing import less_owed
 from app.domain.offline import TimeRange, uncovered
 from app.domain.opening_hours import WINDOW, open_ranges
-from app.domain.policy import MINUTE_MS
+from app.domain.policy import MINUTE_MS, UNLIMITED
 from app.domain.report import DayTotals, ReportedDay, SessionPart
 from app.domain.viewing_day import day_number_of
 from app.domain.weekly import WeekTerms
@@ -49,7 +50,8 @@ def blocked_days(
     """The days that settings would have blocked, in the order given.
 
     Days are judged by their names and bounds as they were, by the limit of the settings and the grants of that day.
-    What was watched beyond the limit of then counts, as does educational time unless it would be exempt.
+    What was watched beyond the limit of then counts, as does educational time unless it would be exempt. Titles are
+    taken to have been finished as they were, where the settings allow that at all.
 
     Args:
         config: the settings to be tried.
@@ -84,6 +86,7 @@ def left_of_week(
         left_ms = found[totals.day] = left_of.get(first, week.limit_ms)
         most = config.limits.minutes_on(number, weekend_days=weekend_days) or 0
         counted_ms = totals.total_ms - (totals.educational_ms if config.educational_exempt else 0)
+        counted_ms += totals.owed_ms if config.may_finish_titles else 0
         left_of[first] = left_ms - min(counted_ms, left_ms, most * MINUTE_MS)
     return found
 
@@ -166,7 +169,7 @@ def _by_limit(
     granted_minutes = day.granted.minutes
     return BlockedDay(
         day=totals.day,
-        limit_minutes=allowed_ms // MINUTE_MS - granted_minutes,
+        limit_minutes=_limit_ms(config, day, weekend_days, left_ms) // MINUTE_MS,
         granted_minutes=granted_minutes,
         counted_ms=counted_ms,
         from_ms=_reached_ms([time_range for counting in counted for time_range in counting.earliest()], allowed_ms),
@@ -182,12 +185,25 @@ def _reason(config: Config, day: ReportedDay, weekend_days: Collection[int], lef
 
 
 def _allowed_ms(config: Config, day: ReportedDay, weekend_days: Collection[int], left_ms: int | None) -> int | None:
-    """Limit + grants of a day, None for unlimited. ``left_ms`` is what the weekly limit leaves, None without one."""
-    minutes = config.limits.minutes_on(day_number_of(day.totals.day), weekend_days=weekend_days)
-    if minutes is None or day.granted.unlimited:
+    """Limit + grants of a day, None for unlimited. ``left_ms`` is what the weekly limit leaves, None without one.
+
+    Where titles may be finished, it is less by what the day owed, and more by what it borrowed.
+    """
+    limit_ms = _limit_ms(config, day, weekend_days, left_ms)
+    if limit_ms == UNLIMITED or day.granted.unlimited:
         return None
-    limit_ms = minutes * MINUTE_MS if left_ms is None else min(minutes * MINUTE_MS, left_ms)
-    return limit_ms + day.granted.minutes * MINUTE_MS
+    allowed_ms = limit_ms + day.granted.minutes * MINUTE_MS
+    if not config.may_finish_titles:
+        return allowed_ms
+    return less_owed(allowed_ms, day.totals.owed_ms) + day.totals.borrowed_ms
+
+
+def _limit_ms(config: Config, day: ReportedDay, weekend_days: Collection[int], left_ms: int | None) -> int:
+    """The limit of a day, -1 for unlimited."""
+    minutes = config.limits.minutes_on(day_number_of(day.totals.day), weekend_days=weekend_days)
+    if minutes is None:
+        return UNLIMITED
+    return minutes * MINUTE_MS if left_ms is None else min(minutes * MINUTE_MS, left_ms)
 
 
 class _Counting(msgspec.Struct, frozen=True):

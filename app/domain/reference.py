@@ -33,8 +33,9 @@ from app.domain.counters import (
     Rules,
     Status,
     begin_day,
+    put_terms,
 )
-from app.domain.policy import UNLIMITED, DayTerms, EarlierDay
+from app.domain.policy import UNLIMITED, DayTerms
 from app.domain.weekly import WeekTerms
 
 
@@ -94,11 +95,13 @@ def record(counters: Counters | None, beat: Beat, *, at_ms: int, rules: Rules, g
     now.watched_ms = _watched_ms(now, beat, earned_ms=earned_ms)
     clock_fell = now.last_beat_ms - at_ms > rules.max_gap_ms
     if clock_fell:
-        now.uncounted = ()  # the same instants come again, and may be counted then
+        # The same instants come again, and may be counted then.
+        now.uncounted, now.finish_until_ms = (), min(now.finish_until_ms, at_ms)
     now.last_beat_ms = at_ms if clock_fell else max(now.last_beat_ms, at_ms)
     if changes_title:
         _close(now, closed, EndReason.TITLE, at_ms=at_ms, was_running=True)
         _open(now, beat, session_id=beat.new_session_id, at_ms=at_ms)
+    _promise_finish(now, beat, at_ms=at_ms)
     now.lease_ms = _lease_ms(now, beat, rules, at_ms=at_ms) if match is SessionMatch.NEW or changes_title else 0
     if beat.is_end:
         _enqueue(now, closed, has_ended=1)  # no later beat could restore it: it is flushed next
@@ -219,7 +222,22 @@ def _lease_ms(counters: Counters, beat: Beat, rules: Rules, *, at_ms: int) -> in
         lease_ms = min(lease_ms, beat.breaks.next_break(*unbroken, at_ms=at_ms).left_ms)
     if counters.allowance_ms == UNLIMITED or (counters.is_educational and beat.is_exempt):
         return lease_ms
-    return min(lease_ms, max(0, counters.allowance_ms - counters.used_ms))
+    return min(lease_ms, max(0, counters.allowance_ms - counters.used_ms, counters.finish_until_ms - at_ms))
+
+
+def _promise_finish(counters: Counters, beat: Beat, *, at_ms: int) -> None:
+    """Promise that the title may be finished, or take that back. From the limit on its end stays, for that session."""
+    left_ms = counters.allowance_ms - counters.used_ms
+    if counters.borrowed_ms or (left_ms == 0 and counters.finish_until_ms > at_ms):
+        if beat.is_end:
+            counters.finish_until_ms = min(counters.finish_until_ms, at_ms)
+        return
+    is_exempt = beat.is_educational and beat.is_exempt
+    counters.finish_until_ms = 0
+    if beat.finish is not None and not beat.is_end and not is_exempt and left_ms > 0:
+        counters.finish_until_ms = beat.finish.promised_until_ms(
+            left_ms=left_ms, at_ms=at_ms, day_ends_ms=counters.day_ends_ms, closed=beat.closed
+        )
 
 
 def _days_reach(counters: Counters, beat: Beat, *, at_ms: int, rules: Rules) -> bool:
@@ -279,8 +297,7 @@ def _credit_by_day(
     if counters.paused_since_ms and not counters.is_silent(at_ms, rules.max_gap_ms):
         beat = msgspec.structs.replace(beat, breaks=None)  # a pause, though its grace counts; a claim is playback
     if beat.days[-1].number == counters.day_number:
-        terms = _within_week(counters, beat, beat.days[-1])
-        counters.limit_ms, counters.allowance_ms = terms.limit_ms, terms.allowance_ms
+        put_terms(counters, _within_week(counters, beat, beat.days[-1]))
     part_ms = _credit_part(counters, beat, cursor_ms, min(until_ms, counters.day_ends_ms))
     if at_ms < counters.day_ends_ms:
         _skip(counters, max(cursor_ms, until_ms), at_ms)
@@ -299,11 +316,11 @@ def _credit_by_day(
             closed[-1].last_beat_ms = cursor_ms
             closed[-1].watched_ms += 0 if counters.paused_since_ms else counted_ms
         if beat.week is not None:
-            counters.week = (*counters.week, EarlierDay(counters.day_number, counters.used_ms, counters.limit_ms))
+            counters.week = (*counters.week, counters.of_week)
         begin_day(counters, _within_week(counters, beat, terms))
         cursor_ms = max(cursor_ms, terms.starts_ms)
         part_ms = _credit_part(counters, beat, cursor_ms, min(until_ms, terms.ends_ms))
-        is_unflushed = part_ms > 0
+        is_unflushed = part_ms > 0 or counters.owed_ms > 0
     _skip(counters, max(cursor_ms, until_ms), at_ms)
 
 
@@ -319,7 +336,8 @@ def _within_week(counters: Counters, beat: Beat, terms: DayTerms) -> DayTerms:
 def _credit_part(counters: Counters, beat: Beat, from_ms: int, until_ms: int) -> int:
     """Credit the unsynced part of a time range of the running day. Answers that part in ms."""
     part_ms = _unsynced_ms(from_ms, until_ms, beat.synced)
-    _credit(counters, part_ms, is_exempt=beat.is_exempt)
+    finishing_ms = _unsynced_ms(from_ms, min(until_ms, counters.finish_until_ms), beat.synced)
+    _credit(counters, part_ms, finishing_ms, is_exempt=beat.is_exempt)
     for starts_ms, ends_ms in beat.synced:
         _skip(counters, max(from_ms, starts_ms), min(until_ms, ends_ms))
     if beat.breaks is not None:
@@ -351,8 +369,11 @@ def _skip(counters: Counters, from_ms: int, to_ms: int) -> None:
     counters.uncounted = tuple(instant_ms for time_range in ranges for instant_ms in time_range)
 
 
-def _credit(counters: Counters, part_ms: int, *, is_exempt: int) -> None:
-    """Credit exempt educational time, else used time up to the allowance, and the rest as overrun."""
+def _credit(counters: Counters, part_ms: int, finishing_ms: int, *, is_exempt: int) -> None:
+    """Credit exempt educational time, else used time up to the allowance, and the rest as overrun.
+
+    What is beyond the allowance in the part in which a title may be finished is used as well, and borrowed.
+    """
     if counters.is_educational and is_exempt:
         counters.educational_ms += part_ms
         counters.session_educational_ms += part_ms
@@ -360,6 +381,9 @@ def _credit(counters: Counters, part_ms: int, *, is_exempt: int) -> None:
     counted_ms = part_ms
     if counters.allowance_ms != UNLIMITED:
         counted_ms = min(part_ms, max(0, counters.allowance_ms - counters.used_ms))
+        borrowed_ms = max(0, finishing_ms - counted_ms)
+        counters.borrowed_ms += borrowed_ms
+        counted_ms += borrowed_ms
     counters.used_ms += counted_ms
     counters.session_used_ms += counted_ms
     counters.overrun_ms += part_ms - counted_ms
@@ -379,6 +403,7 @@ def _close(
     counters.previous_session_id = counters.session_id
     counters.previous_end_reason = closing if was_running else EndReason.ENDED
     counters.previous_ended_ms = at_ms if was_running else counters.last_beat_ms
+    counters.finish_until_ms = min(counters.finish_until_ms, at_ms)  # no other session finishes its title
     if counters.dirty_since_ms or was_running or is_charged:
         _enqueue(counters, closed, has_ended=1)
 
@@ -462,7 +487,7 @@ def apply_policy(
         _settle_overrun(now, synced, breaks, at_ms=at_ms, max_gap_ms=max_gap_ms)
         if week is not None:
             terms = week.within(terms, week.earlier_days(now.week, terms.number))
-        now.limit_ms, now.allowance_ms = terms.limit_ms, terms.allowance_ms
+        put_terms(now, terms)
     now.version = max(now.version + 1, at_ms)
     now.dirty_since_ms = now.dirty_since_ms or at_ms
     return now
@@ -476,7 +501,10 @@ def _settle_overrun(
     at_ms: int,
     max_gap_ms: int,
 ) -> None:
-    """Count what a blocked child played since its last beat as overrun, so that extra time counts from now on."""
+    """Count what a blocked child played since its last beat, so that extra time counts from now on.
+
+    It is overrun, and what finished a title is borrowed.
+    """
     is_running = bool(counters.session_id) and not counters.has_ended and not counters.paused_since_ms
     is_limited = counters.allowance_ms != UNLIMITED and not counters.is_educational
     is_blocked = is_limited and counters.used_ms >= counters.allowance_ms
@@ -484,8 +512,8 @@ def _settle_overrun(
     if not (is_running and is_blocked and 0 < elapsed_ms <= max_gap_ms and at_ms < counters.day_ends_ms):
         return
     played_ms = _unsynced_ms(counters.last_beat_ms, at_ms, synced)
-    counters.overrun_ms += played_ms
-    counters.session_overrun_ms += played_ms
+    finishing_ms = _unsynced_ms(counters.last_beat_ms, min(at_ms, counters.finish_until_ms), synced)
+    _credit(counters, played_ms, finishing_ms, is_exempt=0)
     counters.watched_ms += played_ms
     if breaks is not None:
         _play(counters, breaks, synced, counters.last_beat_ms, at_ms)
@@ -517,6 +545,8 @@ def merge_generations(survived: Counters, recovered: Counters, *, at_ms: int) ->
         merged.educational_ms = max(later.educational_ms, earlier.educational_ms)
         merged.overrun_ms = max(later.overrun_ms, earlier.overrun_ms)
         merged.abandoned_sessions = max(later.abandoned_sessions, earlier.abandoned_sessions)
+        merged.borrowed_ms = max(later.borrowed_ms, earlier.borrowed_ms)
+        merged.owed_ms = max(later.owed_ms, earlier.owed_ms)
     merged.week = later.week or earlier.week
     return merged
 

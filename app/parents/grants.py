@@ -114,6 +114,7 @@ class GrantService:
             weekend_days=market.weekend_days,
             pinned=used.pinned,
             week_left_ms=used.week_left_ms(policy, day, starts_on=market.week_starts_on),
+            owed_ms=used.owed_ms(day),
         )
         return ExtraTime(
             grant_id=entry.grant_id,
@@ -258,6 +259,7 @@ def _entry(
         used_ms=used.used_ms(day),
         weekend_days=market.weekend_days,
         week_left_ms=used.week_left_ms(policy, day, starts_on=market.week_starts_on),
+        owed_ms=used.owed_ms(day),
     )
     return GrantEntry(
         grant_id=str(uuid4()),

@@ -14,10 +14,14 @@ from app.parents.ports import CounterReader, FlushedUsage
 
 
 class Used(msgspec.Struct, frozen=True):
-    """The counters of a child, None when there are none yet. Without ``is_known`` they are as last flushed."""
+    """The counters of a child, None when there are none yet. Without ``is_known`` they are as last flushed.
+
+    ``finished_ms`` is what has been borrowed since the last beat to finish a title.
+    """
 
     counters: Counters | None
     is_known: bool = True
+    finished_ms: int = 0
 
     @property
     def pinned(self) -> ViewingDay | None:
@@ -26,7 +30,13 @@ class Used(msgspec.Struct, frozen=True):
 
     def used_ms(self, day: ViewingDay) -> int:
         """What beats have used of the running day."""
-        return self.counters.used_ms if self.counters is not None and self.counters.day_number == day.number else 0
+        if self.counters is None or self.counters.day_number != day.number:
+            return 0
+        return self.counters.used_ms + self.finished_ms
+
+    def owed_ms(self, day: ViewingDay) -> int:
+        """What the running day owes to the one before."""
+        return 0 if self.counters is None else self.counters.owed_on(day)
 
     def week_left_ms(self, policy: Policy, day: ViewingDay, *, starts_on: int) -> int | None:
         """What the earlier days of the week leave of a weekly limit; None without one."""
@@ -44,9 +54,12 @@ class Used(msgspec.Struct, frozen=True):
 
 
 class UsedTime:
-    def __init__(self, *, counters: CounterReader, flushed: FlushedUsage) -> None:
+    """Reads what children have used. ``max_gap_ms`` is the longest gap between two heartbeats that counts whole."""
+
+    def __init__(self, *, counters: CounterReader, flushed: FlushedUsage, max_gap_ms: int) -> None:
         self._counters = counters
         self._flushed = flushed
+        self._max_gap_ms = max_gap_ms
 
     async def of(self, profile_id: str) -> Used:
         """The counters of a child, those that were flushed when Redis has none or is away.
@@ -61,7 +74,7 @@ class UsedTime:
         if not profile_ids:
             return {}
         try:
-            found = [Used(counters) for _, counters in await self._counters.read(profile_ids)]
+            found = [self._used(counters, at_ms) for at_ms, counters in await self._counters.read(profile_ids)]
         except CountersUnavailable:
             found = [Used(None, is_known=False)] * len(profile_ids)
         used = dict(zip(profile_ids, found, strict=True))
@@ -74,7 +87,12 @@ class UsedTime:
     async def again(self, profile_id: str, before: Used) -> Used:
         """The counters as they stand now, from Redis alone; what was read before where it has none or is away."""
         try:
-            [(_, counters)] = await self._counters.read([profile_id])
+            [(at_ms, counters)] = await self._counters.read([profile_id])
         except CountersUnavailable:
             return msgspec.structs.replace(before, is_known=False)
-        return Used(before.counters if counters is None else counters)
+        return self._used(before.counters if counters is None else counters, at_ms)
+
+    def _used(self, counters: Counters | None, at_ms: int) -> Used:
+        if counters is None:
+            return Used(None)
+        return Used(counters, finished_ms=counters.finished_since_ms(at_ms, self._max_gap_ms))

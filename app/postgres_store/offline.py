@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.domain.feed import FeedEvent, TamperingSuspected
+from app.domain.finishing import less_owed
 from app.domain.limits import DailyLimits
 from app.domain.markets import Markets
 from app.domain.offline import OfflineBatch, Settlement, Synced, TimeRange, uncovered
@@ -43,7 +44,7 @@ SELECT o.starts_ms, o.ends_ms, '{}' FROM offline_intervals o
 """)
 _KEPT = text("""
 SELECT day - DATE '1970-01-01' AS day_number, starts_ms, ends_ms, COALESCE(limit_ms, -1) AS limit_ms, used_ms, version,
-       offline_used_ms, offline_educational_ms, offline_overrun_ms, penalty_ms
+       offline_used_ms, offline_educational_ms, offline_overrun_ms, penalty_ms, borrowed_ms, owed_ms
   FROM viewing_time_balances
  WHERE profile_id = :profile_id AND day BETWEEN :first AND :last
 """)
@@ -85,9 +86,9 @@ SELECT $1::uuid, $2, CASE WHEN n.credited_ms > 0 THEN gen_random_uuid() END, n.t
 _ADD_USE = text("""
 INSERT INTO viewing_time_balances AS t
        (profile_id, day, starts_ms, ends_ms, limit_ms, allowance_ms, used_ms, educational_ms, overrun_ms, version,
-        offline_used_ms, offline_educational_ms, offline_overrun_ms, penalty_ms)
+        offline_used_ms, offline_educational_ms, offline_overrun_ms, penalty_ms, owed_ms)
 VALUES (:profile_id, :day, :starts_ms, :ends_ms, NULLIF(:limit_ms, -1), NULLIF(:allowance_ms, -1), 0, 0, 0, 0,
-        :used_ms, :educational_ms, :overrun_ms, :penalty_ms)
+        :used_ms, :educational_ms, :overrun_ms, :penalty_ms, :owed_ms)
     ON CONFLICT (profile_id, day) DO UPDATE
    SET offline_used_ms = t.offline_used_ms + excluded.offline_used_ms,
        offline_educational_ms = t.offline_educational_ms + excluded.offline_educational_ms,
@@ -248,6 +249,8 @@ def _kept(row: RowMapping) -> KeptDay:
             row["offline_overrun_ms"],
             row["penalty_ms"],
         ),
+        borrowed_ms=row["borrowed_ms"],
+        owed_ms=row["owed_ms"],
     )
 
 
@@ -277,10 +280,10 @@ async def _write(database: AsyncConnection, batch: OfflineBatch, settlement: Set
         [part.is_settled for part in parts],
     )
     await database.exec_driver_sql(_ADD_INTERVALS, columns)
-    uses = sorted(zip(settlement.by_day, settlement.terms, strict=True), key=lambda pair: pair[0].day_number)
-    for use, terms in uses:
+    uses = zip(settlement.by_day, settlement.terms, settlement.owed_ms, strict=True)
+    for use, terms, owed_ms in sorted(uses, key=lambda day: day[0].day_number):
         try:
-            await database.execute(_ADD_USE, {"profile_id": batch.profile_id, **_day_row(use, terms)})
+            await database.execute(_ADD_USE, {"profile_id": batch.profile_id, **_day_row(use, terms, owed_ms)})
         except DBAPIError as error:
             if is_partition_missing(error):
                 raise _NoPartition(date_of(use.day_number)) from error
@@ -289,9 +292,9 @@ async def _write(database: AsyncConnection, batch: OfflineBatch, settlement: Set
     await database.execute(_BUMP, {"profile_id": batch.profile_id, "at": utc(batch.at_ms)})
 
 
-def _day_row(use: OfflineUse, terms: DayTerms) -> dict[str, Any]:
+def _day_row(use: OfflineUse, terms: DayTerms, owed_ms: int) -> dict[str, Any]:
     """The row of a day without a balance. Beats may use the rest of its allowance."""
-    allowance_ms = terms.allowance_ms
+    allowance_ms = less_owed(terms.allowance_ms, owed_ms)
     if allowance_ms != UNLIMITED:
         allowance_ms = max(0, allowance_ms - use.deducted_ms)
     return {
@@ -304,4 +307,5 @@ def _day_row(use: OfflineUse, terms: DayTerms) -> dict[str, Any]:
         "educational_ms": use.educational_ms,
         "overrun_ms": use.overrun_ms,
         "penalty_ms": use.penalty_ms,
+        "owed_ms": owed_ms,
     }

@@ -56,7 +56,7 @@ _PROFILES = """
           AND (b.offline_used_ms > 0 OR b.offline_educational_ms > 0 OR b.offline_overrun_ms > 0
                OR b.penalty_ms > 0)) o ON true
   LEFT JOIN LATERAL (
-       SELECT jsonb_agg(jsonb_build_array(b.day - DATE '1970-01-01', b.used_ms, COALESCE(b.limit_ms, -1),
+       SELECT jsonb_agg(jsonb_build_array(b.day - DATE '1970-01-01', b.used_ms + b.owed_ms, COALESCE(b.limit_ms, -1),
                                           b.offline_used_ms) ORDER BY b.day) AS days
          FROM viewing_time_balances b
         WHERE c.rules -> 'weekly_limit_minutes' IS NOT NULL

@@ -40,7 +40,7 @@ _AS_OF = "(SELECT (EXTRACT(EPOCH FROM MIN(flushed_at)) * 1000)::bigint FROM flus
 
 _TOTALS = """b.profile_id IS NOT NULL AS is_kept, b.day AS kept_day, b.starts_ms, b.ends_ms, b.limit_ms,
        b.used_ms + b.offline_used_ms AS used_ms, b.educational_ms + b.offline_educational_ms AS educational_ms,
-       b.overrun_ms + b.offline_overrun_ms AS overrun_ms, b.penalty_ms"""
+       b.overrun_ms + b.offline_overrun_ms AS overrun_ms, b.penalty_ms, b.borrowed_ms, b.owed_ms"""
 
 _MARKET = """(SELECT m.market FROM profiles p JOIN accounts m ON m.id = p.account_id
                                WHERE p.id = {day}.profile_id) AS market"""
@@ -332,6 +332,8 @@ class PostgresReports:
             limit_minutes=self._saved(row, row["kept_day"]) if row["is_saved_later"] else kept_minutes,
             starts_ms=row["starts_ms"],
             ends_ms=row["ends_ms"],
+            borrowed_ms=row["borrowed_ms"],
+            owed_ms=row["owed_ms"],
         )
 
     def _saved(self, row: Record, day: date) -> int | None:

@@ -91,7 +91,11 @@ class HintAnswer(msgspec.Struct, frozen=True):
 
 
 class DayAnswer(msgspec.Struct, frozen=True):
-    """A viewing day with the sums of the whole day. ``limit_minutes`` null means unlimited."""
+    """A viewing day with the sums of the whole day. ``limit_minutes`` null means unlimited.
+
+    ``borrowed_seconds`` of what was counted finished a title after the limit. They are taken from the next day, as
+    ``owed_seconds`` are from this one.
+    """
 
     date: date
     counted_seconds: float
@@ -99,6 +103,8 @@ class DayAnswer(msgspec.Struct, frozen=True):
     overrun_seconds: float
     total_seconds: float
     limit_minutes: int | None
+    borrowed_seconds: float
+    owed_seconds: float
 
 
 class HistoryDayAnswer(DayAnswer, frozen=True):
@@ -216,4 +222,6 @@ def _sums(totals: DayTotals) -> dict[str, Any]:
         "overrun_seconds": seconds(totals.overrun_ms),
         "total_seconds": seconds(totals.total_ms),
         "limit_minutes": totals.limit_minutes,
+        "borrowed_seconds": seconds(totals.borrowed_ms),
+        "owed_seconds": seconds(totals.owed_ms),
     }

@@ -7,7 +7,15 @@ from app.reports.schemas import WeeklyAnswer
 
 MEDIA_TYPE = "text/csv"
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-_COLUMNS = ("counted_seconds", "educational_seconds", "overrun_seconds", "total_seconds", "limit_minutes")
+_COLUMNS = (
+    "counted_seconds",
+    "educational_seconds",
+    "overrun_seconds",
+    "total_seconds",
+    "limit_minutes",
+    "borrowed_seconds",
+    "owed_seconds",
+)
 
 
 def as_csv(report: WeeklyAnswer) -> str:

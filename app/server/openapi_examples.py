@@ -143,6 +143,8 @@ _BALANCE = {
     "available_again_at": None,
     "week_remaining_seconds": 29387.6,
     "break_in_seconds": None,
+    "borrowed_seconds": 0.0,
+    "owed_seconds": 0.0,
     "paused_until": None,
 }
 _SETTINGS = {
@@ -206,6 +208,8 @@ _DAY = {
     "overrun_seconds": 0.0,
     "total_seconds": 6600.0,
     "limit_minutes": 180,
+    "borrowed_seconds": 0.0,
+    "owed_seconds": 0.0,
 }
 _PART = {
     "session_id": _SESSION,
@@ -282,6 +286,8 @@ _WHY = {
     "available_again_at": None,
     "week_remaining_seconds": 29387.6,
     "break_in_seconds": None,
+    "borrowed_seconds": 0.0,
+    "owed_seconds": 0.0,
 }
 _READY = {
     "status": "up",

@@ -49,9 +49,11 @@ def heartbeat_answer(
         reason=decision.reason,
         available_again_at=None if again_ms is None else _reset_text(again_ms),
     )
-    if (closes_ms := effective.closes_ms(outcome.at_ms)) is None:
-        return answer
-    return msgspec.structs.replace(answer, closes_at=_reset_text(closes_ms))
+    if (closes_ms := effective.closes_ms(outcome.at_ms)) is not None:
+        answer = msgspec.structs.replace(answer, closes_at=_reset_text(closes_ms))
+    if outcome.borrowed_ms:
+        answer = msgspec.structs.replace(answer, borrowed_seconds=outcome.borrowed_ms / 1000)
+    return answer
 
 
 @lru_cache(maxsize=4096)
@@ -128,6 +130,8 @@ def balance_answer(
         week_remaining_seconds=_week_remaining(effective, terms, counters),
         break_in_seconds=_break_in(effective, counters, at_ms=at_ms),
         closes_at=None if (closes_ms := effective.closes_ms(at_ms)) is None else _reset_text(closes_ms),
+        borrowed_seconds=seconds(counters.borrowed_ms),
+        owed_seconds=seconds(counters.owed_ms),
     )
 
 
@@ -142,7 +146,8 @@ def _week_remaining(effective: EffectivePolicy, terms: DayTerms, counters: Count
     if (week := effective.week) is None:
         return None
     left_ms = week.left_ms(week.earlier_days(counters.week, terms.number))
-    return seconds(max(0, left_ms - min(counters.used_ms + effective.offline.used_ms, terms.limit_ms)))
+    used_ms = counters.used_ms + counters.owed_ms + effective.offline.used_ms
+    return seconds(max(0, left_ms - min(used_ms, terms.limit_ms)))
 
 
 def _break_in(effective: EffectivePolicy, counters: Counters, *, at_ms: int) -> float | None:
@@ -243,6 +248,8 @@ def why_answer(
         paused_until=_paused_until(policy, at_ms),
         week_remaining_seconds=_week_remaining(effective, terms, counters),
         break_in_seconds=_break_in(effective, counters, at_ms=at_ms),
+        borrowed_seconds=seconds(counters.borrowed_ms),
+        owed_seconds=seconds(counters.owed_ms),
     )
 
 
@@ -305,6 +312,7 @@ def _sentences(
             f"{counters.abandoned_sessions} sessions were opened and left without another heartbeat;"
             f" {counters.charged_sessions} of them were charged the time their players could go on alone."
         )
+    said += _finishing_sentences(counters, decision)
     said += _closing_sentences(effective, decision)
     said += _break_sentences(effective, counters, at_ms=at_ms)
     said += _mode_sentences(effective, decision)
@@ -317,6 +325,18 @@ def _conclusion(decision: Decision) -> list[str]:
     said = [f"So {_minutes_text(decision.remaining_ms)} remain: {decision.enforcement}."]
     if decision.available_again_ms is not None:
         said.append(f"Playback is possible again at {rfc3339(decision.available_again_ms)}.")
+    return said
+
+
+def _finishing_sentences(counters: Counters, decision: Decision) -> list[str]:
+    said: list[str] = []
+    if counters.owed_ms:
+        said.append(f"{_minutes_text(counters.owed_ms)} are taken off: they finished a title the day before.")
+    if counters.borrowed_ms:
+        text = _minutes_text(counters.borrowed_ms)
+        said.append(f"{text} of what was used finished a title after the limit: the next day has so much less.")
+    if decision.may_play and 0 < counters.finish_until_ms == decision.stop_at_ms:
+        said.append(f"The title that plays may be finished until {rfc3339(counters.finish_until_ms)}.")
     return said
 
 

@@ -7,6 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from app.domain.counters import MAX_UNKNOWN_MS, Beat, Counters, Outcome, Status, carried_into_day, cold
+from app.domain.finishing import finish_of
 from app.domain.ids import SessionIds
 from app.domain.policy import DayTerms
 from app.errors import CountersUnavailable, ProfileAccessDenied, TooManyRequests
@@ -240,6 +241,7 @@ class BeatRecorder:
             closed=known.effective.closed,
             week=known.effective.week,
             breaks=known.effective.breaks,
+            finish=None if beat.finish is None else finish_of(known.policy.rules, beat.finish.title_left_ms),
         )
 
     def _with_proof(self, profile_id: str, beat: Beat) -> Beat:

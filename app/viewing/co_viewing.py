@@ -198,4 +198,5 @@ def _co_viewer_answer(co_viewer: CoViewer, decided: DecidedBeat | HourglassError
         would_be=answer.would_be,
         reason=answer.reason,
         available_again_at=answer.available_again_at,
+        borrowed_seconds=answer.borrowed_seconds,
     )

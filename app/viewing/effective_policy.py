@@ -7,6 +7,7 @@ import msgspec
 from app.domain.breaks import BreakTerms, NextBreak, breaks_of
 from app.domain.counters import Counted, Counters
 from app.domain.enforcement import DAILY_LIMIT, WEEKLY_LIMIT, Decision, decide, decide_by_allowance
+from app.domain.finishing import borrowed_after_ms, less_owed
 from app.domain.limits import LimitRules
 from app.domain.markets import ENFORCE, Markets
 from app.domain.offline import TimeRange
@@ -78,7 +79,8 @@ class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
             interval_ms: the regular beat interval, jitter applied.
             longest_lease_ms: upper bound of the lease.
         """
-        if self.opening_hours is None and self.weekly is None and self.breaks is None:
+        has_finished = counted.finish_until_ms or counted.borrowed_ms or counted.owed_ms
+        if self.opening_hours is None and self.weekly is None and self.breaks is None and not has_finished:
             return decide_by_allowance(
                 at_ms,
                 counted.used_ms,
@@ -92,13 +94,22 @@ class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
             )
         next_allowance_ms, limit_reason, next_week_ms = self.next_allowance_ms, DAILY_LIMIT, None
         if (weekly := self.weekly) is not None:
-            own_ms = counted.used_ms + self.offline.used_ms
+            own_ms = counted.used_ms + counted.owed_ms + self.offline.used_ms
             next_allowance_ms = weekly.next_allowance_ms(terms, week_left_ms, used_ms=own_ms, at_ms=at_ms)
             limit_reason, next_week_ms = weekly.reason(week_left_ms), weekly.next_week_ms
+        allowance_ms = less_owed(terms.allowance_ms, counted.owed_ms)
+        if next_allowance_ms and has_finished:
+            left_ms = terms.ends_ms - at_ms if allowance_ms == UNLIMITED else max(0, allowance_ms - counted.used_ms)
+            borrowed_ms = borrowed_after_ms(
+                counted.borrowed_ms, left_ms=left_ms, finish_until_ms=counted.finish_until_ms, at_ms=at_ms
+            )
+            next_allowance_ms = less_owed(next_allowance_ms, borrowed_ms)
+            if not next_allowance_ms:  # the day after it owes nothing
+                next_week_ms = self._next_day_ends_ms(terms.day) if weekly is None else None
         return decide(
             at_ms=at_ms,
             used_ms=counted.used_ms,
-            allowance_ms=terms.allowance_ms,
+            allowance_ms=allowance_ms,
             is_exempt=is_exempt,
             day_ends_ms=terms.ends_ms,
             next_allowance_ms=next_allowance_ms,
@@ -108,6 +119,7 @@ class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
             opening_hours=self.opening_hours,
             limit_reason=limit_reason,
             next_week_ms=next_week_ms,
+            finish_until_ms=counted.finish_until_ms,
             next_break=self.next_break(counted, at_ms),
         )
 
@@ -134,6 +146,13 @@ class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
         if self.opening_hours is None or self.enforcement != ENFORCE:
             return None
         return self.opening_hours.closes_ms(at_ms)
+
+    def _next_day_ends_ms(self, day: ViewingDay) -> int | None:
+        """When the day after a day ends."""
+        if self.policy.calendar is None:
+            return None
+        [following] = self.policy.calendar.days_after(day, until_ms=day.ends_ms)
+        return following.ends_ms
 
     def holds(self, at_ms: int) -> bool:
         """Whether the running day contains an instant. An adult's policy holds always."""

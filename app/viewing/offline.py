@@ -259,7 +259,8 @@ class _Days:
         used_ms = self._past.beats_used_ms(day)
         if day.number == self._live.day_number:
             used_ms = max(used_ms, self._live.used_ms)
-        return DayUse(self._past.terms(day), used_ms + self._past.offline_use(day).deducted_ms)
+        owed_ms = max(self._past.owed_ms(day), self._live.owed_on(day))
+        return DayUse(self._past.terms(day), used_ms + self._past.offline_use(day).deducted_ms, owed_ms)
 
 
 def _require_sound(intervals: Sequence[IntervalRequest]) -> None:

@@ -10,6 +10,7 @@ from app.domain.external_ids import MAX_EXTERNAL_ID
 MAX_WATCHED_SECONDS = 31 * 86_400
 MAX_POSITION_SECONDS = 10_000_000_000
 """Live streams may count from the year 1970."""
+MAX_TITLE_SECONDS = 86_400
 MAX_BATCH = 1000
 MAX_CO_VIEWERS = 4
 
@@ -18,6 +19,7 @@ Text100 = Annotated[str, Meta(min_length=1, max_length=100)]
 Id = Annotated[str, Meta(min_length=36, max_length=36)]
 ProfileId = Annotated[str, Meta(min_length=1, max_length=MAX_EXTERNAL_ID, description="ours, or the platform's")]
 Position = Annotated[float, Meta(ge=0, le=MAX_POSITION_SECONDS)]
+TitleRemaining = Annotated[float, Meta(ge=0, le=MAX_TITLE_SECONDS)]
 WatchedSeconds = Annotated[float, Meta(ge=0, le=MAX_WATCHED_SECONDS)]
 DeviceType = Literal["tv", "mobile", "tablet", "web"]
 
@@ -40,7 +42,8 @@ class HeartbeatRequest(msgspec.Struct, frozen=True, gc=False):
     ``account_id`` is for gateways, whose token is of no account: whose profile the platform's ``profile_id`` names.
     ``lease`` asks for a signed playback lease. ``co_viewers`` are other profiles of the same account that watch this
     playback. Each is counted once. ``position_seconds`` is where in the title the player is; it is only for hints of
-    tampering and decides nothing.
+    tampering and decides nothing. ``title_remaining_seconds`` is what is left of the title in real time, at the speed
+    at which it plays: a child that may finish titles may finish one that ends soon after the limit.
     """
 
     profile_id: ProfileId
@@ -54,6 +57,7 @@ class HeartbeatRequest(msgspec.Struct, frozen=True, gc=False):
     lease: bool = False
     co_viewers: Annotated[list[CoViewer], Meta(max_length=MAX_CO_VIEWERS)] | None = None
     position_seconds: Position | None = None
+    title_remaining_seconds: TitleRemaining | None = None
 
 
 class CoViewerAnswer(msgspec.Struct, frozen=True, gc=False):
@@ -73,6 +77,7 @@ class CoViewerAnswer(msgspec.Struct, frozen=True, gc=False):
     reason: str | UnsetType | None = UNSET
     available_again_at: str | UnsetType | None = UNSET
     problem: dict[str, Any] | UnsetType = UNSET
+    borrowed_seconds: float | UnsetType = UNSET
 
 
 class HeartbeatAnswer(msgspec.Struct, frozen=True, gc=False):
@@ -85,7 +90,8 @@ class HeartbeatAnswer(msgspec.Struct, frozen=True, gc=False):
     ``closes_at`` is the next instant at which a window or extra time ends and nothing plays any more, whatever is left.
     It is left out where that is not known. A player without a connection stops then at the latest.
     ``playback_lease`` is present if the heartbeat asked for one: a JWS for a CDN or DRM proxy, null if playback must
-    not go on, or if the deployment has no key for leases.
+    not go on, or if the deployment has no key for leases. ``borrowed_seconds`` is what finishing a title has taken from
+    the next day; it is left out if nothing was.
 
     With co-viewers, ``enforcement``, ``reason``, ``stop_at``, ``available_again_at``, ``closes_at``, ``next_beat_in``
     and the leases are the strictest of all who watch. Everything else is that of ``profile_id``. ``decided_by`` is the
@@ -112,6 +118,7 @@ class HeartbeatAnswer(msgspec.Struct, frozen=True, gc=False):
     co_viewers: list[CoViewerAnswer] | UnsetType = UNSET
     decided_by: str | UnsetType = UNSET
     closes_at: str | UnsetType = UNSET
+    borrowed_seconds: float | UnsetType = UNSET
 
 
 class BatchRequest(msgspec.Struct, frozen=True):
@@ -163,7 +170,8 @@ class BalanceAnswer(msgspec.Struct, frozen=True):
     what was used. ``paused_until`` is when a parent's pause ends, None without one. ``reason`` and
     ``available_again_at`` are as in answers to heartbeats, and ``closes_at`` too, null where it is not known.
     ``week_remaining_seconds`` is what is left of a weekly limit, null without one. ``break_in_seconds`` is what may be
-    played until a break is due: 0 while it is, null without breaks.
+    played until a break is due: 0 while it is, null without breaks. ``borrowed_seconds`` of what was used finished a
+    title after the limit: the next day has so much less, as this one has less by ``owed_seconds``.
     """
 
     profile_id: str
@@ -193,6 +201,8 @@ class BalanceAnswer(msgspec.Struct, frozen=True):
     week_remaining_seconds: float | None = None
     break_in_seconds: float | None = None
     closes_at: str | None = None
+    borrowed_seconds: float = 0.0
+    owed_seconds: float = 0.0
 
 
 class EligibilityAnswer(msgspec.Struct, frozen=True):
@@ -267,6 +277,7 @@ class WhyAnswer(msgspec.Struct, frozen=True):
 
     ``abandoned_sessions`` were opened on this day, sent no second beat and no end, and fell silent.
     ``abandoned_sessions_charged`` of them were charged their lease. ``market`` is the market whose rules hold.
+    ``borrowed_seconds`` and ``owed_seconds`` are as in the balance.
     """
 
     profile_id: str
@@ -300,6 +311,8 @@ class WhyAnswer(msgspec.Struct, frozen=True):
     tamper_hints: list[WhyHint] = []
     week_remaining_seconds: float | None = None
     break_in_seconds: float | None = None
+    borrowed_seconds: float = 0.0
+    owed_seconds: float = 0.0
 
 
 class Stream(msgspec.Struct, frozen=True):

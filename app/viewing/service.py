@@ -20,6 +20,7 @@ from app.domain.breaks import BREAK
 from app.domain.counters import NO_CLAIM, Beat, Counted, Outcome, Status
 from app.domain.enforcement import ALLOWED, BLOCKED, DAILY_LIMIT, Decision, not_enforced
 from app.domain.external_ids import canonical, is_uuid
+from app.domain.finishing import finish_of
 from app.domain.ids import SessionIds
 from app.domain.markets import ENFORCE, Markets
 from app.domain.opening_hours import PARENT_PAUSE, WINDOW
@@ -391,7 +392,8 @@ class ViewingService:
         known, at_ms, counters, terms = await self._recorder.read_counters(profile_id, known)
         is_exempt = is_educational and known.policy.educational_exempt
         terms, left_ms = known.effective.within_week(terms, counters)
-        decision = self._decide(known.effective, terms, counters, at_ms, is_exempt=is_exempt, week_left_ms=left_ms)
+        asked = msgspec.structs.replace(counters, finish_until_ms=0)  # another session finishes nothing
+        decision = self._decide(known.effective, terms, asked, at_ms, is_exempt=is_exempt, week_left_ms=left_ms)
         return eligibility_answer(profile_id, terms, decision, is_exempt=is_exempt, at_ms=at_ms)
 
     async def why(self, principal: Principal, profile_id: str) -> WhyAnswer:
@@ -468,7 +470,7 @@ class ViewingService:
         self, known: KnownPolicy, request: HeartbeatRequest, *, is_educational: bool, is_new: bool = False
     ) -> PreparedBeat:
         effective = known.effective
-        session_id = request.session_id or _NO_SESSION
+        session_id, title_seconds = request.session_id or _NO_SESSION, request.title_remaining_seconds
         beat = Beat(
             session_id=session_id,
             new_session_id=_NO_SESSION if session_id else self._recorder.issue(request.profile_id, self._clock()),
@@ -487,6 +489,7 @@ class ViewingService:
             closed=effective.closed,
             week=effective.week,
             breaks=effective.breaks,
+            finish=None if title_seconds is None else finish_of(effective.policy.rules, round(title_seconds * 1000)),
         )
         asked = request if request.lease or request.position_seconds is not None else None
         return PreparedBeat(request.profile_id, known, beat, is_educational, is_new, asked)

@@ -210,7 +210,7 @@ def _services(
         shadow_report=ShadowReport(PostgresShadowReport(engine), stores.markets, clock=clock),
         event_feed=event_feed(engine, settings),
         receivers=receivers(engine, settings, clock),
-        parents=parents(stores, counters, announcements, clock),
+        parents=parents(stores, counters, announcements, settings, clock),
         reports=read_reports,
         catalogue=Catalogue(PostgresTitles(engine), announcer=shared, clock=clock),
         privacy=_privacy(stores, erasure, clock),

@@ -23,11 +23,16 @@ from app.reports.history import History
 from app.reports.weekly import WeeklyReports
 from app.settings.settings import Settings
 from app.wiring.stores import Stores
+from app.wiring.stores import rules as counting_rules
 
 
-def parents(stores: Stores, counters: RedisCounters, announcements: Announcements, clock: Clock) -> Parents:
+def parents(
+    stores: Stores, counters: RedisCounters, announcements: Announcements, settings: Settings, clock: Clock
+) -> Parents:
     engine, feed, markets = stores.engine, stores.feed, stores.markets
-    used = UsedTime(counters=counters, flushed=PostgresUsage(engine, clock))
+    used = UsedTime(
+        counters=counters, flushed=PostgresUsage(engine, clock), max_gap_ms=counting_rules(settings).max_gap_ms
+    )
     return Parents(
         clock=clock,
         settings=ChildSettings(

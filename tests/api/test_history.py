@@ -63,8 +63,9 @@ async def test_shows_sessions_under_their_day(api: Api, past: ChildHistory) -> N
     await api.rows.title("history-a", "Alpha")
     yesterday = TODAY - DAY
     await api.rows.balance(
-        past.child, yesterday, used_ms=90 * MINUTE + 1, educational_ms=2000, overrun_ms=500, limit_minutes=90
-    )
+        past.child, yesterday, used_ms=90 * MINUTE + 1, educational_ms=2000, overrun_ms=500, limit_minutes=90,
+        borrowed_ms=1, owed_ms=2500,
+    )  # fmt: skip
     start = start_of(yesterday, 6)
     first = await api.rows.session(past.child, yesterday, started_ms=start, title_id="history-a", used_ms=HOUR)
     second = await api.rows.session(past.child, yesterday, started_ms=start + 2 * HOUR + 250, educational_ms=2000)
@@ -84,6 +85,8 @@ async def test_shows_sessions_under_their_day(api: Api, past: ChildHistory) -> N
             "penalty_seconds": 0,
             "tamper_hints": [],
             "limit_minutes": 90,
+            "borrowed_seconds": 0.001,
+            "owed_seconds": 2.5,
             "sessions": [
                 session
                 | {
@@ -122,6 +125,8 @@ async def test_shows_sessions_under_their_day(api: Api, past: ChildHistory) -> N
             "penalty_seconds": 0,
             "tamper_hints": [],
             "limit_minutes": None,
+            "borrowed_seconds": 0,
+            "owed_seconds": 0,
             "sessions": [],
         },
     ]

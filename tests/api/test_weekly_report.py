@@ -34,8 +34,10 @@ async def test_adds_up_what_a_child_watched(api: Api) -> None:
     account = await api.rows.account()
     child = await api.rows.child(account, at_ms=NOON - 30 * DAY_MS, name="Ada")
     await api.rows.title("weekly-a", "Alpha")
-    await api.rows.balance(child, FIRST, used_ms=90 * MINUTE, educational_ms=10_001, overrun_ms=5 * MINUTE)
-    await api.rows.balance(child, LAST, used_ms=30 * MINUTE, limit_minutes=60)
+    await api.rows.balance(
+        child, FIRST, used_ms=90 * MINUTE, educational_ms=10_001, overrun_ms=5 * MINUTE, borrowed_ms=7 * MINUTE
+    )
+    await api.rows.balance(child, LAST, used_ms=30 * MINUTE, limit_minutes=60, owed_ms=3 * MINUTE)
     await api.rows.balance(child, FIRST - timedelta(days=1), used_ms=50 * MINUTE, limit_minutes=180)
     await api.rows.balance(child, LAST + timedelta(days=1), used_ms=7 * HOUR)
     await api.rows.balance(child, FIRST - timedelta(days=8), used_ms=7 * HOUR)
@@ -57,6 +59,9 @@ async def test_adds_up_what_a_child_watched(api: Api) -> None:
     assert [day["date"] for day in ada["daily"]] == [day.isoformat() for day in days]
     assert [day["counted_seconds"] for day in ada["daily"]] == [5400, 0, 0, 0, 0, 0, 1800]
     assert [day["educational_seconds"] for day in ada["daily"]] == [10.001, 0, 0, 0, 0, 0, 0]
+    assert [day["borrowed_seconds"] for day in ada["daily"]] == [420, 0, 0, 0, 0, 0, 0]
+    # Nothing was watched on the second day, which owes it nevertheless.
+    assert [day["owed_seconds"] for day in ada["daily"]] == [0, 420, 0, 0, 0, 0, 180]
     # The balance tells the limit of its day; the other days had the limits of the settings.
     assert [day["limit_minutes"] for day in ada["daily"]] == [120, 120, 120, 120, 120, 180, 60]
     assert ada["total_seconds"] == 7510.001
@@ -201,7 +206,7 @@ async def test_the_week_ends_when_it_has_ended_for_every_child(api: Api) -> None
 async def test_comes_as_a_spreadsheet_too(api: Api) -> None:
     account = await api.rows.account()
     child = await api.rows.child(account, at_ms=NOON - 30 * DAY_MS, name='=1+1,"x"')
-    await api.rows.balance(child, LAST, used_ms=1234, limit_minutes=None)
+    await api.rows.balance(child, LAST, used_ms=1234, limit_minutes=None, borrowed_ms=1000, owed_ms=500)
     parent = api.signed_in(account)
     by_name = await parent.get(PATH, params={"format": "csv"})
     by_header = await parent.get(PATH, headers={"Accept": "text/csv;q=1, application/json"})
@@ -219,6 +224,8 @@ async def test_comes_as_a_spreadsheet_too(api: Api) -> None:
         "overrun_seconds": "0.0",
         "total_seconds": "1.234",
         "limit_minutes": "",
+        "borrowed_seconds": "1.0",
+        "owed_seconds": "0.5",
     }
     for headers in ({"Accept": "application/json, text/csv"}, {"Accept": "*/*"}, {"Accept": "image/png"}):
         answer = await parent.get(PATH, headers=headers)

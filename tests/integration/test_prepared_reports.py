@@ -203,7 +203,7 @@ async def test_offline_playback_that_is_synced_later_renews_it_too(rows: Rows, w
     batch = OfflineBatch(child, "tablet-1", "batch-1", False, ("film",), time_range, NOON)
     part = Part(place=0, starts_ms=time_range[0], ends_ms=time_range[1], day_number=friday.day_number, used_ms=HOUR)
     terms = DayTerms(friday.day_number, friday.day_starts_ms, friday.day_ends_ms, 2 * HOUR, 2 * HOUR)
-    credited = Settlement((HOUR,), (part,), (OfflineUse(friday.day_number, HOUR),), (terms,))
+    credited = Settlement((HOUR,), (part,), (OfflineUse(friday.day_number, HOUR),), (terms,), (0,))
     for _ in range(2):  # the second one is a repeat
         await PostgresOffline(rows.engine, markets=Markets()).apply(
             batch, settle=lambda *_: credited, reserve=_reserved

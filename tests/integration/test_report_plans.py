@@ -271,7 +271,7 @@ async def test_offline_sync(plans: Plans, family: Scene) -> None:
     number = day_number_of(TODAY)
     terms = DayTerms(number, start_of(TODAY, 5), start_of(TODAY, 5) + DAY_MS, -1, -1)
     part = Part(place=0, starts_ms=starts_ms, ends_ms=starts_ms + MINUTE, day_number=number, used_ms=MINUTE)
-    settlement = Settlement((MINUTE,), (part,), (OfflineUse(number, MINUTE),), (terms,))
+    settlement = Settlement((MINUTE,), (part,), (OfflineUse(number, MINUTE),), (terms,), (0,))
     with _read(plans, first=TODAY - timedelta(days=2), last=TODAY + timedelta(days=1), least=4):
         await PostgresOffline(plans.engine, markets=Markets()).apply(
             batch, settle=lambda *_: settlement, reserve=_reserved

@@ -80,7 +80,13 @@ class MemoryOffline:
             ],
             kept={
                 day: KeptDay(
-                    counters.day, counters.limit_ms, counters.used_ms, counters.version, policy.offline_use(day)
+                    counters.day,
+                    counters.limit_ms,
+                    counters.used_ms,
+                    counters.version,
+                    policy.offline_use(day),
+                    counters.borrowed_ms,
+                    counters.owed_ms,
                 )
                 for (_, day), counters in self._usage.balances.items()
             },

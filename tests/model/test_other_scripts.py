@@ -84,6 +84,9 @@ def counters(draw: Any, *, generation: int = 0, uncounted: int = 3) -> Counters:
         week=draw(st.sampled_from([(), (), (EarlierDay(TODAY.number - 1, MINUTE_MS, 5 * MINUTE_MS),)])),
         unbroken_ms=draw(st.sampled_from([0, 0, 7 * MINUTE_MS])),
         played_until_ms=last_beat_ms - draw(st.sampled_from([0, 1, 299_999, 300_000])),
+        borrowed_ms=draw(st.sampled_from([0, 0, MINUTE_MS])),
+        owed_ms=draw(st.sampled_from([0, 0, MINUTE_MS, 20 * MINUTE_MS])),
+        finish_until_ms=draw(st.sampled_from([0, 0, NOON_MS - 1000, NOON_MS + 1, NOON_MS + 600_000])),
     )
     if draw(st.booleans()):  # a child that plays on although it is blocked
         made = msgspec.structs.replace(

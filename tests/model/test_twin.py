@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from app.domain.breaks import BreakTerms
 from app.domain.counters import NO_CLAIM, Beat, Counters, Outcome, Rules, Status, cold
+from app.domain.finishing import FinishTerms
 from app.domain.policy import UNLIMITED, DayTerms, EarlierDay
 from app.domain.reference import record
 from app.domain.weekly import WeekTerms
@@ -74,6 +75,13 @@ WEEKS = st.builds(
 )
 
 
+FINISHES = st.builds(
+    FinishTerms,
+    st.sampled_from([60_000, 600_000, 1_800_000]),
+    st.sampled_from([0, 30_001, 60_000, 300_000, 1_200_000, 2_000_000, DAY_MS]) | st.integers(0, 2_000_000),
+)
+
+
 def terms(number: int, allowance_ms: int) -> DayTerms:
     starts_ms = START_MS + number * DAY_MS
     return DayTerms(number, starts_ms, starts_ms + DAY_MS, allowance_ms, allowance_ms)
@@ -100,6 +108,7 @@ def steps(draw: Any) -> tuple[int, Beat, int, int]:
         closed=draw(st.sampled_from(CLOSED)),
         week=draw(st.none() | WEEKS),
         breaks=draw(BREAKS),
+        finish=draw(st.none() | FINISHES),
     )
     if not beat.session_id and not beat.new_session_id:
         beat = msgspec.structs.replace(beat, new_session_id="s1")
@@ -133,6 +142,7 @@ def with_days(beat: Beat, at_ms: int, back: int, allowance_ms: int) -> Beat:
     is_known=st.booleans(),
     uncounted=st.sampled_from(UNCOUNTED),
     unbroken=UNBROKEN,
+    finished=st.tuples(*[st.sampled_from([0, 0, 1, 40_000, 900_000])] * 3),
 )
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_script_and_rule_book_agree(
@@ -141,6 +151,8 @@ async def test_script_and_rule_book_agree(
     is_known: bool,
     uncounted: tuple[int, ...],
     unbroken: tuple[int, int],
+    *,
+    finished: tuple[int, int, int],
 ) -> None:
     await redis_client.flushall()
     counters = RedisCounters(redis_client, KEYS, RULES, live_ttl_seconds=3600)
@@ -155,6 +167,9 @@ async def test_script_and_rule_book_agree(
             uncounted=uncounted,
             unbroken_ms=unbroken[0],
             played_until_ms=unbroken[1],
+            borrowed_ms=finished[0],
+            owed_ms=finished[1],
+            finish_until_ms=finished[2] and START_MS + finished[2],
         )
         await counters.seed([(PROFILE, model.counters)])
     for (gap_ms, bare, back, generation), allowance_ms in script:

@@ -15,6 +15,46 @@ local function packed(s)
   return cmsgpack.pack(s)
 end
 
+-- The part of a time range (ms) that no offline sync was credited for.
+local function unsynced(from_ms, until_ms, synced)
+  local unsynced_ms = math.max(0, until_ms - from_ms)
+  for i = 1, #synced do
+    local starts_ms, ends_ms = unpack(synced[i])
+    unsynced_ms = unsynced_ms - math.max(0, math.min(until_ms, ends_ms) - math.max(from_ms, starts_ms))
+  end
+  return unsynced_ms
+end
+
+-- What of a time range (ms) lies in the time in which the title may be finished; nothing without such time.
+local function finishing(s, from_ms, until_ms, synced)
+  local finish_until_ms = s[C_FINISH_UNTIL_MS]
+  return finish_until_ms and unsynced(from_ms, math.min(until_ms, finish_until_ms), synced)
+end
+
+-- Credit exempt educational time, else used time up to the allowance, and the rest as overrun. What is beyond the allowance
+-- in the part in which a title may be finished is used as well, and borrowed.
+local function credit(s, part_ms, is_exempt, finishing_ms)
+  if s[C_IS_EDUCATIONAL] == 1 and is_exempt == 1 then
+    s[C_EDUCATIONAL_MS] = s[C_EDUCATIONAL_MS] + part_ms
+    s[C_SESSION_EDUCATIONAL_MS] = s[C_SESSION_EDUCATIONAL_MS] + part_ms
+    return
+  end
+  local counted_ms = part_ms
+  if s[C_ALLOWANCE_MS] ~= -1 then
+    counted_ms = math.min(part_ms, math.max(0, s[C_ALLOWANCE_MS] - s[C_USED_MS]))
+    if finishing_ms and finishing_ms > counted_ms then
+      s[C_BORROWED_MS] = (s[C_BORROWED_MS] or 0) + finishing_ms - counted_ms
+      counted_ms = finishing_ms
+    end
+  end
+  s[C_USED_MS] = s[C_USED_MS] + counted_ms
+  s[C_SESSION_USED_MS] = s[C_SESSION_USED_MS] + counted_ms
+  if counted_ms < part_ms then
+    s[C_OVERRUN_MS] = s[C_OVERRUN_MS] + part_ms - counted_ms
+    s[C_SESSION_OVERRUN_MS] = s[C_SESSION_OVERRUN_MS] + part_ms - counted_ms
+  end
+end
+
 -- The days of a week before one of its days: as the counters have seen them end, then as PostgreSQL has them. The twin of
 -- app/domain/weekly.py.
 local function earlier_days(s, week, number)
@@ -46,6 +86,22 @@ local function week_left(week, days)
     left_ms = left_ms - (limit_ms == -1 and used_ms or math.min(used_ms, limit_ms))
   end
   return math.max(0, left_ms)
+end
+
+-- The allowance of the day of the counters, which may owe something to the day before.
+local function less_owed(s, allowance_ms)
+  local owed_ms = s[C_OWED_MS]
+  if not owed_ms or allowance_ms == -1 then return allowance_ms end
+  return math.max(0, allowance_ms - owed_ms)
+end
+
+-- Give the counters the terms of their day. A promise to finish a title that was made for more is taken back.
+local function put_terms(s, limit_ms, allowance_ms)
+  allowance_ms = less_owed(s, allowance_ms)
+  if s[C_FINISH_UNTIL_MS] and (s[C_BORROWED_MS] or 0) == 0 and -1 < allowance_ms and allowance_ms < s[C_ALLOWANCE_MS] then
+    s[C_FINISH_UNTIL_MS] = 0
+  end
+  s[C_LIMIT_MS], s[C_ALLOWANCE_MS] = limit_ms, allowance_ms
 end
 
 -- Limit and allowance of a day of which the week leaves so much.

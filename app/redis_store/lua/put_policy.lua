@@ -28,26 +28,18 @@ local mark = redis.call('HMGET', KEYS[#KEYS], 'watermark', 'generation')
 if tonumber(mark[1] or 0) < known_watermark or tonumber(mark[2] or 0) > known_generation then return false end
 local n = #puts
 
--- The part of a time range (ms) that no offline sync was credited for. They are the thirteenth element of a policy's array.
-local function unsynced(from_ms, until_ms, policy)
-  local unsynced_ms = until_ms - from_ms
-  for _, range in ipairs(cmsgpack.unpack(policy)[13] or {}) do
-    unsynced_ms = unsynced_ms - math.max(0, math.min(until_ms, range[2]) - math.max(from_ms, range[1]))
-  end
-  return unsynced_ms
-end
-
--- Count what a blocked child played since its last beat as overrun, so that extra time counts from now on.
+-- Count what a blocked child played since its last beat, so that extra time counts from now on. It is overrun, and what
+-- finished a title is borrowed. Synced time ranges are the thirteenth element of a policy's array.
 local function settle_overrun(s, policy, breaks)
   local elapsed_ms = at_ms - s[C_LAST_BEAT_MS]
   local is_running = s[C_SESSION_ID] ~= '' and s[C_HAS_ENDED] == 0 and s[C_PAUSED_SINCE_MS] == 0
   local is_blocked = s[C_ALLOWANCE_MS] ~= -1 and s[C_USED_MS] >= s[C_ALLOWANCE_MS] and s[C_IS_EDUCATIONAL] == 0
   if is_running and is_blocked and elapsed_ms > 0 and elapsed_ms <= max_gap_ms and at_ms < s[C_DAY_ENDS_MS] then
-    local played_ms = unsynced(s[C_LAST_BEAT_MS], at_ms, policy)
-    s[C_OVERRUN_MS] = s[C_OVERRUN_MS] + played_ms
-    s[C_SESSION_OVERRUN_MS] = s[C_SESSION_OVERRUN_MS] + played_ms
+    local synced = cmsgpack.unpack(policy)[13] or {}
+    local played_ms = unsynced(s[C_LAST_BEAT_MS], at_ms, synced)
+    credit(s, played_ms, 0, finishing(s, s[C_LAST_BEAT_MS], at_ms, synced))
     s[C_WATCHED_MS] = s[C_WATCHED_MS] + played_ms
-    if breaks ~= '' then play(s, breaks, cmsgpack.unpack(policy)[13] or {}, s[C_LAST_BEAT_MS], at_ms) end
+    if breaks ~= '' then play(s, breaks, synced, s[C_LAST_BEAT_MS], at_ms) end
     s[C_LAST_BEAT_MS] = at_ms
   end
 end
@@ -71,7 +63,7 @@ for i = 1, n do
     if terms ~= '' and s[C_DAY_NUMBER] == terms[D_NUMBER] then
       settle_overrun(s, ARGV[i + 4], breaks)
       local left_ms = week ~= '' and week_left(week, earlier_days(s, week, terms[D_NUMBER])) or math.huge
-      s[C_LIMIT_MS], s[C_ALLOWANCE_MS] = cut(terms, left_ms)
+      put_terms(s, cut(terms, left_ms))
     end
     s[C_VERSION] = math.max(s[C_VERSION] + 1, at_ms)
     if s[C_DIRTY_SINCE_MS] == 0 then

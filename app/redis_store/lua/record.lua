@@ -102,30 +102,13 @@ local function skip(s, from_ms, to_ms)
   s[C_UNCOUNTED] = uncounted
 end
 
--- Credit exempt educational time, else used time up to the allowance, and the rest as overrun.
-local function credit(s, part_ms, is_exempt)
-  if s[C_IS_EDUCATIONAL] == 1 and is_exempt == 1 then
-    s[C_EDUCATIONAL_MS] = s[C_EDUCATIONAL_MS] + part_ms
-    s[C_SESSION_EDUCATIONAL_MS] = s[C_SESSION_EDUCATIONAL_MS] + part_ms
-    return
-  end
-  local counted_ms = part_ms
-  if s[C_ALLOWANCE_MS] ~= -1 then
-    counted_ms = math.min(part_ms, math.max(0, s[C_ALLOWANCE_MS] - s[C_USED_MS]))
-  end
-  s[C_USED_MS] = s[C_USED_MS] + counted_ms
-  s[C_SESSION_USED_MS] = s[C_SESSION_USED_MS] + counted_ms
-  if counted_ms < part_ms then
-    s[C_OVERRUN_MS] = s[C_OVERRUN_MS] + part_ms - counted_ms
-    s[C_SESSION_OVERRUN_MS] = s[C_SESSION_OVERRUN_MS] + part_ms - counted_ms
-  end
-end
-
--- Reset the counters for the next day. A running session continues in it.
+-- Reset the counters for the next day. A running session continues in it. It owes what the day before borrowed.
 local function begin_day(s, terms, limit_ms, allowance_ms)
   s[C_SESSION_EARLIER_MS] = total(s)
+  s[C_OWED_MS] = terms[D_STARTS_MS] == s[C_DAY_ENDS_MS] and s[C_BORROWED_MS] or nil
+  s[C_BORROWED_MS], s[C_FINISH_UNTIL_MS] = nil, nil
   s[C_DAY_NUMBER], s[C_DAY_STARTS_MS], s[C_DAY_ENDS_MS] = terms[D_NUMBER], terms[D_STARTS_MS], terms[D_ENDS_MS]
-  s[C_LIMIT_MS], s[C_ALLOWANCE_MS] = limit_ms, allowance_ms
+  s[C_LIMIT_MS], s[C_ALLOWANCE_MS] = limit_ms, less_owed(s, allowance_ms)
   s[C_USED_MS], s[C_EDUCATIONAL_MS], s[C_OVERRUN_MS] = 0, 0, 0
   s[C_ABANDONED_SESSIONS], s[C_UNCOUNTED] = nil, nil
   s[C_SESSION_USED_MS], s[C_SESSION_EDUCATIONAL_MS], s[C_SESSION_OVERRUN_MS] = 0, 0, 0
@@ -138,6 +121,9 @@ local function close(s, closed, closing, at_ms, was_running, is_charged)
   s[C_PREVIOUS_SESSION_ID] = s[C_SESSION_ID]
   s[C_PREVIOUS_END_REASON] = was_running and closing or END_REASON_ENDED
   s[C_PREVIOUS_ENDED_MS] = was_running and at_ms or s[C_LAST_BEAT_MS]
+  if s[C_FINISH_UNTIL_MS] then -- no other session finishes its title
+    s[C_FINISH_UNTIL_MS] = math.min(s[C_FINISH_UNTIL_MS], at_ms)
+  end
   if s[C_DIRTY_SINCE_MS] ~= 0 or was_running or is_charged then enqueue(s, closed, 1) end
 end
 
@@ -224,16 +210,6 @@ local function counts_until(s, b, synced, at_ms)
   return at_ms
 end
 
--- The part of a time range (ms) that no offline sync was credited for.
-local function unsynced(from_ms, until_ms, synced)
-  local unsynced_ms = math.max(0, until_ms - from_ms)
-  for i = 1, #synced do
-    local starts_ms, ends_ms = unpack(synced[i])
-    unsynced_ms = unsynced_ms - math.max(0, math.min(until_ms, ends_ms) - math.max(from_ms, starts_ms))
-  end
-  return unsynced_ms
-end
-
 -- The player's own count of the session after a beat. A claim under another session id does not apply.
 local function watched_after(s, b, earned_ms)
   if b[B_WATCHED_MS] ~= -1 and (b[B_SESSION_ID] == '' or b[B_SESSION_ID] == s[C_SESSION_ID]) then
@@ -255,7 +231,7 @@ end
 -- Credit the unsynced part of a time range of the running day. Answers that part in ms.
 local function credit_part(s, is_exempt, breaks, synced, from_ms, until_ms)
   local part_ms = unsynced(from_ms, until_ms, synced)
-  credit(s, part_ms, is_exempt)
+  credit(s, part_ms, is_exempt, finishing(s, from_ms, until_ms, synced))
   if breaks then play(s, breaks, synced, from_ms, until_ms) end
   for i = 1, #synced do
     skip(s, math.max(from_ms, synced[i][1]), math.min(until_ms, synced[i][2]))
@@ -273,9 +249,9 @@ local function credit_by_day(s, b, closed, synced, until_ms, is_unflushed, at_ms
   if at_ms < s[C_DAY_ENDS_MS] then
     local last = days[#days]
     if last[D_NUMBER] == s[C_DAY_NUMBER] then
-      s[C_LIMIT_MS], s[C_ALLOWANCE_MS] = within_week(s, b[B_WEEK], last)
+      put_terms(s, within_week(s, b[B_WEEK], last))
     end
-    if #synced == 0 and not breaks then
+    if #synced == 0 and not breaks and not s[C_FINISH_UNTIL_MS] then
       credit(s, math.max(0, until_ms - cursor_ms), is_exempt)
     else
       credit_part(s, is_exempt, breaks, synced, cursor_ms, until_ms)
@@ -301,13 +277,14 @@ local function credit_by_day(s, b, closed, synced, until_ms, is_unflushed, at_ms
       end
       if b[B_WEEK] then
         local week = {unpack(s[C_WEEK] or {})} -- the copy in the outbox keeps its own
-        week[#week + 1] = {s[C_DAY_NUMBER], s[C_USED_MS], s[C_LIMIT_MS], 0}
+        -- What it owes was watched the day before, and is used of this one.
+        week[#week + 1] = {s[C_DAY_NUMBER], s[C_USED_MS] + (s[C_OWED_MS] or 0), s[C_LIMIT_MS], 0}
         s[C_WEEK] = week
       end
       begin_day(s, terms, within_week(s, b[B_WEEK], terms))
       cursor_ms = math.max(cursor_ms, terms[D_STARTS_MS])
       part_ms = credit_part(s, is_exempt, breaks, synced, cursor_ms, math.min(until_ms, terms[D_ENDS_MS]))
-      is_unflushed = part_ms > 0
+      is_unflushed = part_ms > 0 or (s[C_OWED_MS] or 0) > 0
     end
   end
   skip(s, math.max(cursor_ms, until_ms), at_ms)
@@ -351,7 +328,27 @@ local function lease(s, b, at_ms)
   end
   if b[B_BREAKS] then lease_ms = math.min(lease_ms, left_to_break(s, b[B_BREAKS], at_ms)) end
   if s[C_ALLOWANCE_MS] == -1 or (s[C_IS_EDUCATIONAL] == 1 and b[B_IS_EXEMPT] == 1) then return lease_ms end
-  return math.min(lease_ms, math.max(0, s[C_ALLOWANCE_MS] - s[C_USED_MS]))
+  return math.min(lease_ms, math.max(0, s[C_ALLOWANCE_MS] - s[C_USED_MS], (s[C_FINISH_UNTIL_MS] or 0) - at_ms))
+end
+
+-- Promise that the title may be finished, or take that back. From the limit on its end stays, unless the session ends.
+local function promise_finish(s, b, at_ms)
+  local finish, left_ms, known_ms = b[B_FINISH], s[C_ALLOWANCE_MS] - s[C_USED_MS], s[C_FINISH_UNTIL_MS]
+  if (s[C_BORROWED_MS] or 0) > 0 or (left_ms == 0 and known_ms and known_ms > at_ms) then
+    if b[B_IS_END] == 1 and known_ms then s[C_FINISH_UNTIL_MS] = math.min(known_ms, at_ms) end
+    return
+  end
+  s[C_FINISH_UNTIL_MS] = nil
+  if not finish or b[B_IS_END] == 1 or (b[B_IS_EDUCATIONAL] == 1 and b[B_IS_EXEMPT] == 1) or left_ms <= 0
+    or finish[F_TITLE_LEFT_MS] <= left_ms or finish[F_TITLE_LEFT_MS] > left_ms + finish[F_LONGEST_MS] then return end
+  local until_ms, closed = math.min(at_ms + finish[F_TITLE_LEFT_MS], s[C_DAY_ENDS_MS]), b[B_CLOSED] or {}
+  for i = 1, #closed do
+    if at_ms < closed[i][2] then
+      until_ms = math.min(until_ms, closed[i][1])
+      break
+    end
+  end
+  if until_ms > at_ms + left_ms then s[C_FINISH_UNTIL_MS] = until_ms end
 end
 
 -- The theoretical arrival time of the beat after this one (generic cell rate algorithm).
@@ -404,12 +401,16 @@ local function record(s, b, at_ms, generation)
 
   s[C_WATCHED_MS] = watched_after(s, b, earned_ms)
   local clock_fell = s[C_LAST_BEAT_MS] - at_ms > max_gap_ms
-  if clock_fell then s[C_UNCOUNTED] = nil end -- the same instants come again, and may be counted then
+  if clock_fell then
+    s[C_UNCOUNTED] = nil -- the same instants come again, and may be counted then
+    if s[C_FINISH_UNTIL_MS] then s[C_FINISH_UNTIL_MS] = math.min(s[C_FINISH_UNTIL_MS], at_ms) end
+  end
   s[C_LAST_BEAT_MS] = clock_fell and at_ms or math.max(s[C_LAST_BEAT_MS], at_ms)
   if changes_title then
     close(s, closed, END_REASON_TITLE, at_ms, true, false)
     open(s, b, b[B_NEW_SESSION_ID], at_ms)
   end
+  if b[B_FINISH] or s[C_FINISH_UNTIL_MS] then promise_finish(s, b, at_ms) end
   if match == NEW or changes_title then
     s[C_LEASE_MS] = lease(s, b, at_ms)
   elseif s[C_LEASE_MS] then

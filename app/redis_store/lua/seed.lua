@@ -17,7 +17,9 @@ local function merged(old, new)
   local later, earlier = new, old
   if old[C_LAST_BEAT_MS] >= new[C_LAST_BEAT_MS] then later, earlier = old, new end
   if old[C_DAY_NUMBER] == new[C_DAY_NUMBER] then
-    for _, field in ipairs({C_USED_MS, C_EDUCATIONAL_MS, C_OVERRUN_MS, C_ABANDONED_SESSIONS}) do
+    for _, field in ipairs({
+      C_USED_MS, C_EDUCATIONAL_MS, C_OVERRUN_MS, C_ABANDONED_SESSIONS, C_BORROWED_MS, C_OWED_MS,
+    }) do
       later[field] = math.max(later[field] or 0, earlier[field] or 0)
     end
   end

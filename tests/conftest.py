@@ -25,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The long set of faults runs only when it is asked for, and may take longer. Files with few long tests come first."""
+    """The long set of faults runs only when it is asked for, and may take longer. Files of long tests come first."""
     is_asked = "faults" in config.getoption("markexpr")
     for item in items:
         if item.get_closest_marker("faults"):

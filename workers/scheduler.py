@@ -33,7 +33,6 @@ _DRAIN_PAUSE_SECONDS = 0.1
 _ERASURE_SECONDS = 60.0
 _RETENTION_SECONDS = 3600.0
 _CLOSE_SECONDS = 30.0
-_ACCURACY_SECONDS = 60.0
 _NUMBER_SECONDS = 1.0
 _DELIVER_SECONDS = 1.0
 _SERVERS = {CountersUnavailable: "Redis", DatabaseUnavailable: "PostgreSQL"}
@@ -78,7 +77,12 @@ class Worker:
             ),
             Job(name="retain", action=services.retain, every_seconds=_RETENTION_SECONDS),
             *self._feed_jobs(settings),
-            Job(name="check_accuracy", action=self.check_accuracy, every_seconds=_ACCURACY_SECONDS, starts_late=True),
+            Job(
+                name="check_accuracy",
+                action=self.check_accuracy,
+                every_seconds=settings.accuracy_seconds,
+                starts_late=True,
+            ),
             Job(name="remove_erased", action=services.remove_erased, every_seconds=_ERASURE_SECONDS, starts_late=True),
         ]
 

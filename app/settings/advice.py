@@ -71,6 +71,7 @@ WHEN_TO_CHANGE: dict[str, str] = {
     "flush_batch": _CAPACITY,
     "policy_sweep_seconds": "Rarely. A missed announcement shall be repaired sooner.",
     "accuracy_sample": "The check shall notice rarer errors, or cost nothing.",
+    "accuracy_seconds": "You want errors found sooner, as in a drill.",
     "session_days": "Your privacy policy keeps sessions for longer.",
     "balance_days": "Your privacy policy names another time.",
     "record_days": "Your privacy policy names another time.",

@@ -255,8 +255,9 @@ class Settings(BaseSettings):
     )
 
     accuracy_sample: int = Field(
-        200, ge=0, le=1000, description="most children whose counted time is checked each minute; 0: none"
+        200, ge=0, le=1000, description="most children whose counted time is checked at a time; 0: none"
     )
+    accuracy_seconds: float = Field(60.0, ge=1, le=120, description="interval between two such checks")
 
     # --- privacy
     session_days: int = Field(90, ge=90, le=3650, description="days for which sessions are kept")

@@ -55,11 +55,6 @@ class Prometheus:
             if series["metric"].get("burn", FASTEST) == FASTEST
         }
 
-    def has_fired(self, alert: str) -> bool:
-        """Whether an alert of an objective has fired at any time, in its shortest windows."""
-        series = f'ALERTS{{alertname="{alert}",alertstate="firing",burn="{FASTEST}"}}'
-        return bool(self.query(f"count_over_time({series}[1h])"))
-
 
 def prometheus_of(deployed: Deployed, **ports: int) -> Prometheus:
     """A Prometheus that scrapes the service twice a second, with our rules and shorter durations."""

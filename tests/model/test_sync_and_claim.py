@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from app.domain.breaks import BreakTerms
 from app.domain.counters import MAX_UNCOUNTED, Beat, Counters, Rules, cold
 from app.domain.offline import TimeRange
 from app.domain.policy import DayTerms
@@ -186,13 +187,31 @@ async def test_counters_of_the_version_before_are_read(redis_client: Any) -> Non
     )  # fmt: skip
     [outcome] = await counters.record([(CHILD, beat)])
     assert (outcome.status, outcome.used_ms) == (0, 30_000)
-    assert await length() == len(Counters.__struct_fields__) - 4
+    assert await length() == Counters.__struct_fields__.index("lease_ms")
     await redis_client.set(KEYS.counters(CHILD), old)
     assert await counters.reserve(CHILD, new.version, [(START_MS, START_MS + 5)]) is True
-    assert await length() == len(Counters.__struct_fields__) - 1, "without a weekly limit"
+    assert await length() == Counters.__struct_fields__.index("week"), "without a weekly limit"
     await redis_client.set(KEYS.counters(CHILD), old)
     counters.generations = [1] * KEYS.buckets
     await counters.seed([(CHILD, msgspec.structs.replace(new, abandoned_sessions=2))])
     [(_, merged)] = await counters.read([CHILD])
     assert merged is not None
     assert merged.abandoned_sessions == 2
+
+
+async def test_counters_are_as_short_as_before_once_there_are_no_breaks(redis_client: Any) -> None:
+    counters = RedisCounters(redis_client, KEYS, Rules(), live_ttl_seconds=3600, at_ms=START_MS)
+    await counters.seed([(CHILD, silent(version=START_MS))])
+    lengths = []
+    for breaks in (None, BreakTerms(900_000, 300_000), None):
+        counters.at_ms += 30_000
+        beat = Beat(
+            session_id="a", new_session_id="", issued_at_ms=0, title_id="", is_educational=0, is_exempt=0,
+            is_paused=0, is_end=0, watched_ms=-1, device_id="", device_type="", policy_version=1, days=[TERMS],
+            breaks=breaks,
+        )  # fmt: skip
+        [outcome] = await counters.record([(CHILD, beat)])
+        assert outcome.status == 0
+        lengths.append(len(msgspec.msgpack.decode(await redis_client.get(KEYS.counters(CHILD)))))
+    fields = Counters.__struct_fields__
+    assert lengths == [fields.index("lease_ms"), fields.index("borrowed_ms"), fields.index("lease_ms")]

@@ -479,6 +479,7 @@ class TestEvents:
 
     def test_not_in_the_grace_of_a_pause(self, child: Child) -> None:
         child.plays(30 * MINUTE_MS)
+        child.beat(0, is_paused=1)
         assert not any(self.heard(child, child.beat(is_paused=1)) for _ in range(5))
 
 

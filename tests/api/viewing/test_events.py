@@ -112,6 +112,33 @@ async def test_a_pause_and_its_end_are_heard(served: Served, api: Api) -> None:
         assert (kind, balance["enforcement"], balance["paused_until"]) == (UPDATED, "allowed", None)
 
 
+async def test_a_break_and_its_end_are_heard(served: Served, api: Api) -> None:
+    """Nobody acts when a break ends either. The playback before it is told of as of a quarter of an hour ago."""
+    home = await registered_at_noon(api)
+    child, title = await home.child(), await api.add_title()
+    await home.set_limits(child, break_after_minutes=15, break_minutes=5)
+    due_ms = now_ms() - 299_000
+
+    async def beats(before_ms: int, session_id: str | None) -> str:
+        api.services.counters.at_ms = due_ms - before_ms
+        try:
+            answer = await home.beat(child, title, session_id=session_id)
+        finally:
+            api.services.counters.at_ms = 0
+        told: str = answer.json()["session_id"]
+        return told
+
+    session_id = await beats(900_000, None)
+    for before_ms in (600_000, 300_000):
+        await beats(before_ms, session_id)
+    async with stream(served, home, child) as reader:
+        await beats(0, session_id)
+        _, kind, facts = await next_event(reader)
+        assert (kind, facts["reason"]) == ("blocked", "break")
+        _, kind, balance = await next_event(reader)
+        assert (kind, balance["enforcement"], balance["break_in_seconds"]) == (UPDATED, "warning_15", 900)
+
+
 @pytest.mark.parametrize(("what", "status"), [("approve", "approved"), ("deny", "denied")])
 async def test_a_child_hears_the_answer_to_its_request(served: Served, api: Api, what: str, status: str) -> None:
     """Through another process, within a second, and once however often the parent taps."""

@@ -1,8 +1,9 @@
 """The actions of parents with forms alone, without scripts."""
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -354,6 +355,27 @@ async def test_what_is_left_of_the_week_is_shown(site: Site) -> None:
     for path in ("/", f"/children/{family.child}"):
         page = await family.browser.open(path)
         assert re.search(r"<dt>Left of the week</dt><dd>1 h 3\d min</dd>", page.text), path
+
+
+async def test_a_break_says_until_when_and_then_is_over(site: Site) -> None:
+    family = await family_of(site, "Ada")
+    await _save_week(family, break_after_minutes="15", break_minutes="30", weekday_limit_minutes="120")
+    await site.rows.title(title := f"film-{uuid4().hex[:8]}", "A film")
+    await use_up(site, family, title, minutes=5)
+    for path in ("/", f"/children/{family.child}"):
+        assert "until a break" in (await family.browser.open(path)).text, path
+    await use_up(site, family, title, minutes=20)
+    balance = (await site.api(family.account_id).get(f"/viewing-time/balance/{family.child}")).json()
+    assert balance["reason"] == "break"
+    ends = datetime.fromisoformat(balance["available_again_at"]).astimezone(ZoneInfo("Europe/Oslo"))
+    for path in ("/", f"/children/{family.child}"):
+        page = await family.browser.open(path)
+        assert f"Break until {ends:%H:%M}" in page.text, path
+        assert "Time is up" not in page.text, path
+    said = f"Ada has watched for so long that a break is due. Ada may watch again from {ends:%H:%M} on."
+    assert said in page.text, "on the child's own page"
+    site.set_forward(30 * MINUTE_MS)
+    assert "Break until" not in (await family.browser.open("/")).text
 
 
 # --- requests

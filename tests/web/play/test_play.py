@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Request
+from playwright.async_api import Browser, BrowserContext, Page, Request, Route
 
+from app.clock import now_ms
+from app.timestamps import rfc3339
 from tests.web.play.scene import (
     BEAT_SECONDS,
     CHROMIUM,
@@ -110,6 +113,48 @@ async def test_another_tab_takes_over_and_is_taken_back(stage: Scene) -> None:
     await settled(first)
     await check_used(stage.home, first, second)
     assert second.errors == []
+
+
+async def answering(page: Page, **fields: object) -> None:
+    """From now on the answers to heartbeats also say what the service itself would say only much later."""
+
+    async def answer(route: Route) -> None:
+        response = await route.fetch()
+        await route.fulfill(response=response, json=await response.json() | fields)
+
+    await page.route("**/viewing-time/heartbeat", answer)
+
+
+async def test_a_break_is_named_kindly_and_no_more_time_is_asked_for(stage: Scene) -> None:
+    child, page = stage.child, stage.child.page
+    await answering(page, enforcement="warning_5", remaining_seconds=240, reason="break")
+    await child.watch()
+    assert await page.inner_text("#toast-text") == "4 minutes left, then it is time for a break."
+    assert await page.inner_text("#ring-label") == "until a break"
+    await page.unroute("**/viewing-time/heartbeat")
+    ends = rfc3339(now_ms() + 15 * 60_000)
+    await answering(page, enforcement="blocked", remaining_seconds=0, reason="break", available_again_at=ends)
+    await page.click("#toggle")
+    await child.until_shown("lock")
+    assert await page.inner_text("#lock-title") == "Time for a break, Ada!"
+    said = await page.inner_text("#lock-text")
+    assert re.fullmatch(r"Take a break until \d\d:\d\d\. Then you can go on\.", said), said
+    assert not await page.is_visible("#ask")
+    await eventually(child.is_settled, "the session is over")
+
+
+async def test_a_film_that_may_be_finished_is_named_once(stage: Scene) -> None:
+    child, page = stage.child, stage.child.page
+    await child.watch()
+    assert not await page.is_visible("#toast")
+    await answering(page, borrowed_seconds=3.5)
+    await page.click("#toggle")
+    await eventually(lambda: _says(child, "#toast-text", "You may finish this film"), "it is said")
+    await page.click("#toast-close")
+    await page.click("#toggle")
+    await child.until_played(1)
+    assert not await page.is_visible("#toast"), "it is said once"
+    await settled(child)
 
 
 async def test_it_stops_on_time_and_opens_when_a_parent_approves(stage: Scene) -> None:

@@ -12,11 +12,12 @@ import msgspec
 from msgspec import Meta
 
 from app.domain.config import Config
+from app.domain.limits import NO_RULES
 
 TYPE_PREFIX = "hourglass."
 SOURCE = "hourglass"
 _NAMESPACE = UUID("5f2b7f7e-6c1e-5d3a-9a53-2b6d0c9e4f18")
-_UNSEEN = ("version", "calendar")
+_UNSEEN = ("version", "calendar", "rules")
 """Fields of a config that are no setting of a parent."""
 
 Id = Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
@@ -255,7 +256,9 @@ def cloud_event(event: KeptEvent) -> bytes:
 
 def changed_settings(before: Config, after: Config) -> tuple[str, ...]:
     """The names of the settings in which two configs differ."""
-    old, new = msgspec.structs.asdict(before), msgspec.structs.asdict(after)
+    old, new = (
+        msgspec.structs.asdict(each) | msgspec.structs.asdict(each.rules or NO_RULES) for each in (before, after)
+    )
     return tuple(name for name in new if name not in _UNSEEN and new[name] != old[name])
 
 

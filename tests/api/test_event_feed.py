@@ -150,11 +150,11 @@ async def test_changed_settings_are_named(fed: Api, start: str) -> None:
     family = await registered(fed)
     child = await family.child()
     path, version = f"/parental-controls/profiles/{child}/viewing-time", {"If-Match": '"1"'}
-    saved = await family.parent.put(path, json={"reset_hour": 7, "warning_minutes": [10]}, headers=version)
+    saved = await family.parent.put(path, json={"reset_hour": 7, "weekly_limit_minutes": 600}, headers=version)
     assert saved.status_code == 200, saved.text
     await family.parent.patch(f"/profiles/{child}", json={"timezone": "Europe/Lisbon"})
     assert await _told(fed, start) == [
-        ("config.changed", {"version": 2, "changed": ["reset_hour", "warning_minutes", "limits_reviewed"]}),
+        ("config.changed", {"version": 2, "changed": ["reset_hour", "limits_reviewed", "weekly_limit_minutes"]}),
         ("config.changed", {"version": 3, "changed": ["timezone"]}),
     ]
 

@@ -28,6 +28,9 @@ def command(  # noqa: PLR0917  typer passes these by name
             min=1, max=1_000, help="Rounds in which the heartbeat and its baselines take turns; gives ratios."
         ),
     ] = None,
+    all_rules: Annotated[
+        bool, typer.Option("--all-rules", help="Windows, weekly limit, breaks and every other rule for each child.")
+    ] = False,
     json: Annotated[Path | None, typer.Option(help="Write the figures into this file.")] = None,
     svg: Annotated[Path | None, typer.Option(help="Draw a chart into this file.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder that keeps the data for the next run.")] = None,
@@ -50,7 +53,15 @@ def command(  # noqa: PLR0917  typer passes these by name
         if file is not None and not file.absolute().parent.is_dir():
             raise CommandError(f"cannot write {file}: its folder does not exist")
     compared = tuple(name for name in only or () if name in COMPARED)
-    plan = Plan.of(quick=quick, viewers=viewers, seconds=seconds, children=children, repeat=repeat, compared=compared)
+    plan = Plan.of(
+        quick=quick,
+        viewers=viewers,
+        seconds=seconds,
+        children=children,
+        repeat=repeat,
+        compared=compared,
+        all_rules=all_rules,
+    )
     parts = chosen_parts(only or (), repeats=repeat is not None)
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))  # ends the servers on the way
     try:

@@ -385,7 +385,7 @@ def prepared_environment(folder: Path, plan: Plan, view: View) -> Iterator[Bench
             ending.callback(server.stop, seconds=10)
         ours = development_secrets(folder) | {"database_url": postgres.url, "redis_url": valkey.url}
         settings = load_settings(**ours)
-        _prepare_rows(folder, postgres, count, view)
+        _prepare_rows(folder, postgres, count, view, all_rules=plan.all_rules)
         at_s = now_ms() // 1000
         with view.doing("making tokens", total=count) as advance:
             viewers = prepare(
@@ -414,9 +414,10 @@ def _refuse_foreign(folder: Path) -> None:
         (folder / NOTE).write_text("{}", encoding="utf-8")
 
 
-def _prepare_rows(folder: Path, postgres: Postgres, viewers: int, view: View) -> None:
+def _prepare_rows(folder: Path, postgres: Postgres, viewers: int, view: View, *, all_rules: bool) -> None:
     """The rows of all viewers; rows of an earlier run in the folder are used again."""
-    wanted = {"viewers": viewers, "schema": head()}
+    wanted = {"viewers": viewers, "schema": head(), "all_rules": all_rules}
+    rules = rows.ALL_RULES if all_rules else None
     if json.loads((folder / NOTE).read_text(encoding="utf-8")) == wanted:
         asyncio.run(rows.delete_usage(postgres.url))
     else:
@@ -424,7 +425,7 @@ def _prepare_rows(folder: Path, postgres: Postgres, viewers: int, view: View) ->
             postgres.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public", database="hourglass")
             upgrade(postgres.url)
         with view.doing("putting viewers into PostgreSQL", total=rows.TABLES_A_VIEWER * viewers) as advance:
-            asyncio.run(rows.load(postgres.url, viewers, at_ms=now_ms() - DAY_MS, advance=advance))
+            asyncio.run(rows.load(postgres.url, viewers, at_ms=now_ms() - DAY_MS, advance=advance, rules=rules))
     asyncio.run(rows.mark_reports_prepared(postgres.url, at_ms=now_ms()))
     (folder / NOTE).write_text(json.dumps(wanted), encoding="utf-8")
 

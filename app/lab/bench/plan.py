@@ -31,6 +31,7 @@ class Plan:
         warm_seconds: unmeasured load before a measured one.
         repeat: rounds in which compared parts take turns.
         compared: names of the parts that take turns; empty means all that can.
+        all_rules: whether the settings of every child use every rule.
         workers: API processes.
     """
 
@@ -42,6 +43,7 @@ class Plan:
     quick: bool
     repeat: int = ROUNDS
     compared: tuple[str, ...] = ()
+    all_rules: bool = False
     workers: int = 2
 
     @classmethod
@@ -54,6 +56,7 @@ class Plan:
         children: int | None = None,
         repeat: int | None = None,
         compared: tuple[str, ...] = (),
+        all_rules: bool = False,
     ) -> Self:
         """The default sizes, with the caller's changes."""
         sustained = seconds or (10.0 if quick else 300.0)
@@ -66,6 +69,7 @@ class Plan:
             quick=quick,
             repeat=repeat or (QUICK_ROUNDS if quick else ROUNDS),
             compared=compared,
+            all_rules=all_rules,
         )
 
     @property

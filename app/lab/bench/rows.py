@@ -1,13 +1,15 @@
 """Insert the viewers' rows into PostgreSQL at full speed."""
 
 from collections.abc import Callable, Iterable, Iterator
+from datetime import date
 from itertools import islice
 from typing import Any
 
 import asyncpg
 import msgspec
 
-from app.domain.viewing_day import Calendar
+from app.domain.limits import LimitRules, Window
+from app.domain.viewing_day import Calendar, day_number_of
 from app.lab.bench.viewers import EDUCATIONAL_TITLES, TITLES, account_id, profile_id, title_id
 from app.reports.weekly import last_sunday
 from app.timestamps import utc
@@ -28,7 +30,13 @@ INSERT INTO weekly_reports AS w (account_id, week_ending, changes) SELECT id, $1
 
 
 async def load(
-    database_url: str, viewers: int, *, at_ms: int, advance: Callable[[int], None], children_an_account: int = 1
+    database_url: str,
+    viewers: int,
+    *,
+    at_ms: int,
+    advance: Callable[[int], None],
+    children_an_account: int = 1,
+    rules: LimitRules | None = None,
 ) -> None:
     """Fill an empty, migrated database whose data begins at ``at_ms``.
 
@@ -41,7 +49,7 @@ async def load(
         for table, columns, rows in (
             ("accounts", _ACCOUNTS, _accounts(viewers, at_ms, children=children_an_account)),
             ("profiles", _PROFILES, _profiles(viewers, at_ms, children=children_an_account)),
-            ("viewing_time_configs", _CONFIGS, _configs(viewers, at_ms)),
+            ("viewing_time_configs", _CONFIGS, _configs(viewers, at_ms, rules=rules)),
             ("viewing_time_config_history", _HISTORY, _history(viewers, at_ms)),
         ):
             while chunk := list(islice(rows, CHUNK)):
@@ -94,6 +102,7 @@ _CONFIGS = (
     "warning_minutes",
     "limits_reviewed",
     "calendar",
+    "rules",
     "updated_at",
 )
 
@@ -124,15 +133,28 @@ def _profiles(viewers: int, at_ms: int, *, children: int) -> Iterator[tuple[obje
         )
 
 
-def _configs(viewers: int, at_ms: int) -> Iterator[tuple[object, ...]]:
+ALL_RULES = LimitRules(
+    daily_limits=(120, 120, 120, 120, 120, 180, 180),
+    holidays=((day_number_of(date(2030, 12, 24)), day_number_of(date(2031, 1, 6))),),
+    windows=(Window(days=tuple(range(7)), from_minute=0, until_minute=0),),
+    weekly_limit_minutes=900,
+    break_after_minutes=240,
+    break_minutes=15,
+    finish_title_minutes=30,
+)
+"""Every rule of a family, none of which ends playback during a run but the limits."""
+
+
+def _configs(viewers: int, at_ms: int, *, rules: LimitRules | None) -> Iterator[tuple[object, ...]]:
     calendars = {
         (zone, hour): msgspec.json.encode(Calendar.opened(at_ms, timezone=zone, reset_hour=hour)).decode()
         for zone in ZONES
         for hour in RESET_HOURS
     }
+    encoded = None if rules is None else msgspec.json.encode(rules).decode()
     for viewer in range(viewers):
         zone, hour = _zone(viewer), RESET_HOURS[viewer % len(RESET_HOURS)]
-        shape = (hour, zone, True, "[15, 5]", True, calendars[zone, hour], utc(at_ms))
+        shape = (hour, zone, True, "[15, 5]", True, calendars[zone, hour], encoded, utc(at_ms))
         yield profile_id(viewer), 1, *_limits(viewer), *shape
 
 

@@ -64,6 +64,7 @@ def _measured(stage: BenchEnvironment, parts: Sequence[BenchPart], before: dict[
         "machine": facts() | {"before": before, "servers": stage.versions()},
         "run": {
             "quick": stage.plan.quick,
+            "all_rules": stage.plan.all_rules,
             "viewers": stage.plan.viewers,
             "connections": connections_for(stage.plan.viewers),
             "api_processes": stage.plan.workers,

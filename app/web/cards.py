@@ -172,7 +172,7 @@ def allowance_s(why: WhyAnswer) -> float | None:
     """What the day allows in all, in seconds: what was used of it and what is left. None is unlimited."""
     if why.remaining_seconds is None or why.limit_seconds is None:
         return None
-    return max(why.limit_seconds + why.granted_seconds, why.remaining_seconds)
+    return max(why.limit_seconds + why.granted_seconds - why.owed_seconds, why.remaining_seconds)
 
 
 def _sentence(visit: Visit, name: str, why: WhyAnswer) -> str:
@@ -200,7 +200,7 @@ def _sentence(visit: Visit, name: str, why: WhyAnswer) -> str:
             )
             % values
         )
-    if why.limit_seconds is not None and why.used_seconds >= why.limit_seconds + 60:
+    if why.limit_seconds is not None and why.used_seconds - why.borrowed_seconds >= why.limit_seconds + 60:
         return (
             t(
                 "%(name)s has watched %(used)s, more than the %(limit)s allowed today."
@@ -251,6 +251,12 @@ def _notes(visit: Visit, why: WhyAnswer) -> tuple[str, ...]:
     if why.covered_seconds >= _SHOWN_SECONDS:
         said = visit.t("Extra time also made up for %(time)s that were watched beyond the limit.")
         notes.append(said % {"time": duration(why.covered_seconds)})
+    if why.borrowed_seconds >= 1:
+        said = visit.t("A film was finished beyond the limit: the next day has %(time)s less.")
+        notes.append(said % {"time": duration(why.borrowed_seconds)})
+    if why.owed_seconds >= 1:
+        said = visit.t("%(time)s are taken off today: they finished a film the day before.")
+        notes.append(said % {"time": duration(why.owed_seconds)})
     if why.abandoned_sessions_charged:
         said = visit.t("Films were started and left again and again, so the time they were allowed to play counts.")
         notes.append(said)

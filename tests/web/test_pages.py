@@ -378,6 +378,40 @@ async def test_a_break_says_until_when_and_then_is_over(site: Site) -> None:
     assert "Break until" not in (await family.browser.open("/")).text
 
 
+async def finish_a_film(site: Site, family: VisitingFamily) -> None:
+    """With a limit of 15 minutes, watch a film of 18 minutes to its end."""
+    await _save_week(family, weekday_limit_minutes="15", weekend_limit_minutes="15", finish_title_minutes="10")
+    await site.rows.title(title := f"film-{uuid4().hex[:8]}", "A film")
+    api = site.api(family.account_id)
+    beat = {"profile_id": family.child, "title_id": title, "device_id": "tv"}
+    for left_minutes in (18, 14, 10, 6, 2, 0):
+        body = beat | {"title_remaining_seconds": left_minutes * 60}
+        answer = await api.post("/viewing-time/heartbeat", json=body)
+        assert answer.status_code == 200, answer.text
+        beat["session_id"] = answer.json()["session_id"]
+        site.set_forward(min(4, left_minutes) * MINUTE_MS)
+
+
+async def test_a_film_that_was_finished_is_told_today_and_on_the_next_day(site: Site) -> None:
+    family = await family_of(site, "Ada")
+    await finish_a_film(site, family)
+    child = f"/children/{family.child}"
+    for path in ("/", child):
+        page = await family.browser.open(path)
+        assert "<dt>Borrowed from the next day</dt><dd>3 min</dd>" in page.text, path
+        assert "more than the" not in page.text, path
+    page = await family.browser.open(child)
+    assert "A film was finished beyond the limit: the next day has 3 min less." in page.text
+    site.set_forward(24 * HOUR_MS)
+    for path in ("/", child):
+        page = await family.browser.open(path)
+        assert "<dt>Taken off for a finished film</dt><dd>3 min</dd>" in page.text, path
+        assert "of 12 min" in page.text, path
+        assert "Borrowed" not in page.text, path
+    page = await family.browser.open(child)
+    assert "3 min are taken off today: they finished a film the day before." in page.text
+
+
 # --- requests
 
 
@@ -759,3 +793,17 @@ async def test_what_was_watched_together_is_said_in_history_and_week(site: Site)
     assert "together with Ben &amp; Jo" in page.text
     week = await family.browser.open(f"/children/{family.child}/week?ending={sunday}")
     assert "<dt>Watched together</dt><dd>25 min</dd>" in week.text
+
+
+async def test_what_was_borrowed_is_said_in_history_and_week(site: Site) -> None:
+    family = await family_of(site, "Ada")
+    await make_partitions(site.services.engine, at_ms=site.clock(), days_back=30)
+    sunday = utc(site.clock()).date() - timedelta(days=utc(site.clock()).isoweekday())
+    saturday = sunday - timedelta(days=1)
+    await site.rows.balance(family.child, saturday, used_ms=125 * MINUTE_MS, borrowed_ms=5 * MINUTE_MS)
+    await site.rows.balance(family.child, sunday, used_ms=60 * MINUTE_MS, owed_ms=5 * MINUTE_MS)
+    page = await family.browser.open(f"/children/{family.child}/history")
+    assert "5 min borrowed from the next day" in page.text
+    assert "5 min taken off for a finished film" in page.text
+    week = await family.browser.open(f"/children/{family.child}/week?ending={sunday}")
+    assert "a film was finished, and 5 min were taken from the next day." in week.text

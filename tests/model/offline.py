@@ -10,9 +10,12 @@ from app.domain.counters import Counters
 from app.domain.offline import OfflineBatch, Part, Settlement, Synced, counted_ranges, credited
 from app.domain.offline import TimeRange as Span
 from app.domain.past_terms import ConfigVersion, KeptDay, LedgerGrant, PastTerms, extra_ms_of
-from app.domain.policy import OfflineUse, Policy
+from app.domain.policy import UNLIMITED, EarlierDay, OfflineUse, Policy
 from tests.model.ledger import MemoryLedger
 from tests.model.watching import TimeRange
+
+MAX_WEEK_DAYS = 10
+"""PostgreSQL reads no more of a week."""
 
 
 class Policies:
@@ -21,6 +24,8 @@ class Policies:
     def __init__(self, policy: Policy, ledger: MemoryLedger, *, at_ms: int) -> None:
         self.policy = policy
         self.versions = [_version(policy, at_ms)]
+        self.offline_limits_ms: dict[int, int] = {}
+        """Of days that something was synced to."""
         self._ledger = ledger
 
     def change(self, policy: Policy, *, at_ms: int) -> None:
@@ -28,8 +33,26 @@ class Policies:
         self.policy = policy
         self.versions.append(_version(policy, at_ms))
 
+    @property
+    def current(self) -> Policy:
+        """The policy as it is read now, with the days of the week as far as they are flushed."""
+        if self.policy.limits.weekly_minutes is None:
+            return self.policy
+        kept = {day: counters for (_, day), counters in sorted(self._ledger.balances.items())}
+        days = sorted({*kept, *(use.day_number for use in self.policy.offline)})
+        week = tuple(
+            EarlierDay(
+                day,
+                kept[day].used_ms if day in kept else 0,
+                kept[day].limit_ms if day in kept else self.offline_limits_ms.get(day, UNLIMITED),
+                self.policy.offline_use(day).used_ms,
+            )
+            for day in days[-MAX_WEEK_DAYS:]
+        )
+        return msgspec.structs.replace(self.policy, week=week)
+
     async def load(self, profile_ids: Sequence[str]) -> list[Policy | None]:
-        return [self.policy if profile_id == self.policy.profile_id else None for profile_id in profile_ids]
+        return [self.current if profile_id == self.policy.profile_id else None for profile_id in profile_ids]
 
     async def load_with_counters(self, profile_ids: Sequence[str]) -> list[tuple[Policy, Counters | None] | None]:
         policies, counters_of = await self.load(profile_ids), await self._ledger.recover(profile_ids)
@@ -111,7 +134,8 @@ class MemoryOffline:
     def _credit(self, settlement: Settlement) -> None:
         policy = self._policies.policy
         uses = {use.day_number: use for use in policy.offline}
-        for use in settlement.by_day:
+        for use, terms in zip(settlement.by_day, settlement.terms, strict=True):
+            self._policies.offline_limits_ms.setdefault(use.day_number, terms.limit_ms)
             known = uses.get(use.day_number, OfflineUse(use.day_number))
             uses[use.day_number] = known.plus(use)
         self._policies.policy = msgspec.structs.replace(

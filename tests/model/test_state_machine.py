@@ -9,7 +9,7 @@ import random
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from itertools import pairwise
 from typing import Any, TypeVar, cast
 from zoneinfo import ZoneInfo
@@ -31,9 +31,9 @@ from app.domain.breaks import breaks_of
 from app.domain.checkpoint import Checkpoint
 from app.domain.counters import NO_CLAIM, Beat, Counters, Outcome, Rules, Status
 from app.domain.ids import SessionIds
-from app.domain.limits import LimitRules, Window
+from app.domain.limits import NO_RULES, LimitRules, Window
 from app.domain.markets import Market, Markets
-from app.domain.policy import UNLIMITED, Grant, Policy
+from app.domain.policy import UNLIMITED, DayTerms, Grant, Policy
 from app.domain.unflushed import Unflushed
 from app.domain.viewing_day import Calendar, ViewingDay
 from app.embedded.valkey import Valkey
@@ -227,14 +227,18 @@ class Home(RuleBasedStateMachine):
         starts_ms=st.integers(0, 120).map(lambda days: START_MS + days * DAY_MS)
         | st.integers(START_MS, START_MS + 30 * DAY_MS),
         limit=st.sampled_from([None, 15, 480]),
+        weekly=st.sampled_from([None, 15, 60, 600]),
     )
-    def settle_in(self, zone: str, hour: int, starts_ms: int, limit: int | None) -> None:
+    def settle_in(self, zone: str, hour: int, starts_ms: int, limit: int | None, weekly: int | None) -> None:
         self.run(self.redis.flushall())
         self.at_ms = starts_ms
         calendar = Calendar.opened(starts_ms, timezone=zone, reset_hour=hour)
         self.days: list[ViewingDay] = [calendar.anchor]
         self.ledger = MemoryLedger(self.clock)
-        policy = Policy(CHILD, ACCOUNT, 1, True, 1, limit, limit, True, (15, 5), calendar)
+        self.weekly_minutes = weekly
+        """It stays: of days that ended without a weekly limit only the ledger knows."""
+        rules = None if weekly is None else LimitRules(weekly_limit_minutes=weekly)
+        policy = Policy(CHILD, ACCOUNT, 1, True, 1, limit, limit, True, (15, 5), calendar, rules=rules)
         self.source = Policies(policy, self.ledger, at_ms=starts_ms)
         self.exemptions = [(0, True)]
         """From when on educational titles were exempt, or not."""
@@ -373,7 +377,12 @@ class Home(RuleBasedStateMachine):
             if shape is None
             else known.calendar.changed(self.at_ms, timezone=shape[0], reset_hour=shape[1])
         )
-        rules = LimitRules(windows=windows, break_after_minutes=breaks[0], break_minutes=breaks[1])
+        rules = LimitRules(
+            windows=windows,
+            weekly_limit_minutes=self.weekly_minutes,
+            break_after_minutes=breaks[0],
+            break_minutes=breaks[1],
+        )
         policy = msgspec.structs.replace(
             known,
             version=known.version + 1,
@@ -382,7 +391,7 @@ class Home(RuleBasedStateMachine):
             educational_exempt=is_exempt,
             calendar=calendar,
             grants=() if granted == 0 else (*known.grants[-3:], Grant(today.number, granted, 0, self.at_ms)),
-            rules=None if rules == LimitRules() else rules,
+            rules=None if rules == NO_RULES else rules,
             paused_until_ms=None if paused_ms is None else self.at_ms + paused_ms,
         )
         self.source.change(policy, at_ms=self.at_ms)
@@ -680,7 +689,7 @@ class Home(RuleBasedStateMachine):
 
     def _announce(self) -> None:
         self.unannounced_since_ms = None
-        self.run(self.shared_policies(self.flushing).announce([self.source.policy]))
+        self.run(self.shared_policies(self.flushing).announce([self.source.current]))
         self._notes_what_was_beyond()
 
     def _notes_what_was_beyond(self) -> None:
@@ -797,9 +806,35 @@ class Home(RuleBasedStateMachine):
             synced=known.policy.synced,
             closed=known.effective.closed,
             breaks=known.effective.breaks,
+            week=known.effective.week,
         )
         known, terms, outcome = await process.recorder.record(CHILD, known, beat, is_new=is_new)
-        return known.policy, terms.allowance_ms, outcome
+        allowance_ms = terms.allowance_ms
+        if known.effective.week is not None and outcome.status == Status.OK:
+            await self._week_is_right(known.policy, outcome)
+            allowance_ms = _of_week_ms(terms, outcome.week_left_ms)
+        return known.policy, allowance_ms, outcome
+
+    async def _week_is_right(self, policy: Policy, outcome: Outcome) -> None:
+        """What the week leaves of a day, by all that the ledger and the outbox have of its earlier days."""
+        assert self.weekly_minutes is not None
+        kept = {day: counters for (_, day), counters in self.ledger.balances.items()}
+        for raw in (await self.redis.hgetall(KEYS.closed(BUCKET))).values():
+            counters = msgspec.msgpack.decode(raw, type=Counters)
+            known = kept.get(counters.day_number)
+            if known is None or counters.version > known.version:
+                kept[counters.day_number] = counters
+        monday = outcome.day_number - date.fromordinal(date(1970, 1, 1).toordinal() + outcome.day_number).weekday()
+        least_ms = most_ms = self.weekly_minutes * MINUTE_MS
+        for day in range(monday, outcome.day_number):
+            offline_ms = policy.offline_use(day).used_ms
+            if day in kept:
+                used_ms, limit_ms = kept[day].used_ms + offline_ms, kept[day].limit_ms
+                used_ms = used_ms if limit_ms == UNLIMITED else min(used_ms, limit_ms)
+                least_ms, most_ms = least_ms - used_ms, most_ms - used_ms
+            else:  # its limit is not kept anywhere
+                least_ms -= offline_ms
+        assert max(0, least_ms) <= outcome.week_left_ms <= max(0, most_ms)
 
     def _used_ms(self) -> dict[int, int]:
         counters = self._live()
@@ -916,6 +951,13 @@ def _breaks(policy: Policy) -> Break | None:
 def _claim_ms(player: Player, claim: str) -> int | None:
     claims = {"honest": player.watched_ms, "boasting": 10**10, "falling": player.watched_ms // 2}
     return claims.get(claim)
+
+
+def _of_week_ms(terms: DayTerms, left_ms: int) -> int:
+    """The allowance of a day of which the week leaves so much; extra time is on top."""
+    if terms.allowance_ms == UNLIMITED or terms.limit_ms <= left_ms:
+        return terms.allowance_ms
+    return max(0, left_ms + terms.allowance_ms - terms.limit_ms)
 
 
 def _lease_ms(sent: Sent, outcome: Outcome, policy: Policy, allowance_ms: int, at_ms: int) -> int:

@@ -461,8 +461,10 @@ class Model:
             watched += counted_ranges(self._live, until_ms=until_ms)
 
         def use_of(day: ViewingDay) -> DayUse:
-            is_running = day.number == terms.number
-            return DayUse(self._terms(day), counters.used_ms if is_running else 0, counters.owed_on(day))
+            is_running, of_day, week = day.number == terms.number, self._terms(day), self._week()
+            if week is not None:
+                of_day = week.within(of_day, week.earlier_days(counters.week, day.number))
+            return DayUse(of_day, counters.used_ms if is_running else 0, counters.owed_on(day))
 
         settlement = settle(
             intervals,

@@ -14,8 +14,18 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from app.domain.limits import DailyLimits
-from app.domain.policy import MINUTE_MS, NO_OFFLINE_USE, UNLIMITED, DayTerms, OfflineUse, day_terms, limit_on
+from app.domain.policy import (
+    MINUTE_MS,
+    NO_OFFLINE_USE,
+    UNLIMITED,
+    DayTerms,
+    EarlierDay,
+    OfflineUse,
+    day_terms,
+    limit_on,
+)
 from app.domain.viewing_day import ViewingDay
+from app.domain.weekly import WeekTerms
 
 FOREVER_MS = 2**62
 
@@ -53,6 +63,11 @@ class KeptDay(msgspec.Struct, frozen=True):
     borrowed_ms: int = 0
     owed_ms: int = 0
 
+    @property
+    def of_week(self) -> EarlierDay:
+        """The day as its week counts it."""
+        return EarlierDay(self.day.number, self.used_ms + self.owed_ms, self.limit_ms, self.offline.used_ms)
+
 
 class PastTerms(msgspec.Struct, frozen=True):
     """What decides for the days of a child around some instants.
@@ -63,6 +78,7 @@ class PastTerms(msgspec.Struct, frozen=True):
         grants: of these days, revoked ones included.
         kept: balances by day number.
         weekend_days: Monday = 0.
+        week_starts_on: the weekday on which a week begins.
     """
 
     versions: Sequence[ConfigVersion]
@@ -70,14 +86,28 @@ class PastTerms(msgspec.Struct, frozen=True):
     grants: Sequence[LedgerGrant]
     kept: Mapping[int, KeptDay]
     weekend_days: Collection[int]
+    week_starts_on: int = 0
 
     def kept_day_at(self, at_ms: int) -> ViewingDay | None:
         """The viewing day of an instant as it was pinned, None where nothing is kept of it."""
         return next((kept.day for kept in self.kept.values() if kept.day.holds(at_ms)), None)
 
-    def terms(self, day: ViewingDay) -> DayTerms:
-        """The limit of a day, and all that it allows: limit + grants, with nothing deducted."""
-        return day_terms(day, self._limit_ms(day), self._granted_ms(day), 0)
+    def terms(self, day: ViewingDay, *, ended: Sequence[EarlierDay] = (), is_running: bool = False) -> DayTerms:
+        """The limit of a day, and all that it allows: limit + grants, with nothing deducted.
+
+        Args:
+            day: a viewing day.
+            ended: days that counters have seen to end, which may not be flushed.
+            is_running: whether the day goes on. The limit of one that is over is kept as it ended.
+        """
+        saved, kept_limit_ms = self._saved_before(day.ends_ms), self._kept_limit_ms(day)
+        terms = day_terms(day, self._limit_ms(day), self._granted_ms(day), 0)
+        weekly_minutes = None if saved is None else saved.limits.weekly_minutes
+        if weekly_minutes is None or (kept_limit_ms is not None and not is_running):
+            return terms
+        days = tuple(kept.of_week for _, kept in sorted(self.kept.items()))
+        week = WeekTerms(weekly_minutes * MINUTE_MS, self.week_starts_on, days)
+        return week.within(terms, week.earlier_days(ended, day.number))
 
     def offline_use(self, day: ViewingDay) -> OfflineUse:
         """What earlier syncs left on a day."""
@@ -107,13 +137,18 @@ class PastTerms(msgspec.Struct, frozen=True):
         return exempt, min(later, default=FOREVER_MS)
 
     def _limit_ms(self, day: ViewingDay) -> int:
-        saved = self._saved_before(day.ends_ms)
-        kept = self.kept.get(day.number)
-        if kept is not None and (saved is None or saved.valid_from_ms <= kept.version):
-            return kept.limit_ms
+        saved, kept_limit_ms = self._saved_before(day.ends_ms), self._kept_limit_ms(day)
+        if kept_limit_ms is not None:
+            return kept_limit_ms
         if saved is None:
             return UNLIMITED
         return limit_on(day, saved.limits, weekend_days=self.weekend_days)
+
+    def _kept_limit_ms(self, day: ViewingDay) -> int | None:
+        """The limit that is kept of a day, -1 for unlimited; None if settings were saved after its last beat."""
+        saved, kept = self._saved_before(day.ends_ms), self.kept.get(day.number)
+        is_last = kept is not None and (saved is None or saved.valid_from_ms <= kept.version)
+        return kept.limit_ms if kept is not None and is_last else None
 
     def _saved_before(self, at_ms: int) -> ConfigVersion | None:
         """The last settings saved before an instant; before there were any, the first ones."""

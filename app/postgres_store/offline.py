@@ -1,7 +1,7 @@
 """Offline playback: credited in one transaction, so that a repeated or interrupted batch counts once."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from app.domain.markets import Markets
 from app.domain.offline import OfflineBatch, Settlement, Synced, TimeRange, uncovered
 from app.domain.past_terms import ConfigVersion, KeptDay, LedgerGrant, PastTerms, extra_ms_of
 from app.domain.policy import UNLIMITED, DayTerms, OfflineUse
+from app.domain.report import WEEK
 from app.domain.viewing_day import ViewingDay, date_of
 from app.errors import ProfileAccessDenied
 from app.postgres_store.access import connection, transaction
@@ -46,7 +47,7 @@ _KEPT = text("""
 SELECT day - DATE '1970-01-01' AS day_number, starts_ms, ends_ms, COALESCE(limit_ms, -1) AS limit_ms, used_ms, version,
        offline_used_ms, offline_educational_ms, offline_overrun_ms, penalty_ms, borrowed_ms, owed_ms
   FROM viewing_time_balances
- WHERE profile_id = :profile_id AND day BETWEEN :first AND :last
+ WHERE profile_id = :profile_id AND day BETWEEN :first_of_week AND :last
 """)
 # The settings in force when the first day began, and all that came later.
 _VERSIONS = text("""
@@ -186,6 +187,7 @@ class PostgresOffline:
             ],
             kept={row["day_number"]: _kept(row) for row in kept},
             weekend_days=self._markets.weekend_days(now.market),
+            week_starts_on=self._markets.of(now.market).week_starts_on,
         )
 
 
@@ -221,6 +223,7 @@ def _around(batch: OfflineBatch) -> dict[str, Any]:
         "since": utc(from_ms - _MAX_DAY_MS),
         "until": utc(to_ms),
         "first": utc(from_ms - _MAX_DAY_MS).date(),
+        "first_of_week": utc(from_ms - _MAX_DAY_MS).date() - timedelta(days=WEEK),
         "last": utc(batch.at_ms + _MAX_DAY_MS).date(),
     }
 

@@ -260,7 +260,9 @@ class _Days:
         if day.number == self._live.day_number:
             used_ms = max(used_ms, self._live.used_ms)
         owed_ms = max(self._past.owed_ms(day), self._live.owed_on(day))
-        return DayUse(self._past.terms(day), used_ms + self._past.offline_use(day).deducted_ms, owed_ms)
+        is_running = day.number == self._running.number
+        terms = self._past.terms(day, ended=self._live.days_ended(self._running.number), is_running=is_running)
+        return DayUse(terms, used_ms + self._past.offline_use(day).deducted_ms, owed_ms)
 
 
 def _require_sound(intervals: Sequence[IntervalRequest]) -> None:

@@ -145,6 +145,24 @@ async def child(api: Api, _clocks: None) -> Child:
     return Child(api, profile_id, account, api.signed_in(account))
 
 
+# --- the week
+
+
+async def test_offline_playback_keeps_to_what_the_week_leaves(child: Child) -> None:
+    """On the running day and on a past one, with and without a beat of its own."""
+    await child.saves(D - DAY_MS, weekly_limit_minutes=105)
+    await child.beats(*(D + HOUR + minute * MINUTE for minute in range(0, 61, 5)))
+    tuesday, wednesday = D + DAY_MS, D + 2 * DAY_MS
+    await child.syncs(tuesday + 3 * HOUR, (tuesday + HOUR, tuesday + HOUR + 30 * MINUTE))
+    assert (await child.balance())["week_remaining_seconds"] == 15 * 60
+    await child.syncs(tuesday + 4 * HOUR, (tuesday + 3 * HOUR, tuesday + 4 * HOUR))
+    assert await child.counted(1) == (45 * 60, 45 * 60)
+    await child.syncs(wednesday + 3 * HOUR, (tuesday + 5 * HOUR, tuesday + 6 * HOUR))
+    await child.syncs(wednesday + 3 * HOUR, (wednesday + HOUR, wednesday + 2 * HOUR))
+    assert await child.counted(1) == (45 * 60, 105 * 60)
+    assert await child.counted(2) == (0, 60 * 60)
+
+
 # --- the limit
 
 

@@ -43,7 +43,7 @@ class Policies:
         week = tuple(
             EarlierDay(
                 day,
-                kept[day].used_ms if day in kept else 0,
+                kept[day].used_ms + kept[day].owed_ms if day in kept else 0,
                 kept[day].limit_ms if day in kept else self.offline_limits_ms.get(day, UNLIMITED),
                 self.policy.offline_use(day).used_ms,
             )

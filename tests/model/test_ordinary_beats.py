@@ -224,6 +224,29 @@ async def test_the_ordinary_path_declines_another_day_and_an_older_generation(re
     assert [outcome.status for outcome in await counters.record([(child.profile_id, going_on)])] == [Status.COLD]
 
 
+@pytest.mark.parametrize("beats", [3, 20])
+async def test_a_flood_of_ordinary_beats_is_refused(redis_client: Any, shares: list[int], beats: int) -> None:
+    """The third of three at once is too fast where two may come at once. A second later there is room for one."""
+    child = Child(random.Random(1), 1)  # noqa: S311  no secret
+    rules = Rules(beat_spacing_ms=1000, beat_burst=2)
+    counters = RedisCounters(redis_client, KEYS, rules, live_ttl_seconds=3600, at_ms=START_MS)
+    await counters.seed([(child.profile_id, child.begin(START_MS))])
+    usual = msgspec.structs.replace(
+        child.beat(START_MS, 0), is_paused=0, is_end=0, synced=(), policy_version=1, device_id=child.device
+    )
+    await counters.record([(child.profile_id, usual)])
+    going_on = msgspec.structs.replace(usual, session_id=child.session_id, new_session_id="")
+    for _ in range(2):
+        counters.at_ms += 30_000
+        await counters.record([(child.profile_id, going_on)])
+    assert shares[0] == 1
+    counters.at_ms += 30_000
+    statuses = [(await counters.record([(child.profile_id, going_on)]))[0].status for _ in range(beats)]
+    assert statuses == [Status.OK] * 2 + [Status.TOO_FAST] * (beats - 2)
+    counters.at_ms += 1000
+    assert [outcome.status for outcome in await counters.record([(child.profile_id, going_on)])] == [Status.OK]
+
+
 def test_the_ordinary_form_ends_like_the_counters() -> None:
     playing = Counters.__struct_fields__[12:17]
     assert OrdinaryBeat.__struct_fields__[-5:] == playing

@@ -229,7 +229,7 @@ class Home(RuleBasedStateMachine):
         limit=st.sampled_from([None, 15, 480]),
         weekly=st.sampled_from([None, 15, 60, 600]),
     )
-    def settle_in(self, zone: str, hour: int, starts_ms: int, limit: int | None, weekly: int | None) -> None:
+    def settle_in(self, zone: str, hour: int, starts_ms: int, limit: int | None, weekly: int | None = None) -> None:
         self.run(self.redis.flushall())
         self.at_ms = starts_ms
         calendar = Calendar.opened(starts_ms, timezone=zone, reset_hour=hour)
@@ -810,7 +810,7 @@ class Home(RuleBasedStateMachine):
         )
         known, terms, outcome = await process.recorder.record(CHILD, known, beat, is_new=is_new)
         allowance_ms = terms.allowance_ms
-        if known.effective.week is not None and outcome.status == Status.OK:
+        if known.effective.week is not None and outcome.status == Status.OK and not sent.is_end:
             await self._week_is_right(known.policy, outcome)
             allowance_ms = _of_week_ms(terms, outcome.week_left_ms)
         return known.policy, allowance_ms, outcome

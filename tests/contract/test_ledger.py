@@ -68,6 +68,11 @@ def counters_of(draw: Any) -> Counters:
         lease_ms=draw(MILLISECONDS),
         abandoned_sessions=draw(st.integers(0, 5)),
         uncounted=draw(st.sampled_from([(), (1, 2), (50_000_000, 50_000_001, 60_000_000, 70_000_000)])),
+        unbroken_ms=draw(MILLISECONDS),
+        played_until_ms=draw(MILLISECONDS),
+        borrowed_ms=draw(MILLISECONDS),
+        owed_ms=draw(MILLISECONDS),
+        finish_until_ms=draw(MILLISECONDS),
     )
 
 

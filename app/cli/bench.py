@@ -41,7 +41,7 @@ def command(  # noqa: PLR0917  typer passes these by name
     """
     with using_lab():
         from app.lab.bench.failures import BenchFailed  # noqa: PLC0415  keeps `--help` quick
-        from app.lab.bench.parts import COMPARED, PARTS, chosen_parts  # noqa: PLC0415
+        from app.lab.bench.parts import COMPARED, ON_REQUEST, PARTS, chosen_parts  # noqa: PLC0415
         from app.lab.bench.plan import Plan  # noqa: PLC0415
         from app.lab.bench.run import run  # noqa: PLC0415
 
@@ -63,6 +63,10 @@ def command(  # noqa: PLR0917  typer passes these by name
         all_rules=all_rules,
     )
     parts = chosen_parts(only or (), repeats=repeat is not None)
+    if repeat is not None and not ON_REQUEST.intersection(part.name for part in parts):
+        raise typer.BadParameter(
+            f"of the named parts none takes turns; {', '.join(sorted(COMPARED))} do", param_hint="--repeat"
+        )
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))  # ends the servers on the way
     try:
         run(plan, parts=parts, data_dir=data_dir, json_file=json, svg_file=svg)

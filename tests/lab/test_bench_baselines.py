@@ -3,10 +3,9 @@
 import http.client
 import json
 import shutil
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -17,14 +16,14 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from app.auth.tokens import Tokens
+from app.embedded.secrets import development_secrets
 from app.embedded.valkey import Valkey
 from app.lab.bench.baselines import Message, asgi, echo, go_service
 from app.lab.bench.baselines.answer import BODY
 from app.lab.bench.failures import Skipped
-from app.lab.bench.parts.rounds import COMPARED
 from app.lab.bench.service_processes import Program, ServiceProcesses, baseline
 from app.lab.bench.viewers import HEARTBEAT, request_of
-from app.settings.settings import environment
+from app.settings.settings import environment, variable_of
 
 TOKEN = Tokens(secret=b"s" * 32, issuer="hourglass", audience="hourglass")
 BEAT, _ = request_of(7, "t" * 200)
@@ -83,9 +82,18 @@ async def test_the_echo_sends_the_answer_of_plain_asgi() -> None:
     assert json.loads(body)["enforcement"] == "allowed"
 
 
-def test_baselines_of_the_rounds_are_programs_of_their_own() -> None:
-    assert baseline("echo").command == (sys.executable, "-P", "-m", "app.lab.bench.baseline_server", "echo")
-    assert {"echo", "asgi"} <= {part.name for part in COMPARED}
+def test_the_echo_is_a_program_of_its_own(tmp_path: Path) -> None:
+    given = development_secrets(tmp_path) | {"database_url": "postgresql:///nowhere", "redis_url": "redis://nowhere"}
+    variables = {**environment(), **{variable_of(name): value for name, value in given.items()}}
+    program = baseline("echo")
+    with (
+        ServiceProcesses(program=program, workers=1, flushes=False, folder=tmp_path, variables=variables) as crew,
+        closing(http.client.HTTPConnection("127.0.0.1", crew.port, timeout=10)) as connection,
+    ):
+        for _ in range(2):
+            connection.request("POST", HEARTBEAT, body=b"{}")
+            with connection.getresponse() as answer:
+                assert (answer.status, answer.read()) == (200, BODY)
 
 
 @pytest.fixture
@@ -136,10 +144,11 @@ def test_the_go_service_counts_and_answers_like_a_service(valkey: Valkey, tmp_pa
     program = Program(name="go_service", command=(str(go_service.build(tmp_path / "go")),), is_threaded=True)
     variables = {**environment(), "REDIS_URL": valkey.url}
     body = json.loads(BEAT.partition(b"\r\n\r\n")[2])
-    processes = ServiceProcesses(program=program, workers=2, flushes=False, folder=tmp_path, variables=variables)
-    with processes as crew, ExitStack() as ending:
+    with (
+        ServiceProcesses(program=program, workers=2, flushes=False, folder=tmp_path, variables=variables) as crew,
+        closing(http.client.HTTPConnection("127.0.0.1", crew.port, timeout=10)) as connection,
+    ):
         assert len(crew.api) == 1
-        connection = ending.enter_context(closing(http.client.HTTPConnection("127.0.0.1", crew.port, timeout=10)))
 
         def post(path: str, sent: object = None) -> dict[str, Any]:
             connection.request("POST", path, body=None if sent is None else json.dumps(sent))

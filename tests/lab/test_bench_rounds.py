@@ -7,7 +7,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from typer.testing import CliRunner
 
+from app.cli import app as command_line
 from app.lab.bench import machine
 from app.lab.bench.environment import BenchEnvironment, Measured
 from app.lab.bench.failures import Skipped
@@ -165,6 +167,12 @@ def test_rounds_and_clusters_run_only_on_request() -> None:
     assert names("batch", repeats=True) == ["batch"]
     assert names("rounds", repeats=True) == ["rounds"]
     assert names("cluster", repeats=True) == ["cluster"]
+
+
+def test_repeating_a_part_that_is_not_compared_is_refused() -> None:
+    refused = CliRunner().invoke(command_line, ["bench", "--only=batch", "--repeat=3"])
+    assert refused.exit_code == 2
+    assert "takes turns" in refused.output
 
 
 def test_a_spread_has_the_quartiles_of_its_measurements() -> None:

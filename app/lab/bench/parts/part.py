@@ -68,6 +68,7 @@ def baseline_part(
         wanted = program(stage)
         stage.open_sessions()
         with stage.start_beside(wanted, workers=stage.plan.workers) as crew:
+            stage.measure_baseline(crew, f"warming up {what}")
             yield lambda: stage.measure_baseline(crew, what)
 
     contender = Contender(prepare=prepare, processes=processes) if processes else None

@@ -56,6 +56,7 @@ def child(
     exempt: bool = True,
     warnings: tuple[int, ...] = (15, 5),
     enforcement: str = ENFORCE,
+    finish_minutes: int | None = None,
 ) -> Child:
     settings: Body = {
         "weekday_limit_minutes": weekday,
@@ -64,6 +65,8 @@ def child(
         "educational_exempt": exempt,
         "warning_minutes": list(warnings),
     }
+    if finish_minutes is not None:
+        settings["finish_title_minutes"] = finish_minutes
     return Child(is_kids=True, timezone=timezone, settings=settings, enforcement=enforcement)
 
 

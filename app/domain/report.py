@@ -204,11 +204,10 @@ def child_week(
     first = week_end - timedelta(days=WEEK - 1)
     by_date = {reported.totals.day: reported for reported in days}
     this_week = [by_date[first + timedelta(days=place)] for place in range(WEEK)]
-    totals = {day.day: day for day in with_owed([reported.totals for reported in days])}
     return ChildWeek(
         profile_id,
         profile_name,
-        days=tuple(totals[reported.totals.day] for reported in this_week),
+        days=tuple(reported.totals for reported in this_week),
         previous_ms=sum(reported.totals.total_ms for reported in days if reported.totals.day < first),
         granted=Granted(
             count=sum(reported.granted.count for reported in this_week),
@@ -218,15 +217,6 @@ def child_week(
         top_titles=tuple(titles),
         together_ms=together_ms,
     )
-
-
-def with_owed(days: Sequence[DayTotals]) -> list[DayTotals]:
-    """The same days. One on which nothing was watched is not kept: it owes what the day before borrowed."""
-    borrowed_ms = {day.day + timedelta(days=1): day.borrowed_ms for day in days if day.borrowed_ms}
-    return [
-        day if day.ends_ms or day.day not in borrowed_ms else msgspec.structs.replace(day, owed_ms=borrowed_ms[day.day])
-        for day in days
-    ]
 
 
 def last_finished_day(calendar: Calendar, at_ms: int) -> date:

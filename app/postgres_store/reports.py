@@ -129,16 +129,19 @@ SELECT s.session_id::text AS session_id, s.day, s.title_id, t.name AS title_name
 """)
 _LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
-# A day without a balance had the limit that was in force when it ended.
+# A day without a balance had the limit that was in force when it ended, and owes what the day before borrowed.
 _REPORTED_DAYS = Query(f"""
 SELECT a.profile_id::text AS profile_id, a.day, {_TOTALS},
        b.profile_id IS NULL OR h.valid_from > TIMESTAMPTZ 'epoch' + b.version * INTERVAL '1 millisecond'
        AS is_saved_later, h.weekday_limit_minutes, h.weekend_limit_minutes, h.rules, h.market,
-       g.count, g.minutes, g.unlimited
+       y.borrowed_ms AS borrowed_before_ms, g.count, g.minutes, g.unlimited
   FROM unnest(CAST(:profile_ids AS uuid[]), CAST(:days AS date[]), CAST(:ends AS bigint[]))
        AS a(profile_id, day, ends_ms)
   LEFT JOIN viewing_time_balances b
          ON b.profile_id = a.profile_id AND b.day = a.day AND b.day BETWEEN :first AND :last
+  LEFT JOIN viewing_time_balances y
+         ON b.profile_id IS NULL AND y.profile_id = a.profile_id AND y.day = a.day - 1
+        AND y.day BETWEEN CAST(:first AS date) - 1 AND :last
   LEFT JOIN LATERAL (SELECT valid_from, weekday_limit_minutes, weekend_limit_minutes, rules::text AS rules,
                             {_MARKET.format(day="a")}
                        FROM viewing_time_config_history
@@ -271,7 +274,7 @@ class PostgresReports:
         )
         for row in rows:
             day, granted = row["day"], _granted(row)
-            totals = self._totals(row) if row["is_kept"] else DayTotals(day=day, limit_minutes=self._saved(row, day))
+            totals = self._totals(row) if row["is_kept"] else self._empty(row, day)
             lifted = msgspec.structs.replace(totals, is_lifted=granted.unlimited > 0)
             grouped[row["profile_id"]].append(ReportedDay(lifted, granted))
         return list(grouped.values())
@@ -335,6 +338,10 @@ class PostgresReports:
             borrowed_ms=row["borrowed_ms"],
             owed_ms=row["owed_ms"],
         )
+
+    def _empty(self, row: Record, day: date) -> DayTotals:
+        owed_ms = row["borrowed_before_ms"] or 0
+        return DayTotals(day=day, limit_minutes=self._saved(row, day), owed_ms=owed_ms)
 
     def _saved(self, row: Record, day: date) -> int | None:
         limits = DailyLimits(row["weekday_limit_minutes"], row["weekend_limit_minutes"], rules_of(row["rules"]))

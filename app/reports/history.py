@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from app.domain.co_viewing import PartKey, Together, together_of
-from app.domain.report import DayAsked, DayTotals, SessionPart, Viewer, ends_of, lie_within, likely_span_ms, with_owed
+from app.domain.report import DayAsked, DayTotals, SessionPart, Viewer, ends_of, lie_within, likely_span_ms
 from app.domain.viewing_day import DAY_MS
 from app.errors import InvalidInput
 from app.reports.cursors import CursorPosition, Cursors
@@ -145,7 +145,7 @@ class History:
         ends = ends_of(viewer.calendar, empty, at_ms=at_ms)
         asked = [DayAsked(viewer.profile_id, day, ends_ms) for day, ends_ms in zip(empty, ends, strict=True)]
         reported = [reported.totals for days in await self._past.reported_days(asked) for reported in days]
-        return sorted(with_owed([*totals, *reported]), key=lambda day: day.day, reverse=True)
+        return sorted([*totals, *reported], key=lambda day: day.day, reverse=True)
 
 
 def _with_together(part: SessionPart, together: Together | None) -> SessionPart:

@@ -17,9 +17,10 @@ function filled(value, startsAt, pick) {
   return Object.fromEntries(keys.map((key) => [key, filled(value[key], startsAt, pick)]));
 }
 
-/** A heartbeat as it is sent, without what its co-viewers watched. */
+/** A heartbeat as it is sent, without what its co-viewers watched, and without what only a player of a real title can tell. */
 function unclaimed(body) {
   const sent = JSON.parse(JSON.stringify(body));
+  delete sent.title_remaining_seconds;
   for (const one of sent.co_viewers || []) delete one.watched_seconds;
   return sent;
 }

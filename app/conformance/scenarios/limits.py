@@ -1,11 +1,15 @@
 """Scenarios about limits, changes by parents during playback, offline playback, and adults."""
 
+from collections.abc import Iterable, Iterator
+
 from app.conformance.acts import (
     ADULT,
+    CARTOON,
     DAILY,
     LESSON,
     NEVER_ISSUED,
     TABLET,
+    Act,
     Draft,
     balance,
     beat,
@@ -21,7 +25,14 @@ from app.conformance.acts import (
 )
 
 _LATER = {"days": ["tue", "wed"], "from": "15:00", "until": "18:30"}
+_FINISHING = child(15, finish_minutes=10)
 _WEEK = {"mon": 30, "tue": 45, "wed": 60, "thu": 75, "fri": 90, "sat": 180, "sun": 120}
+
+
+def _titles_left(instants: Iterable[float], *, ends: float) -> Iterator[Act]:
+    """Beats of a title that ends at an instant, as its player tells. The first one of a scenario opens the session."""
+    for at in instants:
+        yield beat(at, None if at == 0 else "$s1", title_remaining_seconds=max(0, ends - at))
 
 
 def limits() -> tuple[Draft, ...]:
@@ -159,6 +170,54 @@ def limits() -> tuple[Draft, ...]:
                 balance(87_360),
                 settings(87_370, weekly_limit_minutes=None),
                 balance(87_380),
+            ),
+        ),
+        Draft(
+            name="finish-title",
+            about="A title that ends soon after the limit may be finished. What that takes is borrowed: the next day "
+            "has so much less, and the day after it owes nothing.",
+            child=_FINISHING,
+            acts=(
+                *_titles_left((0, 300, 600, 890, 900, 930), ends=1200),
+                balance(930),
+                eligible(930),
+                *_titles_left((1199, 1200, 1230), ends=1200),
+                balance(1230),
+                eligible(1230),
+                eligible(86_400),
+                beat(86_400),
+                *beats((86_700, 86_999, 87_000), "$s2"),
+                balance(87_000),
+                eligible(172_800),
+            ),
+        ),
+        Draft(
+            name="finish-title-too-long",
+            about="A title that ends too late after the limit is not finished, and neither is one of which the player "
+            "tells nothing.",
+            child=_FINISHING,
+            acts=(
+                *_titles_left((0, 300), ends=1501),
+                *_titles_left((301,), ends=1500),
+                *beats((302, 600, 899, 900), "$s1"),
+                *_titles_left((901,), ends=1000),
+                balance(901),
+            ),
+        ),
+        Draft(
+            name="finish-title-once",
+            about="Once a day: another title is not finished, whoever gives extra time, and neither is the same one in "
+            "another session.",
+            child=_FINISHING,
+            acts=(
+                *_titles_left((0, 300, 600, 890, 960), ends=1200),
+                beat(960, "$s1", title=CARTOON, title_remaining_seconds=100),
+                balance(960),
+                grant(960, 15),
+                beat(990, "$s2", title=CARTOON, title_remaining_seconds=900),
+                beat(991, title_remaining_seconds=1000),
+                *beats((1200, 1500, 1800, 1860), "$s3"),
+                balance(1860),
             ),
         ),
         Draft(

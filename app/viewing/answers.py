@@ -49,7 +49,8 @@ def heartbeat_answer(
         reason=decision.reason,
         available_again_at=None if again_ms is None else _reset_text(again_ms),
     )
-    if (closes_ms := effective.closes_ms(outcome.at_ms)) is not None:
+    has_hours = effective.opening_hours is not None  # few children have: the others pay for no call
+    if has_hours and (closes_ms := effective.closes_ms(outcome.at_ms)) is not None:
         answer = msgspec.structs.replace(answer, closes_at=_reset_text(closes_ms))
     if outcome.borrowed_ms:
         answer = msgspec.structs.replace(answer, borrowed_seconds=outcome.borrowed_ms / 1000)

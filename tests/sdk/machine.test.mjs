@@ -216,6 +216,18 @@ test("offline it stops when a window closes, however often the film was paused b
   assert.ok(Math.abs(stopped.at - 1000 - 900_000) <= 1000, `it stopped at ${stopped.at}`);
 });
 
+test("offline it stops when a window closes, however long the film waited for its data", () => {
+  const stage = cutOff(3600, { reason: "daily_limit", closes_at: closing(900) });
+  stage.send({ type: "play", titleId: "film", isRunning: true });
+  stage.pass(300_000, unreachable(stage));
+  stage.send({ type: "buffering", on: true });
+  stage.pass(120_000, unreachable(stage));
+  stage.send({ type: "buffering", on: false });
+  stage.pass(900_000, unreachable(stage));
+  const stopped = stage.log.filter((entry) => entry.command === "pause").at(-1);
+  assert.ok(Math.abs(stopped.at - 1000 - 900_000) <= 1000, `it stopped at ${stopped.at}`);
+});
+
 test("offline it stops at the daily limit where a window closes later", () => {
   const stage = cutOff(600, { reason: "daily_limit", closes_at: closing(3600) });
   stage.send({ type: "play", titleId: "film", isRunning: true });

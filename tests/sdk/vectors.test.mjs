@@ -170,3 +170,39 @@ for (const clockError of [0, -3 * 3600_000]) {
     });
   }
 }
+
+/** Answers to heartbeats that say when a window closes: until when a player may go on that hears nothing more. */
+const closings = scenarios.flatMap((scenario) =>
+  scenario.steps.filter((step) => step.call === "beat" && step.expect.status === 200 && step.expect.body.closes_at)
+    .map((step) => ({ scenario, step })));
+
+test("the vectors have a window that closes after the limit", () => {
+  assert.ok(closings.some(({ step }) => step.expect.body.reason === "daily_limit"));
+});
+
+for (const pausedShare of [0, 0.5, 0.95]) {
+  for (const { scenario, step } of closings) {
+    test(`${scenario.name} at ${step.at_ms} ms, cut off and ${pausedShare} of the time paused`, () => {
+      const startsAt = Date.parse(scenario.starts_at);
+      const body = filled(step.expect.body, startsAt, (bounds) => bounds.to);
+      const stage = new Stage({ wall: startsAt + step.at_ms, mono: 5_000_000 });
+      stage.send({ type: "play", titleId: "film", isRunning: true });
+      stage.answer(stage.waiting("beat"), 200, { lease_seconds: 300, next_beat_in: 30, ...body });
+      stage.send({ type: "end" });
+      stage.answer(stage.waiting("end"), 200, {});
+      const closesIn = Date.parse(body.closes_at) - startsAt - step.at_ms;
+      const cutOff = () => stage.unanswered.forEach((each) => stage.answer(each, 0));
+      stage.pass(closesIn * pausedShare, cutOff);
+      const left = body.reason === "window" ? Infinity : body.remaining_seconds * 1000;
+      const from = stage.mono;
+      stage.send({ type: "play", titleId: "film", isRunning: true });
+      stage.pass(closesIn + 60_000, cutOff);
+      const pauses = stage.log.filter((entry) => entry.command === "pause" && entry.at > from);
+      const stopped = pauses.length ? pauses.at(-1).at : from;
+      const began = stage.log.find((entry) => entry.command === "play" && entry.at > from); // nobody answered for long enough
+      const wanted = Math.min((began ? began.at : from) + left, 5_000_000 + closesIn);
+      assert.ok(Math.abs(stopped - wanted) <= LATE_MS, `it stopped ${stopped - wanted} ms late`);
+      assert.equal(stage.plays, false);
+    });
+  }
+}

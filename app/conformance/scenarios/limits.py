@@ -245,6 +245,20 @@ def limits() -> tuple[Draft, ...]:
             ),
         ),
         Draft(
+            name="limit-before-a-window",
+            about="Where the limit ends playback before a window closes, the answer names both instants: a player "
+            "that loses its connection stops at the earlier one, however long it was paused meanwhile.",
+            child=child(15),
+            acts=(
+                settings(0, windows=[{"days": ["mon"], "from": "11:00", "until": "12:30"}, _LATER]),
+                beat(10),
+                *beats((300, 600), "$s1"),
+                balance(600),
+                grant(610, 60),
+                beat(630, "$s1"),
+            ),
+        ),
+        Draft(
             name="windows-and-exempt-titles",
             about="A window closes for exempt titles too, and for a child without a limit; over midnight it is of the "
             "day on which it begins.",

@@ -28,7 +28,7 @@ export class Stage {
   }
 
   get now() {
-    return { mono: this.mono, wall: this.wall };
+    return { mono: this.mono, wall: this.wall, remaining: this.remaining };
   }
 
   send(event) {

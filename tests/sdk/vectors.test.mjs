@@ -17,10 +17,9 @@ function filled(value, startsAt, pick) {
   return Object.fromEntries(keys.map((key) => [key, filled(value[key], startsAt, pick)]));
 }
 
-/** A heartbeat as it is sent, without what its co-viewers watched, and without what only a player of a real title can tell. */
+/** A heartbeat as it is sent, without what its co-viewers watched. */
 function unclaimed(body) {
   const sent = JSON.parse(JSON.stringify(body));
-  delete sent.title_remaining_seconds;
   for (const one of sent.co_viewers || []) delete one.watched_seconds;
   return sent;
 }
@@ -28,7 +27,7 @@ function unclaimed(body) {
 class Device {
   constructor({ device_id: id, device_type: type = "web", profile_id: profileId }, scenario, clockError) {
     this.startsAt = Date.parse(scenario.starts_at);
-    this.stage = new Stage({ wall: this.startsAt + clockError, mono: 5_000_000, deviceId: id, deviceType: type, profileId, offline: "never" });
+    this.stage = new Stage({ wall: this.startsAt + clockError, mono: 5_000_000, deviceId: id, deviceType: type, profileId, offline: "never", tellRemaining: true });
     this.passed = 0;
     this.deadline = Infinity; // mono; the media must not run after it
     this.watched = new Map();
@@ -55,6 +54,7 @@ class Device {
     const { send, expect } = step;
     const machine = stage.machine;
     this.isOver = false;
+    stage.remaining = send.title_remaining_seconds;
     const together = (send.co_viewers || []).map((one) => one.profile_id);
     if (String(together) !== String(machine.together)) stage.send({ type: "together", profileIds: together });
     if (send.title_id !== machine.title) stage.send({ type: "title", titleId: send.title_id });

@@ -103,7 +103,7 @@ export interface ControlledPlayer {
   /** Seconds; tells sleep from playback. */
   position?(): number;
   /** Seconds until the title ends, as it plays; for `tellRemaining`. */
-  remaining?(): number;
+  remaining?(): number | undefined;
 }
 
 export interface TimeRequest {
@@ -124,7 +124,8 @@ export interface Eligibility {
 
 export declare class HourglassPlayer {
   constructor(options: HourglassOptions);
-  attach(video: HTMLMediaElement, details?: { titleId?: string }): this;
+  /** `remaining`: seconds until the title ends as it plays, where the element does not know; for `tellRemaining`. */
+  attach(video: HTMLMediaElement, details?: { titleId?: string; remaining?: () => number | undefined }): this;
   control(player: ControlledPlayer): this;
   detach(): void;
   play(titleId?: string): void;

@@ -296,7 +296,7 @@ function painter(film) {
   };
 }
 
-/** A film of a title, into the video element: a canvas that is painted while the film runs. */
+/** A film of a title, into the video element: a canvas that is painted while the film runs, as long as the title is. */
 function makeFilm(film) {
   if (scene) scene.stop();
   const canvas = document.createElement("canvas");
@@ -304,14 +304,26 @@ function makeFilm(film) {
   canvas.height = 540;
   const context = canvas.getContext("2d");
   const paint = painter(film);
+  const lengthMs = film.durationSeconds ? film.durationSeconds * 1000 : Infinity;
   let frame = 0;
+  let played = 0;
+  let last = performance.now();
   // It is painted while it is paused, too: the element has a frame at once when it goes on.
-  const next = () => paint(context, canvas.width, canvas.height, (video.paused ? frame : frame++) / 20);
+  const next = () => {
+    const now = performance.now();
+    if (!video.paused) played += now - last;
+    last = now;
+    paint(context, canvas.width, canvas.height, (video.paused ? frame : frame++) / 20);
+    if (played >= lengthMs && !video.paused) leave();
+  };
   next();
   const timer = setInterval(next, 50);
   const stream = canvas.captureStream(20);
   video.srcObject = stream;
-  scene = { stop: () => (clearInterval(timer), stream.getTracks().forEach((track) => track.stop())) };
+  scene = {
+    remaining: () => (isFinite(lengthMs) ? Math.max(0, lengthMs - played) / 1000 : undefined),
+    stop: () => (clearInterval(timer), stream.getTracks().forEach((track) => track.stop())),
+  };
 }
 
 /* ---------- choosing */
@@ -322,7 +334,7 @@ function choosePerson(person) {
   title = null;
   request = null;
   if (player) player.destroy();
-  player = new HourglassPlayer({ url: "", token, profileId: person.id, deviceId: deviceId(), deviceType: "web" });
+  player = new HourglassPlayer({ url: "", token, profileId: person.id, deviceId: deviceId(), deviceType: "web", tellRemaining: true });
   window.hourglass = player;
   follow();
   player.listen();
@@ -339,7 +351,7 @@ function chooseTitle(film) {
   at("toast").hidden = true;
   player.detach();
   makeFilm(film);
-  player.attach(video, { titleId: film.id });
+  player.attach(video, { titleId: film.id, remaining: scene.remaining });
   show("stage");
   play();
 }
@@ -356,7 +368,7 @@ function nextFilm() {
   const wasPlaying = !video.paused;
   player.detach();
   makeFilm(title);
-  player.attach(video, { titleId: title.id });
+  player.attach(video, { titleId: title.id, remaining: scene.remaining });
   if (wasPlaying) play();
 }
 

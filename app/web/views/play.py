@@ -43,7 +43,15 @@ async def play(visit: Visit) -> Response:
             {"id": profile.id, "name": profile.name, "isKids": profile.is_kids, "timezone": profile.timezone}
             for profile in await visit.profiles()
         ],
-        "titles": [{"id": title.id, "name": title.name, "isLearning": title.is_educational} for title in titles],
+        "titles": [
+            {
+                "id": title.id,
+                "name": title.name,
+                "isLearning": title.is_educational,
+                "durationSeconds": title.duration_seconds,
+            }
+            for title in titles
+        ],
     }
     response = visit.render("play.html", facts=facts, say=texts(visit.language), integrity=script.integrity)
     response.headers["Content-Security-Policy"] = HEADERS["Content-Security-Policy"] + _FILM_POLICY

@@ -41,6 +41,7 @@ TITLES = [
     {"id": "dragon-school", "name": "Dragon School", "is_educational": False},
     {"id": "moon-pirates", "name": "Moon Pirates", "is_educational": False},
     {"id": "numbers", "name": "Fun with Numbers", "is_educational": True},
+    {"id": "short-story", "name": "A Short Story", "is_educational": False, "duration_seconds": 8},
 ]
 MEASURE = """
 () => {

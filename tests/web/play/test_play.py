@@ -157,6 +157,22 @@ async def test_a_film_that_may_be_finished_is_named_once(stage: Scene) -> None:
     await settled(child)
 
 
+async def test_a_film_that_ends_soon_after_the_limit_is_played_to_its_end(stage: Scene) -> None:
+    child, home = stage.child, stage.home
+    await home.limit(15)
+    await home.change(finish_title_minutes=5)
+    await home.spend(LIMIT_SECONDS - 4)
+    await child.watch("short-story")
+    await eventually(lambda: _says(child, "#toast-text", "You may finish this film"), "it is said", seconds=12)
+    assert await child.is_playing()
+    await child.until_shown("shelf", seconds=10)
+    await eventually(child.is_settled, "the session is over")
+    played = await child.played()
+    assert 7.5 <= played <= 9, "it was played to its end"
+    borrowed = (await home.balance())["borrowed_seconds"]
+    assert abs(borrowed - (played - 4)) <= TOLERANCE_SECONDS, f"{borrowed} s were borrowed of {played} s"
+
+
 async def test_it_stops_on_time_and_opens_when_a_parent_approves(stage: Scene) -> None:
     child, home, page = stage.child, stage.home, stage.child.page
     await home.limit(15)

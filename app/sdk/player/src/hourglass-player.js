@@ -1174,7 +1174,7 @@ export class HourglassPlayer {
           video.pause();
         },
         position: () => video.currentTime,
-        remaining: () => (video.duration - video.currentTime) / (video.playbackRate || 1),
+        remaining: (details && details.remaining) || (() => (video.duration - video.currentTime) / (video.playbackRate || 1)),
       };
       listen("play", () => this._dispatch({ type: "play", isRunning: true }));
       listen("pause", () => (this.isHolding ? (this.isHolding = false) : !video.ended && this._dispatch({ type: "pause" })));

@@ -30,8 +30,9 @@ from app.auth.tokens import Principal, Role
 from app.domain.breaks import breaks_of
 from app.domain.checkpoint import Checkpoint
 from app.domain.counters import NO_CLAIM, Beat, Counters, Outcome, Rules, Status
+from app.domain.finishing import finish_of
 from app.domain.ids import SessionIds
-from app.domain.limits import NO_RULES, LimitRules, Window
+from app.domain.limits import MAX_FINISH_TITLE_MINUTES, NO_RULES, LimitRules, Window
 from app.domain.markets import Market, Markets
 from app.domain.policy import UNLIMITED, DayTerms, Grant, Policy
 from app.domain.unflushed import Unflushed
@@ -114,6 +115,8 @@ class Player:
     is_playing: bool = True
     watched_ms: int = 0
     present_since_ms: int | None = None
+    title_left_ms: int | None = None
+    """What it tells to be left of its title, rightly or not."""
 
 
 @dataclass(frozen=True)
@@ -277,6 +280,7 @@ class Home(RuleBasedStateMachine):
         for player in self.players.values():
             if player.session_id is not None and player.is_playing:
                 player.watched_ms += duration_ms
+                player.title_left_ms = player.title_left_ms and max(0, player.title_left_ms - duration_ms)
 
     @rule(before_ms=st.sampled_from([-1, 0, 1, 10_000, 299_999]))
     def the_reset_comes_near(self, before_ms: int) -> None:
@@ -337,6 +341,12 @@ class Home(RuleBasedStateMachine):
             player.title = title
             self._beat(player, process, claim=claim, is_answer_lost=is_lost)
 
+    @rule(
+        device=DEVICES, left_ms=st.sampled_from([None, 1, 5 * MINUTE_MS, 20 * MINUTE_MS, 40 * MINUTE_MS, 4 * HOUR_MS])
+    )
+    def tells_what_is_left(self, device: str, left_ms: int | None) -> None:
+        self.players[device].title_left_ms = left_ms
+
     @rule(device=DEVICES, process=PROCESSES, claim=CLAIMS)
     def ends(self, device: str, process: int, claim: str) -> None:
         player = self.players[device]
@@ -355,6 +365,7 @@ class Home(RuleBasedStateMachine):
         is_announced=st.booleans(),
         windows=WINDOWS,
         breaks=BREAKS,
+        finish=st.sampled_from([None, None, 1, 30]),
         paused_ms=st.sampled_from([None, None, None, 1, 40_000, 15 * MINUTE_MS]),
     )
     def changes_settings(  # noqa: PLR0917  drawn by name
@@ -364,6 +375,7 @@ class Home(RuleBasedStateMachine):
         shape: tuple[str, int] | None,
         windows: tuple[Window, ...],
         breaks: tuple[int | None, int | None],
+        finish: int | None,
         paused_ms: int | None,
         *,
         is_exempt: bool,
@@ -382,6 +394,7 @@ class Home(RuleBasedStateMachine):
             weekly_limit_minutes=self.weekly_minutes,
             break_after_minutes=breaks[0],
             break_minutes=breaks[1],
+            finish_title_minutes=finish,
         )
         policy = msgspec.structs.replace(
             known,
@@ -725,6 +738,7 @@ class Home(RuleBasedStateMachine):
             is_paused=not player.is_playing,
             is_end=is_end,
             claim_ms=_claim_ms(player, claim),
+            title_left_ms=None if is_end else player.title_left_ms,
         )
 
     def _is_answered(
@@ -769,7 +783,8 @@ class Home(RuleBasedStateMachine):
         self._is_nothing_lost(sent, outcome, policy, lease_ms)
         if allowance_ms != UNLIMITED:
             used_before_ms = before_ms.get(outcome.day_number, 0)
-            assert outcome.used_ms <= max(allowance_ms, used_before_ms), "used never passes the allowance"
+            used_ms = outcome.used_ms - outcome.borrowed_ms
+            assert used_ms <= max(allowance_ms, used_before_ms), "used never passes the allowance"
         if outcome.session_id != player.session_id and not is_answer_lost:
             if player.present_since_ms is None:
                 player.present_since_ms = self.at_ms
@@ -806,30 +821,46 @@ class Home(RuleBasedStateMachine):
             synced=known.policy.synced,
             closed=known.effective.closed,
             breaks=known.effective.breaks,
+            finish=None if sent.title_left_ms is None else finish_of(known.policy.rules, sent.title_left_ms),
             week=known.effective.week,
         )
         known, terms, outcome = await process.recorder.record(CHILD, known, beat, is_new=is_new)
         allowance_ms = terms.allowance_ms
+        if outcome.status == Status.OK and not sent.is_end:
+            await self._owes_what_was_borrowed(outcome)
         if known.effective.week is not None and outcome.status == Status.OK and not sent.is_end:
             await self._week_is_right(known.policy, outcome)
             allowance_ms = _of_week_ms(terms, outcome.week_left_ms)
         return known.policy, allowance_ms, outcome
 
-    async def _week_is_right(self, policy: Policy, outcome: Outcome) -> None:
-        """What the week leaves of a day, by all that the ledger and the outbox have of its earlier days."""
-        assert self.weekly_minutes is not None
+    async def _owes_what_was_borrowed(self, outcome: Outcome) -> None:
+        """A day owes what the day directly before it has borrowed, which is no more than any title may take."""
+        [today] = [day for day in self.days if day.number == outcome.day_number]
+        kept = (await self._kept_days()).values()
+        assert outcome.owed_ms == sum(before.borrowed_ms for before in kept if before.day_ends_ms == today.starts_ms)
+        assert outcome.borrowed_ms <= MAX_FINISH_TITLE_MINUTES * MINUTE_MS
+        assert outcome.finish_until_ms <= today.ends_ms
+
+    async def _kept_days(self) -> dict[int, Counters]:
+        """All days that the ledger and the outbox have, the newest of each."""
         kept = {day: counters for (_, day), counters in self.ledger.balances.items()}
         for raw in (await self.redis.hgetall(KEYS.closed(BUCKET))).values():
             counters = msgspec.msgpack.decode(raw, type=Counters)
             known = kept.get(counters.day_number)
             if known is None or counters.version > known.version:
                 kept[counters.day_number] = counters
+        return kept
+
+    async def _week_is_right(self, policy: Policy, outcome: Outcome) -> None:
+        """What the week leaves of a day, by all that the ledger and the outbox have of its earlier days."""
+        assert self.weekly_minutes is not None
+        kept = await self._kept_days()
         monday = outcome.day_number - date.fromordinal(date(1970, 1, 1).toordinal() + outcome.day_number).weekday()
         least_ms = most_ms = self.weekly_minutes * MINUTE_MS
         for day in range(monday, outcome.day_number):
             offline_ms = policy.offline_use(day).used_ms
             if day in kept:
-                used_ms, limit_ms = kept[day].used_ms + offline_ms, kept[day].limit_ms
+                used_ms, limit_ms = kept[day].used_ms + kept[day].owed_ms + offline_ms, kept[day].limit_ms
                 used_ms = used_ms if limit_ms == UNLIMITED else min(used_ms, limit_ms)
                 least_ms, most_ms = least_ms - used_ms, most_ms - used_ms
             else:  # its limit is not kept anywhere
@@ -999,7 +1030,8 @@ def _is_open(policy: Policy, at_ms: int) -> bool:
 def _lease_of_allowance_ms(sent: Sent, outcome: Outcome, policy: Policy, allowance_ms: int) -> int:
     is_exempt = policy.educational_exempt and sent.title in EDUCATIONAL
     is_unlimited = allowance_ms == UNLIMITED or is_exempt
-    return 300_000 if is_unlimited else min(300_000, max(0, allowance_ms - outcome.used_ms))
+    left_ms = allowance_ms - outcome.owed_ms - outcome.used_ms
+    return 300_000 if is_unlimited else min(300_000, max(0, left_ms, outcome.finish_until_ms - outcome.at_ms))
 
 
 def live_through(redis: Any, loop: asyncio.AbstractEventLoop, *, examples: int, steps: int) -> None:

@@ -44,6 +44,7 @@ class Sent:
     is_paused: bool = False
     is_end: bool = False
     claim_ms: int | None = None
+    title_left_ms: int | None = None
 
 
 @dataclass

@@ -247,3 +247,12 @@ class TestDecision:
         home.changes(tuesday_ms)
         home.beat(tuesday_ms, "")
         assert self.decide(home, tuesday_ms)[1] == left
+
+    def test_a_change_of_settings_keeps_the_day_to_what_is_left_of_the_week(self) -> None:
+        """Also where no beat follows: the limit is kept with the balance of the day."""
+        home = self.home()
+        tuesday_ms = MONDAY_MS + DAY_MS + HOUR_MS
+        home.beat(tuesday_ms, "")
+        home.changes(tuesday_ms + MINUTE_MS)
+        assert home.counters is not None
+        assert (home.counters.limit_ms, home.counters.allowance_ms) == (30 * MINUTE_MS, 30 * MINUTE_MS)

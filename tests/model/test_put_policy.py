@@ -41,6 +41,15 @@ class Sofa:
         await self._counters.seed([(CHILD, counters)])
         await self.beats(0, is_first=True)
 
+    async def finishes_its_title(self, minutes: int) -> None:
+        """The title that plays may be finished, and the day owes a minute."""
+        [(_, counters)] = await self._counters.read([CHILD])
+        assert counters is not None
+        counters.finish_until_ms, counters.owed_ms = self._counters.at_ms + minutes * MINUTE_MS, MINUTE_MS
+        counters.used_ms, counters.borrowed_ms = 15 * MINUTE_MS, MINUTE_MS
+        await self._redis.delete(KEYS.counters(CHILD))
+        await self._counters.seed([(CHILD, counters)])
+
     async def beats(self, minutes: int, *, is_first: bool = False, watched_ms: int = NO_CLAIM) -> Counters:
         self._counters.at_ms += minutes * MINUTE_MS
         beat = Beat(
@@ -117,3 +126,11 @@ async def test_what_was_synced_meanwhile_is_no_overrun_of_the_session(
     await sofa.is_given(15, after_minutes=4, synced_minutes=synced)
     counters = await sofa.beats(0)
     assert (counters.overrun_ms, counters.used_ms) == (overrun_minutes * MINUTE_MS, 15 * MINUTE_MS)
+
+
+async def test_what_finished_a_title_until_then_is_borrowed(sofa: Sofa) -> None:
+    await sofa.finishes_its_title(3)
+    await sofa.is_given(15, after_minutes=4)
+    counters = await sofa.beats(0)
+    assert (counters.used_ms, counters.overrun_ms) == (18 * MINUTE_MS, MINUTE_MS)
+    assert (counters.borrowed_ms, counters.allowance_ms) == (4 * MINUTE_MS, 29 * MINUTE_MS)

@@ -43,6 +43,20 @@ async def test_after_a_loss_the_larger_counter_is_right(redis_client: Any) -> No
     assert (merged.used_ms, merged.generation) == (90_000, 1)
 
 
+async def test_after_a_loss_what_was_borrowed_and_is_owed_stays(redis_client: Any) -> None:
+    counters = RedisCounters(redis_client, Keys(4), Rules(), live_ttl_seconds=3600, at_ms=NOON_MS)
+    survived, recovered = counted(60_000), counted(50_000)
+    survived.borrowed_ms, recovered.borrowed_ms = 1000, 2000
+    survived.owed_ms, recovered.owed_ms = 4000, 3000
+    survived.finish_until_ms = NOON_MS + 1
+    await counters.seed([(PROFILE, survived)])
+    counters.generations = [1] * 4
+    await counters.seed([(PROFILE, recovered)])
+    [(_, merged)] = await counters.read([PROFILE])
+    assert merged is not None
+    assert (merged.borrowed_ms, merged.owed_ms, merged.finish_until_ms) == (2000, 4000, NOON_MS + 1)
+
+
 POLICY = Policy(PROFILE, "99999999-2222-3333-4444-555555555555", 7, True, 1, 120, 120, True, (15, 5), None)
 
 

@@ -56,7 +56,7 @@ from app.viewing.schemas import BalanceAnswer
 from tests.fakes import fake_redis
 from tests.model.ledger import MemoryLedger, MemoryMarks
 from tests.model.offline import MemoryOffline, Played, Policies, credits_of
-from tests.model.watching import Break, Sent, TimeRange, Watching, measure_ms, sums_ms
+from tests.model.watching import Break, Sent, TimeRange, Watching, beyond_ms, measure_ms, sums_ms
 
 CHILD = "11111111-2222-3333-4444-555555555555"
 ACCOUNT = "99999999-2222-3333-4444-555555555555"
@@ -346,6 +346,13 @@ class Home(RuleBasedStateMachine):
     )
     def tells_what_is_left(self, device: str, left_ms: int | None) -> None:
         self.players[device].title_left_ms = left_ms
+
+    @rule(device=DEVICES, process=PROCESSES, minutes=st.sampled_from([16, 20, 44]))
+    def plays_a_title_to_its_end(self, device: str, process: int, minutes: int) -> None:
+        """And a little longer."""
+        self.tells_what_is_left(device, minutes * MINUTE_MS)
+        self.opens(device, "film", process, is_paused=False)
+        self.keeps_beating(device, process, [240_000] * (minutes // 4 + 1))
 
     @rule(device=DEVICES, process=PROCESSES, claim=CLAIMS)
     def ends(self, device: str, process: int, claim: str) -> None:
@@ -723,9 +730,16 @@ class Home(RuleBasedStateMachine):
         sent = self._sent(player, claim=claim, is_end=is_end)
         if self.is_cold:
             self._recovers_from_ledger()
-        expected, before_ms = self.watching.means(sent), self._used_ms()
+        expected, before_ms, before = self.watching.means(sent), self._used_ms(), self._live()
+        known = len(self.watching.ranges)
         counted = self.run(self._count(self.processes[process], sent))
         self._is_answered(player, sent, expected, before_ms, counted, is_answer_lost=is_answer_lost)
+        policy, allowance_ms, outcome = counted
+        if outcome.status == Status.OK and expected != "over" and not is_end:
+            is_comparable = before is not None and before.policy_version == policy.version and expected != "lost"
+            if is_comparable and before is not None and before.day_number == outcome.day_number:
+                self._is_borrowed(before, outcome, allowance_ms, self.watching.ranges[known:])
+            self._is_promised(sent, outcome, policy, allowance_ms)
 
     def _sent(self, player: Player, *, claim: str, is_end: bool = False) -> Sent:
         self.today()
@@ -790,6 +804,33 @@ class Home(RuleBasedStateMachine):
                 player.present_since_ms = self.at_ms
             player.session_id, player.watched_ms = outcome.session_id, 0
             player.issued_ms = IDS.issued_ms(CHILD, outcome.session_id) or 0
+
+    def _is_borrowed(self, before: Counters, outcome: Outcome, allowance_ms: int, ranges: Sequence[TimeRange]) -> None:
+        """What a beat adds to the borrowed time lies between the instant of the limit and the end of the title."""
+        added_ms, until_ms = outcome.borrowed_ms - before.borrowed_ms, before.finish_until_ms
+        if allowance_ms == UNLIMITED:
+            assert added_ms == 0
+            return
+        allowance_ms = max(0, allowance_ms - outcome.owed_ms)
+        if not before.borrowed_ms and allowance_ms < before.allowance_ms:
+            until_ms = 0
+        left_ms = max(0, allowance_ms - before.used_ms)
+        assert added_ms == beyond_ms(ranges, left_ms=left_ms, until_ms=until_ms)
+
+    def _is_promised(self, sent: Sent, outcome: Outcome, policy: Policy, allowance_ms: int) -> None:
+        """A title may be finished exactly if it ends soon after the limit, and never in closed time."""
+        longest_ms = (policy.rules.finish_title_minutes or 0) * MINUTE_MS if policy.rules is not None else 0
+        left_ms = 0 if allowance_ms == UNLIMITED else max(0, allowance_ms - outcome.owed_ms) - outcome.used_ms
+        is_exempt = policy.educational_exempt and sent.title in EDUCATIONAL
+        told_ms = 0 if sent.title_left_ms is None or is_exempt else sent.title_left_ms
+        may_finish = left_ms > 0 and not outcome.borrowed_ms and left_ms < told_ms <= left_ms + longest_ms
+        if outcome.finish_until_ms > self.at_ms and left_ms > 0 and not outcome.borrowed_ms:
+            assert may_finish
+            assert self.at_ms + left_ms < outcome.finish_until_ms <= self.at_ms + told_ms
+            assert _is_open(policy, self.at_ms)
+            assert _is_open(policy, outcome.finish_until_ms - 1)
+        elif may_finish and _is_always_open(policy, self.at_ms):
+            assert self.days[-1].ends_ms <= self.at_ms + left_ms, "it ends with the day"
 
     def _is_told_of_breaks(self, outcome: Outcome, policy: Policy) -> None:
         """What the script keeps agrees with what was played and paused."""
@@ -1003,6 +1044,11 @@ def _open_for_ms(policy: Policy, at_ms: int) -> int:
     looks = sorted({at_ms, (at_ms // step_ms + 1) * step_ms, at_ms + 300_000, policy.paused_until_ms or 0, *ends})
     closed = [look for look in looks if at_ms <= look <= at_ms + 300_000 and not _is_open(policy, look)]
     return min(300_000, closed[0] - at_ms) if closed else 300_000
+
+
+def _is_always_open(policy: Policy, at_ms: int) -> bool:
+    has_windows = policy.rules is not None and bool(policy.rules.windows)
+    return not has_windows and at_ms >= (policy.paused_until_ms or 0)
 
 
 def _is_open(policy: Policy, at_ms: int) -> bool:

@@ -276,6 +276,18 @@ def sums_ms(ranges: Sequence[TimeRange], days: Iterable[tuple[int, int, int]]) -
     return sums
 
 
+def beyond_ms(ranges: Sequence[TimeRange], *, left_ms: int, until_ms: int) -> int:
+    """How much was watched after so much of an allowance was used up, and before an instant."""
+    found_ms = 0
+    for time_range in sorted(ranges, key=lambda each: each.starts_ms):
+        if not time_range.is_exempt:
+            length_ms = time_range.ends_ms - time_range.starts_ms
+            reached_ms = time_range.starts_ms + min(left_ms, length_ms)
+            left_ms -= min(left_ms, length_ms)
+            found_ms += max(0, min(time_range.ends_ms, until_ms) - reached_ms)
+    return found_ms
+
+
 def measure_ms(ranges: Iterable[tuple[int, int]], *, starts_ms: int, ends_ms: int) -> int:
     """How much of a day the time ranges cover, however they overlap."""
     covered_ms, until_ms = 0, starts_ms

@@ -153,3 +153,12 @@ def test_parts_take_the_time_around_what_was_counted_whether_or_not_all_of_it_wa
         Part(place=0, starts_ms=60, ends_ms=100, day_number=0, used_ms=30),
         Part(place=1, starts_ms=100, ends_ms=120, day_number=0, used_ms=20),
     )
+
+
+def test_a_day_that_owes_takes_so_much_less() -> None:
+    owing = DayUse(DayTerms(0, 0, DAY_MS, 3_600_000, 3_600_000), 600_000, 1_200_000)
+    settlement = settled([interval(0, 3_600_000)], use_of=lambda _: owing)
+    assert [(used.used_ms, used.overrun_ms) for used in settlement.by_day] == [(1_800_000, 1_800_000)]
+    assert settlement.owed_ms == (1_200_000,)
+    unlimited = DayUse(DayTerms(0, 0, DAY_MS, UNLIMITED, UNLIMITED), 600_000, 1_200_000)
+    assert settled([interval(0, 3_600_000)], use_of=lambda _: unlimited).by_day[0].used_ms == 3_600_000

@@ -100,3 +100,14 @@ def test_days_before_the_first_settings_have_theirs() -> None:
     past = PastTerms([version(2 * DAY, 60, 90, False)], True, [], {}, WEEKEND)
     assert past.terms(day(0)).allowance_ms == 60 * MINUTE
     assert past.exempt_at(0)[0] is False
+
+
+def test_a_day_owes_what_the_day_directly_before_borrowed() -> None:
+    kept = {
+        0: KeptDay(day(0), 60 * MINUTE, 70 * MINUTE, 1, NO_OFFLINE_USE, borrowed_ms=10 * MINUTE),
+        2: KeptDay(day(2), 60 * MINUTE, 0, 1, NO_OFFLINE_USE, owed_ms=5 * MINUTE),
+        4: KeptDay(day(4), 60 * MINUTE, 70 * MINUTE, 1, NO_OFFLINE_USE, borrowed_ms=7 * MINUTE),
+        5: KeptDay(day(5), 60 * MINUTE, 0, 1, NO_OFFLINE_USE),  # as a sync keeps it that came before the flush
+    }
+    past = PastTerms([], True, [], kept, WEEKEND)
+    assert [past.owed_ms(day(number)) // MINUTE for number in range(7)] == [0, 10, 5, 0, 0, 7, 0]

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.config import Config
-from app.domain.preview import BlockedDay, blocked_days
+from app.domain.limits import LimitRules
+from app.domain.preview import BlockedDay, blocked_days, left_of_week
 from app.domain.report import DayTotals, Granted, ReportedDay, SessionPart
 from app.domain.viewing_day import Calendar
 
@@ -144,3 +145,31 @@ def test_the_interval_holds_the_truth_where_less_is_kept(todo: Moves, limit: int
         assert (found is None) == (expected is None)
         if found is not None and expected is not None:
             assert found.from_ms <= STARTS_MS + expected * 60 * SECOND <= found.until_ms
+
+
+def test_finished_titles_are_tried_only_by_settings_that_allow_them() -> None:
+    """60 minutes were watched on a day that owed 10 and borrowed 5."""
+    part = msgspec.structs.replace(_opened("film", STARTS_MS, place=0), counted_ms=3600 * SECOND)
+    part = msgspec.structs.replace(part, last_beat_ms=STARTS_MS + 3600 * SECOND)
+    totals = DayTotals(
+        day=DAY, starts_ms=STARTS_MS, ends_ms=ENDS_MS, counted_ms=3600 * SECOND, borrowed_ms=300 * SECOND,
+        owed_ms=600 * SECOND,
+    )  # fmt: skip
+    blocked = []
+    for finish_minutes, weekly in ((None, None), (15, None), (15, 45)):
+        config = Config(
+            version=1, weekday_limit_minutes=45, weekend_limit_minutes=45, reset_hour=6, timezone="Etc/UTC",
+            educational_exempt=True, warning_minutes=(), limits_reviewed=True, calendar=CALENDAR,
+            rules=LimitRules(finish_title_minutes=finish_minutes, weekly_limit_minutes=weekly),
+        )  # fmt: skip
+        days = [ReportedDay(totals, Granted())]
+        [found] = blocked_days(config, days, {DAY: [part]}, weekend_days=(5, 6))
+        left = left_of_week(config, [*days, _next_day(totals)], weekend_days=(5, 6), week_starts_on=4)
+        blocked.append(
+            (((found.at_ms or 0) - STARTS_MS) // (60 * SECOND), found.limit_minutes, list(left.values())[1:])
+        )
+    assert blocked == [(45, 45, []), (40, 45, []), (40, 45, [0])]
+
+
+def _next_day(totals: DayTotals) -> ReportedDay:
+    return ReportedDay(msgspec.structs.replace(totals, day=totals.day + timedelta(days=1)), Granted())

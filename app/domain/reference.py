@@ -523,7 +523,8 @@ def _settle_overrun(
 def merge_generations(survived: Counters, recovered: Counters, *, at_ms: int) -> Counters:
     """Counters of an older generation, merged with those recovered from PostgreSQL: ``seed.lua``.
 
-    The ones with the later beat go on. Counters of one day only grow, so the larger value is right.
+    The ones with the later beat go on, or with the newer version: an end may come in the millisecond of the last beat.
+    Counters of one day only grow, so the larger value is right.
 
     Args:
         survived: what Redis came back with.
@@ -531,7 +532,7 @@ def merge_generations(survived: Counters, recovered: Counters, *, at_ms: int) ->
         at_ms: the instant.
     """
     later, earlier = recovered, survived
-    if survived.last_beat_ms >= recovered.last_beat_ms:
+    if (survived.last_beat_ms, survived.version) >= (recovered.last_beat_ms, recovered.version):
         later, earlier = survived, recovered
     merged = msgspec.structs.replace(
         later,

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import msgspec
+import pytest
+
 from app.domain.counters import Counters, Rules, cold
 from app.domain.markets import Markets
 from app.domain.policy import DayTerms, Policy
@@ -55,6 +58,25 @@ async def test_after_a_loss_what_was_borrowed_and_is_owed_stays(redis_client: An
     [(_, merged)] = await counters.read([PROFILE])
     assert merged is not None
     assert (merged.borrowed_ms, merged.owed_ms, merged.finish_until_ms) == (2000, 4000, NOON_MS + 1)
+
+
+@pytest.mark.parametrize(("survived", "flushed"), [(5, 7), (7, 5), (5, 5)])
+async def test_after_a_loss_an_end_in_the_millisecond_of_the_last_beat_is_known(
+    redis_client: Any, survived: int, flushed: int
+) -> None:
+    """Both know the beat; the newer one knows of the end."""
+
+    def ended(version: int) -> Counters:
+        fields = {"version": version, "session_id": "s1", "last_beat_ms": NOON_MS, "has_ended": int(version == 7)}
+        return msgspec.structs.replace(counted(0), **fields)
+
+    counters = RedisCounters(redis_client, Keys(4), Rules(), live_ttl_seconds=3600, at_ms=NOON_MS)
+    await counters.seed([(PROFILE, ended(survived))])
+    counters.generations = [1] * 4
+    await counters.seed([(PROFILE, ended(flushed))])
+    [(_, merged)] = await counters.read([PROFILE])
+    assert merged is not None
+    assert merged.has_ended == int(7 in {survived, flushed})
 
 
 POLICY = Policy(PROFILE, "99999999-2222-3333-4444-555555555555", 7, True, 1, 120, 120, True, (15, 5), None)

@@ -9,13 +9,14 @@
 --
 -- Racing processes agree: the first wins, and all read the same rows. Counters of an older generation exist if the server
 -- came back with older data. Then the counters with the later beat continue, even those of an earlier day that was never
--- flushed. Counters of the same day are merged: they only grow, so the larger value is right.
+-- flushed; of one beat the newer version, because an end may come in its millisecond. Counters of the same day are merged: they only grow, so the larger value is right.
 
 local at_ms = instant(ARGV[3])
 
 local function merged(old, new)
   local later, earlier = new, old
-  if old[C_LAST_BEAT_MS] >= new[C_LAST_BEAT_MS] then later, earlier = old, new end
+  local ahead_ms = old[C_LAST_BEAT_MS] - new[C_LAST_BEAT_MS]
+  if ahead_ms > 0 or (ahead_ms == 0 and old[C_VERSION] >= new[C_VERSION]) then later, earlier = old, new end
   if old[C_DAY_NUMBER] == new[C_DAY_NUMBER] then
     for _, field in ipairs({
       C_USED_MS, C_EDUCATIONAL_MS, C_OVERRUN_MS, C_ABANDONED_SESSIONS, C_BORROWED_MS, C_OWED_MS,

@@ -127,7 +127,7 @@ class OpenWindow(RequestModel):
     ``days`` are those on which it begins. Where ``until`` is not after ``from``, it ends on the next day.
     """
 
-    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+    model_config = ConfigDict(serialize_by_alias=True)
 
     days: Annotated[list[Weekday], Field(min_length=1, max_length=7), AfterValidator(_different_days)]
     from_: TimeOfDay = Field(alias="from")
@@ -141,7 +141,8 @@ class OpenWindow(RequestModel):
     @classmethod
     def of(cls, window: Window) -> Self:
         days = [WEEKDAYS[day] for day in window.days]
-        return cls(days=days, from_=_clock_text(window.from_minute), until=_clock_text(window.until_minute))
+        times = {"from": _clock_text(window.from_minute), "until": _clock_text(window.until_minute)}
+        return cls.model_validate({"days": days, **times})
 
 
 def _minute_of(text: str) -> int:

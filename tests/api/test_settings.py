@@ -224,6 +224,7 @@ async def test_a_day_without_a_limit_is_unlimited_among_limited_ones(family: Sce
         ({"windows": [EVENING | {"days": ["mon", "mon"]}]}, "/windows/0/days"),
         ({"windows": [EVENING | {"days": ["day"]}]}, "/windows/0/days/0"),
         ({"windows": [EVENING | {"title": "x"}]}, "/windows/0"),
+        ({"windows": [EVENING | {"from_": "18:00"}]}, "/windows/0"),
         ({"windows": [EVENING] * 22}, "/windows"),
         ({"weekly_limit_minutes": 0}, "/weekly_limit_minutes"),
         ({"weekly_limit_minutes": 20}, "/weekly_limit_minutes"),

@@ -48,7 +48,7 @@ FIELD_ERRORS = {
     "daily_grant_minutes": N_("Choose one of the times offered."),
     "daily_limits": N_("Choose 15 minutes to 8 hours in steps of 15 minutes."),
     "windows": N_("Each time needs at least one day, a beginning and an end, in steps of 5 minutes."),
-    "holidays": N_("The last day of a holiday cannot be before the first one."),
+    "holidays": N_("Each holiday needs a first day, and its last day cannot be before the first one."),
     "minutes": N_("Choose one of the times offered."),
     "weekly_limit_minutes": N_("Choose one of the times offered."),
     "break_after_minutes": N_("Choose one of the times offered."),

@@ -254,7 +254,8 @@ def _viewing_time(family: VisitingFamily) -> str:
         ({"window-0-from": "15:00", "window-0-until": "16:00"}, "Each time needs at least one day"),
         ({"window-0-mon": "1", "window-0-from": "15:03", "window-0-until": "16:00"}, "in steps of 5 minutes"),
         ({"holiday-0-first": "2026-12-24", "holiday-0-last": "2026-12-01"}, "cannot be before the first one"),
-        ({"holiday-0-first": "tomorrow"}, "cannot be before the first one"),
+        ({"holiday-0-first": "tomorrow"}, "Each holiday needs a first day"),
+        ({"holiday-0-last": "2026-12-24"}, "Each holiday needs a first day"),
         ({"daily": "1", "limit-mon": "7"}, "Choose 15 minutes to 8 hours"),
     ],
 )

@@ -251,13 +251,13 @@ class Visit:
     @property
     def next_path(self) -> str:
         """Where to go on to, within this host."""
-        return local_path(self.form.get("next") or self.request.query_params.get("next"))
+        return local_path(self.form.get("next") or self.request.query_params.get("next"), self.home)
 
     @property
     def came_from(self) -> str:
         """The page on which a form stood."""
         referer = address_parts(self.request.headers.get("referer", ""))
-        return local_path(referer.path + (f"?{referer.query}" if referer.query else ""))
+        return local_path(referer.path + (f"?{referer.query}" if referer.query else ""), self.home)
 
     @property
     def origin(self) -> str:

@@ -240,6 +240,12 @@ async def test_it_speaks_the_language_that_is_chosen(grandma: Grandma) -> None:
     assert "Hei, Grandma" in page.text
 
 
+async def test_a_form_that_names_no_page_leads_to_the_caregivers_own(grandma: Grandma) -> None:
+    page = await grandma.browser.send("/care/language", language="en", next="https://elsewhere.example/")
+    assert page.url.path == "/care"
+    assert "Hello, Grandma" in page.text
+
+
 # --- what it does not open
 
 

@@ -231,8 +231,18 @@ class Home(RuleBasedStateMachine):
         | st.integers(START_MS, START_MS + 30 * DAY_MS),
         limit=st.sampled_from([None, 15, 480]),
         weekly=st.sampled_from([None, 15, 60, 600]),
+        finish=st.sampled_from([None, 30, 30]),
     )
-    def settle_in(self, zone: str, hour: int, starts_ms: int, limit: int | None, weekly: int | None = None) -> None:
+    def settle_in(
+        self,
+        zone: str,
+        hour: int,
+        starts_ms: int,
+        limit: int | None,
+        weekly: int | None = None,
+        *,
+        finish: int | None = None,
+    ) -> None:
         self.run(self.redis.flushall())
         self.at_ms = starts_ms
         calendar = Calendar.opened(starts_ms, timezone=zone, reset_hour=hour)
@@ -240,7 +250,8 @@ class Home(RuleBasedStateMachine):
         self.ledger = MemoryLedger(self.clock)
         self.weekly_minutes = weekly
         """It stays: of days that ended without a weekly limit only the ledger knows."""
-        rules = None if weekly is None else LimitRules(weekly_limit_minutes=weekly)
+        limits = LimitRules(weekly_limit_minutes=weekly, finish_title_minutes=finish)
+        rules = None if limits == NO_RULES else limits
         policy = Policy(CHILD, ACCOUNT, 1, True, 1, limit, limit, True, (15, 5), calendar, rules=rules)
         self.source = Policies(policy, self.ledger, at_ms=starts_ms)
         self.exemptions = [(0, True)]
@@ -736,8 +747,10 @@ class Home(RuleBasedStateMachine):
         self._is_answered(player, sent, expected, before_ms, counted, is_answer_lost=is_answer_lost)
         policy, allowance_ms, outcome = counted
         if outcome.status == Status.OK and expected != "over" and not is_end:
-            is_comparable = before is not None and before.policy_version == policy.version and expected != "lost"
-            if is_comparable and before is not None and before.day_number == outcome.day_number:
+            after = self._live()
+            assert after is not None
+            is_same = before is not None and (before.day, before.policy_version) == (after.day, after.policy_version)
+            if before is not None and is_same and expected != "lost":
                 self._is_borrowed(before, outcome, allowance_ms, self.watching.ranges[known:])
             self._is_promised(sent, outcome, policy, allowance_ms)
 

@@ -552,7 +552,10 @@ class Child:
         return at if session.paused is None else max(session.last, min(at, session.paused + GRACE))
 
     def _is_beyond(self, at: int) -> bool:
-        """Whether what the running session plays now is beyond the allowance: then extra time counts from now on."""
+        """Whether what the running session plays now is beyond the allowance: then extra time counts from now on.
+
+        Learning titles are left out: the counters do not know whether they were exempt when that was played.
+        """
         self.is_now(at)
         session, day = self.session, self.days[-1]
         if session is None or session.paused is not None or not 0 < at - session.last <= GAP:

@@ -158,13 +158,21 @@ class BeatRecorder:
         at_ms, counters = await _submitted(self._read, profile_id)
         if counters is None:
             known = _require_same_owner(known, await self._policies.reload(profile_id))
-            [recovered] = await self._usage.recover([profile_id])
-            counters = recovered or self._initial_counters(known, at_ms)
+            at_ms, counters = await self._recovered_counters(profile_id, known, at_ms)
         if counters.policy_version > known.version:
             latest = await self._policies.get(profile_id, at_least=counters.policy_version)
             known = _require_same_owner(known, latest)
         self._policies.extend_days(known, counters.day, at_ms)
         return known, at_ms, counters, known.days[-1]
+
+    async def _recovered_counters(self, profile_id: str, known: KnownPolicy, at_ms: int) -> tuple[int, Counters]:
+        """Counters from PostgreSQL, put into Redis as for a beat: what Redis came back with may hold more than they."""
+        [recovered] = await self._usage.recover([profile_id])
+        if recovered is None:
+            return at_ms, self._initial_counters(known, at_ms)
+        await _submitted(self._seed, (profile_id, msgspec.structs.replace(recovered, policy_version=known.version)))
+        at_ms, counters = await _submitted(self._read, profile_id)
+        return at_ms, counters or recovered
 
     async def session_totals(self, profile_id: str, session_id: str, refusal: Outcome) -> tuple[int, int]:
         """The total credit of a finished session and the instant of its end, both in ms.

@@ -149,10 +149,11 @@ class PolicyCache:
     async def reload(self, profile_id: str) -> KnownPolicy | None:
         """The policy from PostgreSQL, whatever is remembered or shared: Redis has lost its copy.
 
-        A policy that was read there a moment ago, usually for the same beat, is not read again.
+        A policy that was read there a moment ago, usually for the same beat, is not read again. One with a weekly limit
+        is: it holds the days of the week, and a flush since then may have written one that Redis has lost.
         """
         known = self.last_known(profile_id)
-        if known is not None and self._loader.was_just_read(profile_id):
+        if known is not None and known.effective.week is None and self._loader.was_just_read(profile_id):
             return known
         policy = await self._loader.reload(profile_id)
         if policy is None:

@@ -165,8 +165,8 @@ async def test_a_film_that_ends_soon_after_the_limit_is_played_to_its_end(stage:
     await child.watch("short-story")
     await eventually(lambda: _says(child, "#toast-text", "You may finish this film"), "it is said", seconds=12)
     assert await child.is_playing()
-    await child.until_shown("shelf", seconds=10)
-    await eventually(child.is_settled, "the session is over")
+    # A picture that came late may still be short of its end when the promised time is over: then the lock is shown.
+    await eventually(child.is_settled, "the session is over", seconds=20)
     played = await child.played()
     assert 7.5 <= played <= 9, "it was played to its end"
     borrowed = (await home.balance())["borrowed_seconds"]

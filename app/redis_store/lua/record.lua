@@ -17,9 +17,9 @@
 --                 figures  per ordinary beat the used time, what it added, and the session's total; per other beat -1
 --                 others   arrays of Outcome, of the other beats in their order
 --
--- Names in capitals (C_ Counters, B_ Beat, P_ OrdinaryBeat, D_ DayTerms, O_ Outcome, K_ BreakTerms) are positions. scripts.py fills them in from the
--- classes, so that the layout is written once. Repeating a call credits only the time since the last beat, so a retry is
--- harmless.
+-- Names in capitals are positions (C_ Counters, B_ Beat, P_ OrdinaryBeat, D_ DayTerms, O_ Outcome, W_ WeekTerms,
+-- E_ EarlierDay, K_ BreakTerms, F_ FinishTerms). scripts.py fills them in from the classes, so that the layout is written
+-- once. Repeating a call credits only the time since the last beat, so a retry is harmless.
 
 local unpack_limit, pack = cmsgpack.unpack_limit, cmsgpack.pack
 local max_gap_ms, pause_grace_ms, long_absence_ms, beat_spacing_ms, beat_burst, longest_unknown_ms, longest_lease_ms

@@ -99,7 +99,17 @@ def decide(
     if next_break is None:
         return decision
     if next_break.left_ms:
-        return _until_break(decision, next_break, at_ms=at_ms, is_exempt=is_exempt, warning_minutes=warning_minutes)
+        if not decision.may_play:
+            return decision
+        return _ended_after(
+            next_break.left_ms,
+            BREAK,
+            decision,
+            at_ms=at_ms,
+            is_exempt=is_exempt,
+            warning_minutes=warning_minutes,
+            wins_ties=False,
+        )
     has_day = is_exempt or next_break.ends_ms < day_ends_ms or next_allowance_ms != 0
     return _in_break(decision, next_break, opening_hours, at_ms=at_ms, not_before_ms=0 if has_day else next_week_ms)
 
@@ -155,31 +165,42 @@ def _by_opening_hours(
         return decision
     if not decision.may_play:
         return decision if again_ms is None else replace(decision, available_again_ms=opening_hours.opens_ms(again_ms))
-    left_ms = changes_ms - at_ms
-    remaining_ms = left_ms if decision.remaining_ms is None else min(left_ms, decision.remaining_ms)
-    closes_first = decision.stop_at_ms is None or changes_ms <= decision.stop_at_ms
-    return Decision(
-        enforcement_of(left_ms if is_exempt else remaining_ms, warning_minutes),
-        remaining_ms,
-        changes_ms if closes_first else decision.stop_at_ms,
-        _next_beat_ms(left_ms, decision.next_beat_ms, warning_minutes),
-        min(left_ms, decision.lease_ms),
-        None,
-        opening_hours.closed_by[place + 1] if closes_first else decision.reason,
+    return _ended_after(
+        changes_ms - at_ms,
+        opening_hours.closed_by[place + 1],
+        decision,
+        at_ms=at_ms,
+        is_exempt=is_exempt,
+        warning_minutes=warning_minutes,
+        wins_ties=True,
     )
 
 
-def _until_break(
-    decision: Decision, next_break: NextBreak, *, at_ms: int, is_exempt: bool, warning_minutes: Sequence[int]
+def _ended_after(
+    left_ms: int,
+    reason: str | None,
+    decision: Decision,
+    *,
+    at_ms: int,
+    is_exempt: bool,
+    warning_minutes: Sequence[int],
+    wins_ties: bool,
 ) -> Decision:
-    """The decision of all other rules, where a break may be due before they end playback."""
-    if not decision.may_play:
-        return decision
-    left_ms = next_break.left_ms
+    """The decision on a child that may play, where one more rule ends playback after so long.
+
+    Args:
+        left_ms: how long that rule lets playback go on.
+        reason: its name.
+        decision: that of the other rules.
+        at_ms: the instant.
+        is_exempt: as for ``decide``.
+        warning_minutes: as for ``decide``.
+        wins_ties: whether the rule is named where the others end playback at the same instant.
+    """
     remaining_ms = left_ms if decision.remaining_ms is None else min(left_ms, decision.remaining_ms)
-    stop_at_ms, reason = at_ms + left_ms, BREAK
-    if decision.stop_at_ms is not None and decision.stop_at_ms <= stop_at_ms:
-        stop_at_ms, reason = decision.stop_at_ms, str(decision.reason)
+    stop_at_ms, known_ms = at_ms + left_ms, decision.stop_at_ms
+    if known_ms is not None and (known_ms < stop_at_ms or (known_ms == stop_at_ms and not wins_ties)):
+        stop_at_ms, reason = known_ms, decision.reason
     return Decision(
         enforcement_of(stop_at_ms - at_ms if is_exempt else remaining_ms, warning_minutes),
         remaining_ms,

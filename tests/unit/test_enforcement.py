@@ -124,6 +124,11 @@ class TestReason:
         assert with_remaining(0).available_again_ms == NOON_MS + 12 * HOUR_MS
         assert with_remaining(0, next_allowance_ms=UNLIMITED).available_again_ms == NOON_MS + 12 * HOUR_MS
 
+    def test_a_window_that_ends_with_the_allowance_is_named(self) -> None:
+        ends_ms = NOON_MS + 7 * MINUTE_MS
+        found = with_remaining(7 * MINUTE_MS, opening_hours=closing(ends_ms, ends_ms + HOUR_MS))
+        assert (found.stop_at_ms, found.reason) == (ends_ms, "window")
+
     def test_nothing_is_promised_where_the_next_day_allows_nothing(self) -> None:
         assert with_remaining(0, next_allowance_ms=0).available_again_ms is None
 

@@ -22,7 +22,7 @@ from app.domain.counters import (
     RecordResult,
     Rules,
     Status,
-    carried_into_day,
+    carried_into,
     cold,
 )
 from app.domain.enforcement import ALLOWED, Decision, not_enforced
@@ -437,8 +437,8 @@ class Model:
     def _look(self, at_ms: int) -> tuple[Counters, DayTerms]:
         """The counters as they stand, those of a new day if one has begun, and the terms of that day."""
         counters = self._live or self._cold(at_ms)
-        terms = self._days(counters.day, at_ms)[-1]
-        return (counters if counters.day_number == terms.number else carried_into_day(counters, terms)), terms
+        days = self._days(counters.day, at_ms)
+        return carried_into(counters, days, self._week()), days[-1]
 
     def _cold(self, at_ms: int) -> Counters:
         terms = self._terms(self._child_config().calendar.day_at(at_ms))

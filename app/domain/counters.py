@@ -291,10 +291,16 @@ def cold(*, terms: DayTerms, policy_version: int, at_ms: int) -> Counters:
     )
 
 
-def carried_into_day(counters: Counters, terms: DayTerms) -> Counters:
-    """The counters in a later day that no beat has opened yet: nothing is used, and the session continues."""
-    now = msgspec.structs.replace(counters, week=counters.days_ended(terms.number))
-    begin_day(now, terms)
+def carried_into(counters: Counters, days: Sequence[DayTerms], week: WeekTerms | None) -> Counters:
+    """The counters in the last of some days, where no beat has opened it yet: nothing is used, the session continues.
+
+    The days after that of the counters have passed without a beat. ``week`` is the weekly limit.
+    """
+    now = msgspec.structs.replace(counters)
+    for terms in days:
+        if terms.starts_ms >= now.day_ends_ms:
+            now.week = now.days_ended(terms.number)
+            begin_day(now, terms if week is None else week.within(terms, week.earlier_days(now.week, terms.number)))
     return now
 
 

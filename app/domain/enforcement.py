@@ -3,13 +3,13 @@
 Heartbeat, balance and eligibility all decide here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
-from msgspec.structs import replace
 
 from app.domain.breaks import BREAK, NextBreak
 from app.domain.markets import SHADOW
+from app.domain.offline import TimeRange
 from app.domain.opening_hours import OpeningHours
 from app.domain.policy import MINUTE_MS, UNLIMITED
 
@@ -25,8 +25,9 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     ``remaining_ms`` is None when unlimited. ``stop_at_ms`` is the instant at which the allowance ends if playback goes
     on, None when nothing will end it. ``next_beat_ms`` and ``lease_ms`` are durations from the instant decided at.
     ``would_be`` is the enforcement that was decided and not enforced, in shadow mode only. ``reason`` names the rule
-    that has ended playback, or that will at ``stop_at_ms``; None where nothing will. ``available_again_ms`` is when a
-    blocked child may play again; None where that is not known, and for one that may play.
+    that has ended playback, or that will at ``stop_at_ms``; None where nothing will. ``available_again_ms`` is the
+    first instant at which a blocked child may play, if nothing plays until then and nothing else changes; None where
+    that is not known, and for one that may play.
     """
 
     enforcement: str
@@ -56,11 +57,12 @@ def decide(
     longest_lease_ms: int,
     opening_hours: OpeningHours | None = None,
     limit_reason: str = DAILY_LIMIT,
-    next_week_ms: int | None = None,
     next_break: NextBreak | None = None,
     finish_until_ms: int = 0,
 ) -> Decision:
     """Judge the state of a viewing day at an instant. The strictest of all rules decides.
+
+    When a blocked child may play again is not told: days beyond the next one may decide that.
 
     Args:
         at_ms: the instant.
@@ -74,7 +76,6 @@ def decide(
         longest_lease_ms: upper bound of the lease.
         opening_hours: when playback is open at all; None for always.
         limit_reason: the rule that the allowance comes from.
-        next_week_ms: when there is an allowance again where the next day has none; None where that is not known.
         next_break: the break of the child; None for a child without breaks.
         finish_until_ms: until when the title may be finished, whatever is left of the allowance; 0 for none.
     """
@@ -89,18 +90,15 @@ def decide(
         interval_ms,
         longest_lease_ms,
         limit_reason,
-        next_week_ms,
         finish_until_ms,
     )
     if opening_hours is not None:
         decision = _by_opening_hours(
             decision, opening_hours, at_ms=at_ms, is_exempt=is_exempt, warning_minutes=warning_minutes
         )
-    if next_break is None:
+    if next_break is None or not decision.may_play:
         return decision
     if next_break.left_ms:
-        if not decision.may_play:
-            return decision
         return _ended_after(
             next_break.left_ms,
             BREAK,
@@ -110,8 +108,7 @@ def decide(
             warning_minutes=warning_minutes,
             wins_ties=False,
         )
-    has_day = is_exempt or next_break.ends_ms < day_ends_ms or next_allowance_ms != 0
-    return _in_break(decision, next_break, opening_hours, at_ms=at_ms, not_before_ms=0 if has_day else next_week_ms)
+    return Decision(BLOCKED, 0, at_ms, min(decision.next_beat_ms, next_break.ends_ms - at_ms), 0, None, BREAK)
 
 
 def decide_by_allowance(  # noqa: PLR0917  every heartbeat comes here, and keywords cost
@@ -125,7 +122,6 @@ def decide_by_allowance(  # noqa: PLR0917  every heartbeat comes here, and keywo
     interval_ms: int,
     longest_lease_ms: int,
     limit_reason: str = DAILY_LIMIT,
-    next_week_ms: int | None = None,
     finish_until_ms: int = 0,
 ) -> Decision:
     """The decision of the allowance alone, as ``decide`` without opening hours and breaks."""
@@ -145,7 +141,6 @@ def decide_by_allowance(  # noqa: PLR0917  every heartbeat comes here, and keywo
         min(remaining_ms, longest_lease_ms),
         None,
         None if stop_at_ms is None else limit_reason,
-        None if remaining_ms else day_ends_ms if next_allowance_ms else next_week_ms,
     )
 
 
@@ -155,16 +150,11 @@ def _by_opening_hours(
     """The decision of the allowance, where the opening hours may be stricter."""
     place = opening_hours.place_of(at_ms)
     closed_by, changes_ms = opening_hours.closed_by[place], opening_hours.ends_ms(place)
-    again_ms = decision.available_again_ms
     if closed_by is not None:
         next_beat_ms = decision.next_beat_ms if changes_ms is None else min(decision.next_beat_ms, changes_ms - at_ms)
-        if decision.may_play or again_ms is not None:
-            again_ms = opening_hours.opens_ms(at_ms if again_ms is None else again_ms)
-        return Decision(BLOCKED, 0, at_ms, next_beat_ms, 0, None, closed_by, again_ms)
-    if changes_ms is None:
+        return Decision(BLOCKED, 0, at_ms, next_beat_ms, 0, None, closed_by)
+    if changes_ms is None or not decision.may_play:
         return decision
-    if not decision.may_play:
-        return decision if again_ms is None else replace(decision, available_again_ms=opening_hours.opens_ms(again_ms))
     return _ended_after(
         changes_ms - at_ms,
         opening_hours.closed_by[place + 1],
@@ -212,24 +202,23 @@ def _ended_after(
     )
 
 
-def _in_break(
-    decision: Decision,
-    next_break: NextBreak,
-    opening_hours: OpeningHours | None,
-    *,
-    at_ms: int,
-    not_before_ms: int | None,
-) -> Decision:
-    """The decision while a break is due. ``not_before_ms`` is from when on there is an allowance, None if not known."""
-    if not decision.may_play:
-        not_before_ms = decision.available_again_ms
-    again_ms = None if not_before_ms is None else max(next_break.ends_ms, not_before_ms)
-    if again_ms is not None and opening_hours is not None:
-        again_ms = opening_hours.opens_ms(again_ms)
-    if not decision.may_play:
-        return replace(decision, available_again_ms=again_ms)
-    next_beat_ms = min(decision.next_beat_ms, next_break.ends_ms - at_ms)
-    return Decision(BLOCKED, 0, at_ms, next_beat_ms, 0, None, BREAK, again_ms)
+def available_again_ms(
+    with_time: Iterable[TimeRange], *, from_ms: int, opening_hours: OpeningHours | None
+) -> int | None:
+    """The first instant at which something is left and open; None where that is not known.
+
+    Args:
+        with_time: time ranges in which something is left of an allowance, ascending and disjoint.
+        from_ms: when a break ends, or now.
+        opening_hours: as for ``decide``.
+    """
+    for starts_ms, ends_ms in with_time:
+        again_ms: int | None = max(from_ms, starts_ms)
+        if opening_hours is not None and again_ms is not None:
+            again_ms = opening_hours.opens_ms(again_ms)
+        if again_ms is None or again_ms < ends_ms:
+            return again_ms
+    return None
 
 
 def not_enforced(decision: Decision, mode: str, *, longest_lease_ms: int) -> Decision:

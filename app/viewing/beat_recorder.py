@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-from app.domain.counters import MAX_UNKNOWN_MS, Beat, Counters, Outcome, Status, carried_into_day, cold
+from app.domain.counters import MAX_UNKNOWN_MS, Beat, Counters, Outcome, Status, carried_into, cold
 from app.domain.finishing import finish_of
 from app.domain.ids import SessionIds
 from app.domain.policy import DayTerms
@@ -146,12 +146,7 @@ class BeatRecorder:
             The policy, the instant in ms, the counters at that instant and the terms of that day.
         """
         known, at_ms, counters, terms = await self.last_counters(profile_id, known)
-        return (
-            known,
-            at_ms,
-            counters if terms.number == counters.day_number else carried_into_day(counters, terms),
-            terms,
-        )
+        return known, at_ms, carried_into(counters, known.days, known.effective.week), terms
 
     async def last_counters(self, profile_id: str, known: KnownPolicy) -> tuple[KnownPolicy, int, Counters, DayTerms]:
         """As ``read_counters``, but with the counters of the day of the last beat, which may have ended."""

@@ -1,23 +1,33 @@
 """Effective policies: a policy applied to a viewing day, one shared object for all children with equal settings."""
 
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 
 import msgspec
 
 from app.domain.breaks import BreakTerms, NextBreak, breaks_of
 from app.domain.counters import Counted, Counters
-from app.domain.enforcement import DAILY_LIMIT, WEEKLY_LIMIT, Decision, decide, decide_by_allowance
+from app.domain.enforcement import (
+    BLOCKED,
+    DAILY_LIMIT,
+    WEEKLY_LIMIT,
+    Decision,
+    available_again_ms,
+    decide,
+    decide_by_allowance,
+)
 from app.domain.finishing import borrowed_after_ms, less_owed
 from app.domain.limits import LimitRules
 from app.domain.markets import ENFORCE, Markets
 from app.domain.offline import TimeRange
 from app.domain.opening_hours import OpeningHours, opening_hours_of
 from app.domain.policy import MINUTE_MS, NO_OFFLINE_USE, UNLIMITED, DayTerms, OfflineUse, Policy, terms_of
-from app.domain.report import WEEK
 from app.domain.viewing_day import DAY_MS, Calendar, ViewingDay
 from app.domain.weekly import WeekTerms, cut, week_of
 
 _POOL_SIZE = 16_384
+_LOOKAHEAD_MS = 15 * DAY_MS
+"""Within two weeks every weekday comes twice, and with it a day with an allowance."""
 
 
 class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
@@ -33,6 +43,7 @@ class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
         closed: the time ranges of the running day in which it is not, to send with a beat; None without any.
         weekly: what a weekly limit needs; None without one.
         breaks: the rule of a break; None without one.
+        weekend_days: the weekdays that have the limit of the weekend, Monday = 0.
     """
 
     policy: Policy
@@ -44,6 +55,7 @@ class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
     closed: tuple[TimeRange, ...] | None = None
     weekly: "WeeklyLimit | None" = None
     breaks: BreakTerms | None = None
+    weekend_days: Collection[int] = ()
 
     @property
     def week(self) -> WeekTerms | None:
@@ -81,7 +93,7 @@ class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
         """
         has_finished = counted.finish_until_ms or counted.borrowed_ms or counted.owed_ms
         if self.opening_hours is None and self.weekly is None and self.breaks is None and not has_finished:
-            return decide_by_allowance(
+            decision = decide_by_allowance(
                 at_ms,
                 counted.used_ms,
                 terms.allowance_ms,
@@ -92,36 +104,70 @@ class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
                 interval_ms,
                 longest_lease_ms,
             )
-        next_allowance_ms, limit_reason, next_week_ms = self.next_allowance_ms, DAILY_LIMIT, None
-        if (weekly := self.weekly) is not None:
-            own_ms = counted.used_ms + counted.owed_ms + self.offline.used_ms
-            next_allowance_ms = weekly.next_allowance_ms(terms, week_left_ms, used_ms=own_ms, at_ms=at_ms)
-            limit_reason, next_week_ms = weekly.reason(week_left_ms), weekly.next_week_ms
-        allowance_ms = less_owed(terms.allowance_ms, counted.owed_ms)
-        if next_allowance_ms and has_finished:
-            left_ms = terms.ends_ms - at_ms if allowance_ms == UNLIMITED else max(0, allowance_ms - counted.used_ms)
-            borrowed_ms = borrowed_after_ms(
-                counted.borrowed_ms, left_ms=left_ms, finish_until_ms=counted.finish_until_ms, at_ms=at_ms
+        else:
+            decision = decide(
+                at_ms=at_ms,
+                used_ms=counted.used_ms,
+                allowance_ms=less_owed(terms.allowance_ms, counted.owed_ms),
+                is_exempt=is_exempt,
+                day_ends_ms=terms.ends_ms,
+                next_allowance_ms=self._next_allowance_ms(terms, counted, at_ms, week_left_ms),
+                warning_minutes=self.policy.warning_minutes,
+                interval_ms=interval_ms,
+                longest_lease_ms=longest_lease_ms,
+                opening_hours=self.opening_hours,
+                limit_reason=DAILY_LIMIT if self.weekly is None else self.weekly.reason(week_left_ms),
+                finish_until_ms=counted.finish_until_ms,
+                next_break=self.next_break(counted, at_ms),
             )
-            next_allowance_ms = less_owed(next_allowance_ms, borrowed_ms)
-            if not next_allowance_ms:  # the day after it owes nothing
-                next_week_ms = self._next_day_ends_ms(terms.day) if weekly is None else None
-        return decide(
-            at_ms=at_ms,
-            used_ms=counted.used_ms,
-            allowance_ms=allowance_ms,
-            is_exempt=is_exempt,
-            day_ends_ms=terms.ends_ms,
-            next_allowance_ms=next_allowance_ms,
-            warning_minutes=self.policy.warning_minutes,
-            interval_ms=interval_ms,
-            longest_lease_ms=longest_lease_ms,
+        if decision.enforcement != BLOCKED:
+            return decision
+        found = self.next_break(counted, at_ms)
+        again_ms = available_again_ms(
+            self._with_time(terms, counted, at_ms, is_exempt=is_exempt, week_left_ms=week_left_ms),
+            from_ms=at_ms if found is None or found.left_ms else found.ends_ms,
             opening_hours=self.opening_hours,
-            limit_reason=limit_reason,
-            next_week_ms=next_week_ms,
-            finish_until_ms=counted.finish_until_ms,
-            next_break=self.next_break(counted, at_ms),
         )
+        return msgspec.structs.replace(decision, available_again_ms=again_ms)
+
+    def _next_allowance_ms(self, terms: DayTerms, counted: Counted, at_ms: int, week_left_ms: int) -> int:
+        """The allowance of the next day, if playback goes on until this one ends."""
+        next_allowance_ms = self.next_allowance_ms
+        if self.weekly is not None:
+            next_allowance_ms = self.weekly.next_allowance_ms(
+                terms, week_left_ms, used_ms=self._own_ms(counted), at_ms=at_ms
+            )
+        allowance_ms = less_owed(terms.allowance_ms, counted.owed_ms)
+        left_ms = terms.ends_ms - at_ms if allowance_ms == UNLIMITED else max(0, allowance_ms - counted.used_ms)
+        borrowed_ms = borrowed_after_ms(
+            counted.borrowed_ms, left_ms=left_ms, finish_until_ms=counted.finish_until_ms, at_ms=at_ms
+        )
+        return less_owed(next_allowance_ms, borrowed_ms)
+
+    def _own_ms(self, counted: Counted) -> int:
+        """What the running day has used so far, for its week."""
+        return counted.used_ms + counted.owed_ms + self.offline.used_ms
+
+    def _with_time(
+        self, terms: DayTerms, counted: Counted, at_ms: int, *, is_exempt: bool, week_left_ms: int
+    ) -> Iterator[TimeRange]:
+        """The time ranges from an instant on in which something is left to play, if nothing plays until then."""
+        allowance_ms = less_owed(terms.allowance_ms, counted.owed_ms)
+        if is_exempt or allowance_ms == UNLIMITED or counted.used_ms < allowance_ms:
+            yield at_ms, terms.ends_ms
+        elif counted.finish_until_ms > at_ms:
+            yield at_ms, counted.finish_until_ms
+        used_ms, owed_ms = self._own_ms(counted), counted.borrowed_ms
+        known_until_ms = terms.ends_ms + _LOOKAHEAD_MS
+        while (following := self._following(terms.day)) is not None and following.starts_ms < known_until_ms:
+            if (week := self.week) is not None:
+                is_new_week = week.first_day(following.number) != week.first_day(terms.number)
+                week_left_ms = week.limit_ms if is_new_week else max(0, week_left_ms - min(used_ms, terms.limit_ms))
+                following = cut(following, week_left_ms)
+            terms = following
+            if is_exempt or less_owed(terms.allowance_ms, owed_ms):
+                yield terms.starts_ms, terms.ends_ms
+            used_ms, owed_ms = owed_ms, 0
 
     def next_break(self, counted: Counted | None, at_ms: int) -> NextBreak | None:
         """The break of the child, seen at an instant; None without breaks."""
@@ -147,12 +193,12 @@ class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
             return None
         return self.opening_hours.closes_ms(at_ms)
 
-    def _next_day_ends_ms(self, day: ViewingDay) -> int | None:
-        """When the day after a day ends."""
+    def _following(self, day: ViewingDay) -> DayTerms | None:
+        """The day after a day, before a weekly limit is applied to it."""
         if self.policy.calendar is None:
             return None
         [following] = self.policy.calendar.days_after(day, until_ms=day.ends_ms)
-        return following.ends_ms
+        return terms_of(self.policy, following, weekend_days=self.weekend_days)
 
     def holds(self, at_ms: int) -> bool:
         """Whether the running day contains an instant. An adult's policy holds always."""
@@ -166,13 +212,11 @@ class WeeklyLimit(msgspec.Struct, frozen=True, gc=False):
         week: the limit, and the days that PostgreSQL has of the week.
         daily_limit_ms: the daily limit of the running day, -1 for unlimited.
         following: the next day, with all that the weekly limit may leave of it.
-        next_week_ms: when the first day of the next week begins.
     """
 
     week: WeekTerms
     daily_limit_ms: int
     following: DayTerms
-    next_week_ms: int
 
     def reason(self, left_ms: int) -> str:
         """The rule that is stricter today, where earlier days leave so much of the week."""
@@ -223,9 +267,11 @@ class EffectivePolicyPool:
             return EffectivePolicy(policy)
         days = calendar.days_from(pinned, at_ms)
         [following] = calendar.days_after(days[-1], until_ms=days[-1].ends_ms)
-        weekly = self._weekly(policy, calendar, days[-1], following)
-        next_week_ms = 0 if weekly is None else weekly.next_week_ms
-        opening_hours = opening_hours_of(policy, days[-1], known_after_ms=next_week_ms)
+        weekly = self._weekly(policy, days[-1], following)
+        known_after_ms = following.ends_ms
+        if weekly is not None and policy.has_windows:
+            known_after_ms = max(known_after_ms, _next_week_ms(calendar, weekly.week, days[-1]))
+        opening_hours = opening_hours_of(policy, days[-1], known_after_ms=known_after_ms)
         return EffectivePolicy(
             policy,
             _intern_days(tuple(self._terms(policy, day) for day in days)),
@@ -236,28 +282,27 @@ class EffectivePolicyPool:
             None if opening_hours is None else opening_hours.closed_within(days[-1]) or None,
             weekly,
             breaks_of(policy.rules),
+            self._markets.weekend_days(policy.market),
         )
 
-    def _weekly(self, policy: Policy, calendar: Calendar, day: ViewingDay, following: ViewingDay) -> WeeklyLimit | None:
+    def _weekly(self, policy: Policy, day: ViewingDay, following: ViewingDay) -> WeeklyLimit | None:
         market = self._markets.of(policy.market)
         week = week_of(policy, starts_on=market.week_starts_on)
         if week is None:
             return None
         daily = policy.limits.daily_minutes_on(day.number, weekend_days=market.weekend_days)
-        next_week = next(
-            later
-            for later in calendar.days_after(day, until_ms=day.ends_ms + 2 * WEEK * DAY_MS)
-            if week.first_day(later.number) > day.number
-        )
-        return WeeklyLimit(
-            week,
-            UNLIMITED if daily is None else daily * MINUTE_MS,
-            self._terms(policy, following),
-            next_week.starts_ms,
-        )
+        return WeeklyLimit(week, UNLIMITED if daily is None else daily * MINUTE_MS, self._terms(policy, following))
 
     def _terms(self, policy: Policy, day: ViewingDay) -> DayTerms:
         return terms_of(policy, day, weekend_days=self._markets.weekend_days(policy.market))
+
+
+def _next_week_ms(calendar: Calendar, week: WeekTerms, day: ViewingDay) -> int:
+    """When the first day of the week after that of a day begins."""
+    later = day
+    while week.first_day(later.number) <= day.number:
+        [later] = calendar.days_after(later, until_ms=later.ends_ms)
+    return later.starts_ms
 
 
 @lru_cache(maxsize=4096)

@@ -86,7 +86,8 @@ class HeartbeatAnswer(msgspec.Struct, frozen=True, gc=False):
     ``server_time`` is the instant of the decision; offline sync asks for the last one a device was told.
     ``would_be`` is present in shadow mode only: the enforcement that was decided and is not enforced. ``reason`` names
     the rule that has ended playback, or will at ``stop_at``: `daily_limit`, `weekly_limit`, `window`, `parent_pause` or
-    `break`, null where nothing will. ``available_again_at`` is when a blocked child may play again, if known.
+    `break`, null where nothing will. ``available_again_at`` is the first instant at which a blocked child may play, if
+    nothing plays until then and nothing else changes; null where that is not known.
     ``closes_at`` is the next instant at which a window or extra time ends and nothing plays any more, whatever is left.
     It is left out where that is not known. A player without a connection stops then at the latest.
     ``playback_lease`` is present if the heartbeat asked for one: a JWS for a CDN or DRM proxy, null if playback must

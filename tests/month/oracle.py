@@ -345,8 +345,7 @@ class Child:
         """What the earlier days of its week leave of the weekly limit."""
         weekly = self._saved_on(day).weekly
         assert weekly is not None
-        monday = day.name - date.fromordinal(day.name).weekday()
-        earlier = [each for each in self.days if monday <= each.name < day.name]
+        earlier = [each for each in self.days if _monday(day.name) <= each.name < day.name]
         return max(0, weekly * MINUTE - sum(map(self._of_week, earlier)))
 
     def owed(self, day: Day) -> int:
@@ -372,7 +371,8 @@ class Child:
         """What a player is to be told now."""
         by_allowance = self._verdict_of_allowance(is_exempt=is_exempt)
         verdict = self._with_closing(by_allowance, is_exempt=is_exempt)
-        return self._with_break(verdict, is_exempt=is_exempt)
+        verdict = self._with_break(verdict, is_exempt=is_exempt)
+        return replace(verdict, again=self._again(is_exempt=is_exempt)) if verdict.enforcement == "blocked" else verdict
 
     def left_to_break(self) -> int | None:
         """What may be played until a break is due; None without breaks."""
@@ -397,30 +397,26 @@ class Child:
         reason = "weekly_limit" if is_weekly else "daily_limit"
         following = self._ahead_of_today()[0]
         stop: int | None = now + remaining
-        again = None
         if remaining and stop is not None and stop >= day.ends:
             will_borrow = max(0, self.promised - now - max(0, allowance - totals.used))
             onward = self._next_allowance(following, played=day.ends - now, borrowed=totals.borrowed + will_borrow)
             stop = None if onward is None else day.ends + onward
-        if not remaining:
-            again = self._again()
         return Verdict(
             enforcement=_by_threshold(remaining),
             reason=reason if stop is not None else None,
             remaining=remaining,
             stop=stop,
-            again=again,
+            again=None,
             lease=min(remaining, LEASE),
         )
 
     def _with_closing(self, verdict: Verdict, *, is_exempt: bool) -> Verdict:
-        now, again = self.now, verdict.again
+        now = self.now
         closed_by = self._closed_by(now)
         if closed_by is not None:
-            again = self._opens(now if again is None else again)
-            return Verdict(enforcement="blocked", reason=closed_by, remaining=0, stop=now, again=again, lease=0)
+            return Verdict(enforcement="blocked", reason=closed_by, remaining=0, stop=now, again=None, lease=0)
         if verdict.enforcement == "blocked":
-            return replace(verdict, again=None if again is None else self._opens(again))
+            return verdict
         closes = self._closes(now)
         if closes is None:
             return verdict
@@ -438,7 +434,7 @@ class Child:
 
     def _with_break(self, verdict: Verdict, *, is_exempt: bool) -> Verdict:
         now, left = self.now, self.left_to_break()
-        if left is None or (left and verdict.enforcement == "blocked"):
+        if left is None or verdict.enforcement == "blocked":
             return verdict
         if left:
             remaining = left if verdict.remaining is None else min(left, verdict.remaining)
@@ -452,28 +448,42 @@ class Child:
                 again=None,
                 lease=min(verdict.lease, left),
             )
-        length = self.saved[-1][1].break_length
-        assert length is not None
-        rested = self.unbroken.until + length * MINUTE
-        if verdict.enforcement == "blocked":
-            return replace(verdict, again=None if verdict.again is None else self._opens(max(rested, verdict.again)))
-        following = self._ahead_of_today()[0]
-        again: int | None = rested
-        if rested >= following.starts and not is_exempt:
-            again = self._again()
-            again = None if again is None else max(rested, again)
-        again = None if again is None else self._opens(again)
-        return Verdict(enforcement="blocked", reason="break", remaining=0, stop=now, again=again, lease=0)
+        return Verdict(enforcement="blocked", reason="break", remaining=0, stop=now, again=None, lease=0)
 
-    def _again(self) -> int | None:
-        """When there is an allowance again, after today; None where borrowed time makes that hard to tell."""
-        following, *later = self._ahead_of_today()
-        onward = self._next_allowance(following, played=0)
-        if onward == 0:
-            return self._next_monday()
-        if onward is None or onward > self.totals(self.days[-1]).borrowed:
-            return following.starts
-        return later[0].starts if self.saved[-1][1].weekly is None else None
+    def _again(self, *, is_exempt: bool) -> int | None:
+        """The first instant from now on at which a child may play that is left alone."""
+        rested = self.now
+        if self.left_to_break() == 0:
+            length = self.saved[-1][1].break_length
+            assert length is not None
+            rested = self.unbroken.until + length * MINUTE
+        for starts, ends in self._with_time(is_exempt=is_exempt):
+            opens = self._opens(max(starts, rested))
+            if opens is None or opens < ends:
+                return opens
+        return None
+
+    def _with_time(self, *, is_exempt: bool) -> Iterator[TimeRange]:
+        """Today and the days after it, as far as they have something left; nothing is played in them."""
+        today, saved = self.days[-1], self.saved[-1][1]
+        allowance, totals = self.allowance(today), self.totals(today)
+        if is_exempt or allowance is None or totals.used < allowance:
+            yield self.now, today.ends
+        elif self.promised > self.now:
+            yield self.now, self.promised
+        week, left, owed = None, 0, totals.borrowed
+        if saved.weekly is not None:
+            week, left = _monday(today.name), self.week_left(today) - self._of_week(today)
+        for day in self._ahead_of_today():
+            limit = saved.daily_limit(day.name)
+            if saved.weekly is not None:
+                if _monday(day.name) != week:
+                    week, left = _monday(day.name), saved.weekly * MINUTE
+                limit = max(0, left) if limit is None else min(limit, max(0, left))
+                left -= min(owed, limit)
+            if is_exempt or limit is None or limit > owed:
+                yield day.starts, day.ends
+            owed = 0
 
     def _next_allowance(self, following: Day, *, played: int, borrowed: int = 0) -> int | None:
         """What the next day allows if so much more is played today; by the settings of now."""
@@ -485,11 +495,6 @@ class Child:
                 left = max(0, self.week_left(today) - self._of_week(today, more=played))
             limit = left if limit is None else min(limit, left)
         return None if limit is None else max(0, limit - borrowed)
-
-    def _next_monday(self) -> int:
-        today = self.days[-1]
-        monday = today.name - date.fromordinal(today.name).weekday() + 7
-        return next(day for day in self._ahead_of_today() if day.name >= monday).starts
 
     def _settles(self, at: int, *, is_claimed: bool = False, saved: Saved | None = None) -> None:
         """The running session is counted up to an instant, unless it is over; each day gets its own."""
@@ -671,6 +676,10 @@ class Child:
         if not self.saved[-1][1].windows:
             return None
         return next((instant for instant in self._instants(at) if self._closed_by(instant) is not None), None)
+
+
+def _monday(name: int) -> int:
+    return name - date.fromordinal(name).weekday()
 
 
 def _by_threshold(remaining: int) -> str:

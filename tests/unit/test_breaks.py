@@ -347,7 +347,7 @@ class TestDecision:
     @pytest.mark.parametrize("fields", NOTHING_ELSE)
     def test_while_a_break_is_due_nothing_plays(self, fields: dict[str, Any]) -> None:
         found = decision(next_break=DUE, **fields)
-        assert found == Decision("blocked", 0, NOON_MS, INTERVAL_MS, 0, None, "break", DUE.ends_ms)
+        assert found == Decision("blocked", 0, NOON_MS, INTERVAL_MS, 0, None, "break")
 
     @pytest.mark.parametrize("fields", NOTHING_ELSE)
     @pytest.mark.parametrize(
@@ -385,34 +385,10 @@ class TestDecision:
         closing = hours((NOON_MS + HOUR_MS, "window"))
         assert decision(next_break=in_play(4 * MINUTE_MS), opening_hours=closing, **fields).enforcement == "warning_5"
 
-    def test_a_blocked_child_is_told_of_the_stronger_rule_and_when_all_of_them_let_it_play(self) -> None:
-        reset_ms = NOON_MS + 12 * HOUR_MS
-        found = decision(next_break=DUE, used_ms=2 * HOUR_MS)
-        assert (found.reason, found.available_again_ms) == ("daily_limit", reset_ms)
-        found = decision(next_break=DUE, used_ms=2 * HOUR_MS, day_ends_ms=NOON_MS + MINUTE_MS)
-        assert (found.reason, found.available_again_ms) == ("daily_limit", DUE.ends_ms)
+    def test_a_blocked_child_is_told_of_the_stronger_rule(self) -> None:
+        assert decision(next_break=DUE, used_ms=2 * HOUR_MS).reason == "daily_limit"
         paused = OpeningHours((0, NOON_MS + HOUR_MS), (PARENT_PAUSE, None))
-        found = decision(next_break=DUE, opening_hours=paused)
-        assert (found.reason, found.available_again_ms) == ("parent_pause", NOON_MS + HOUR_MS)
-        paused = OpeningHours((0, NOON_MS + MINUTE_MS), (PARENT_PAUSE, None))
-        found = decision(next_break=DUE, opening_hours=paused)
-        assert (found.reason, found.available_again_ms) == ("parent_pause", DUE.ends_ms)
-
-    def test_a_break_that_ends_while_nothing_is_open_ends_with_the_next_opening(self) -> None:
-        again_ms = NOON_MS + 3 * HOUR_MS
-        closing = hours((DUE.ends_ms, "window"), (again_ms, None))
-        assert decision(next_break=DUE, opening_hours=closing).available_again_ms == again_ms
-        closing = hours((DUE.ends_ms + 1, "window"), (again_ms, None))
-        assert decision(next_break=DUE, opening_hours=closing).available_again_ms == DUE.ends_ms
-        assert decision(next_break=DUE, opening_hours=hours((DUE.ends_ms, "window"))).available_again_ms is None
-
-    def test_a_break_that_ends_on_a_day_without_an_allowance_promises_nothing(self) -> None:
-        fields: dict[str, Any] = {"next_break": DUE, "day_ends_ms": DUE.ends_ms, "next_allowance_ms": 0}
-        assert decision(**fields).available_again_ms is None
-        assert decision(next_week_ms=NOON_MS + DAY_MS, **fields).available_again_ms == NOON_MS + DAY_MS
-        assert decision(is_exempt=True, **fields).available_again_ms == DUE.ends_ms
-        fields["day_ends_ms"] += 1
-        assert decision(**fields).available_again_ms == DUE.ends_ms
+        assert decision(next_break=DUE, opening_hours=paused).reason == "parent_pause"
 
     def test_the_next_beat_falls_on_the_end_of_the_break(self) -> None:
         assert decision(next_break=NextBreak(0, NOON_MS + 7)).next_beat_ms == 7
@@ -420,7 +396,6 @@ class TestDecision:
     def test_shadow_mode_passes_on_what_was_decided(self) -> None:
         told = not_enforced(decision(next_break=DUE), "shadow", longest_lease_ms=LEASE_MS)
         assert (told.enforcement, told.would_be, told.reason) == ("allowed", "blocked", "break")
-        assert told.available_again_ms == DUE.ends_ms
         told = not_enforced(decision(next_break=DUE), "off", longest_lease_ms=LEASE_MS)
         assert (told.enforcement, told.reason) == ("allowed", None)
 
@@ -458,8 +433,6 @@ class TestDecision:
             assert both.lease_ms == min(alone.lease_ms, left_ms)
             assert 0 < both.next_beat_ms <= alone.next_beat_ms
             assert (both.reason == "break") == (both.stop_at_ms != alone.stop_at_ms)
-        elif both.available_again_ms is not None and left_ms == 0:
-            assert both.available_again_ms >= max(ends_ms, alone.available_again_ms or 0)
 
 
 class TestEvents:
@@ -513,10 +486,9 @@ def test_a_player_that_obeys_stops_at_each_break_and_plays_again_at_its_end(
             at_ms=child.at_ms, used_ms=outcome.used_ms, next_break=seen, interval_ms=intervals[turn % len(intervals)]
         )
         if not decided.may_play:
-            assert decided.available_again_ms is not None
             child.beat(0, is_paused=1)
-            while child.at_ms < decided.available_again_ms:
-                outcome = child.beat(min(30_000, decided.available_again_ms - child.at_ms), is_paused=1)
+            while child.at_ms < seen.ends_ms:
+                outcome = child.beat(min(30_000, seen.ends_ms - child.at_ms), is_paused=1)
             assert (
                 breaks.next_break(outcome.unbroken_ms, outcome.played_until_ms, at_ms=child.at_ms).left_ms
                 == breaks.after_ms

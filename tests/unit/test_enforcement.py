@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from app.domain.enforcement import Decision, decide, enforcement_of, not_enforced
 from app.domain.opening_hours import PARENT_PAUSE, OpeningHours
@@ -111,8 +112,7 @@ def closing(at_ms: int, again_ms: int, rule: str = "window") -> OpeningHours:
 
 class TestReason:
     def test_the_daily_limit_is_named_where_it_will_end_playback(self) -> None:
-        found = with_remaining(7 * MINUTE_MS)
-        assert (found.reason, found.available_again_ms) == ("daily_limit", None)
+        assert with_remaining(7 * MINUTE_MS).reason == "daily_limit"
 
     def test_nothing_is_named_where_nothing_ends_playback(self) -> None:
         assert decision(allowance_ms=UNLIMITED).reason is None
@@ -120,25 +120,17 @@ class TestReason:
         ends_ms = NOON_MS + MINUTE_MS
         assert with_remaining(HOUR_MS, day_ends_ms=ends_ms, next_allowance_ms=UNLIMITED).reason is None
 
-    def test_a_blocked_child_may_play_again_after_the_reset(self) -> None:
-        assert with_remaining(0).available_again_ms == NOON_MS + 12 * HOUR_MS
-        assert with_remaining(0, next_allowance_ms=UNLIMITED).available_again_ms == NOON_MS + 12 * HOUR_MS
-
     def test_a_window_that_ends_with_the_allowance_is_named(self) -> None:
         ends_ms = NOON_MS + 7 * MINUTE_MS
         found = with_remaining(7 * MINUTE_MS, opening_hours=closing(ends_ms, ends_ms + HOUR_MS))
         assert (found.stop_at_ms, found.reason) == (ends_ms, "window")
-
-    def test_nothing_is_promised_where_the_next_day_allows_nothing(self) -> None:
-        assert with_remaining(0, next_allowance_ms=0).available_again_ms is None
 
 
 class TestOpeningHours:
     @pytest.mark.parametrize("fields", [{}, {"allowance_ms": UNLIMITED}, {"is_exempt": True}])
     def test_a_pause_blocks_whatever_the_allowance_says(self, fields: dict[str, Any]) -> None:
         found = decision(opening_hours=pause(NOON_MS + HOUR_MS), **fields)
-        again_ms = NOON_MS + HOUR_MS
-        assert found == Decision("blocked", 0, NOON_MS, INTERVAL_MS, 0, None, "parent_pause", again_ms)
+        assert found == Decision("blocked", 0, NOON_MS, INTERVAL_MS, 0, None, "parent_pause")
 
     def test_after_a_pause_all_is_as_without_it(self) -> None:
         assert decision(opening_hours=pause(NOON_MS)) == decision()
@@ -146,13 +138,6 @@ class TestOpeningHours:
 
     def test_the_next_beat_falls_on_the_end_of_a_pause(self) -> None:
         assert decision(opening_hours=pause(NOON_MS + 7)).next_beat_ms == 7
-
-    def test_a_child_without_allowance_waits_for_the_reset_and_the_end_of_the_pause(self) -> None:
-        reset_ms = NOON_MS + 12 * HOUR_MS
-        assert with_remaining(0, opening_hours=pause(NOON_MS + HOUR_MS)).available_again_ms == reset_ms
-        assert with_remaining(0, opening_hours=pause(reset_ms + 1)).available_again_ms == reset_ms + 1
-        assert with_remaining(0, opening_hours=pause(reset_ms), next_allowance_ms=0).available_again_ms is None
-        assert with_remaining(0, opening_hours=pause(reset_ms), is_exempt=True).available_again_ms == reset_ms
 
     def test_the_earliest_end_decides_and_is_named(self) -> None:
         found = decision(opening_hours=closing(NOON_MS + HOUR_MS, NOON_MS + 2 * HOUR_MS))
@@ -181,10 +166,9 @@ class TestOpeningHours:
         found = decision(opening_hours=closing(NOON_MS + left_ms, NOON_MS + 9 * HOUR_MS), **fields)
         assert found == Decision(enforcement, left_ms, NOON_MS + left_ms, next_beat_ms, lease_ms, None, "window", None)
 
-    def test_a_closing_beyond_an_allowance_that_is_used_up_changes_when_playback_is_possible_again(self) -> None:
-        reset_ms = NOON_MS + 12 * HOUR_MS
-        found = with_remaining(0, opening_hours=closing(NOON_MS + HOUR_MS, reset_ms + HOUR_MS))
-        assert (found.reason, found.available_again_ms) == ("daily_limit", reset_ms + HOUR_MS)
+    def test_a_limit_that_is_used_up_is_named_before_a_closing_to_come(self) -> None:
+        found = with_remaining(0, opening_hours=closing(NOON_MS + HOUR_MS, NOON_MS + 2 * HOUR_MS))
+        assert found.reason == "daily_limit"
 
     @given(
         used_ms=st.integers(0, 3 * HOUR_MS),
@@ -206,14 +190,9 @@ class TestOpeningHours:
             assert both.stop_at_ms == (first_ms if alone.stop_at_ms is None else min(alone.stop_at_ms, first_ms))
             assert both.lease_ms == min(alone.lease_ms, changes[0])
             assert 0 < both.next_beat_ms <= alone.next_beat_ms
-        elif both.available_again_ms is not None:
-            again_ms = both.available_again_ms
-            place = max(place for place, begins in enumerate(begins_ms) if begins <= again_ms)
-            assert states[place] is None
-            assert alone.may_play or again_ms >= NOON_MS + 12 * HOUR_MS
 
     def test_shadow_mode_passes_on_what_was_decided(self) -> None:
-        decided = decision(opening_hours=pause(NOON_MS + HOUR_MS))
+        decided = replace(decision(opening_hours=pause(NOON_MS + HOUR_MS)), available_again_ms=NOON_MS + HOUR_MS)
         told = not_enforced(decided, "shadow", longest_lease_ms=LEASE_MS)
         assert (told.enforcement, told.would_be, told.reason) == ("allowed", "blocked", "parent_pause")
         assert told.available_again_ms == NOON_MS + HOUR_MS

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.domain.counters import NO_CLAIM, Beat, Counters, EndReason, Outcome, Rules, Status, carried_into_day, cold
+from app.domain.counters import NO_CLAIM, Beat, Counters, EndReason, Outcome, Rules, Status, carried_into, cold
 from app.domain.enforcement import Decision
 from app.domain.finishing import FinishTerms, finish_of, less_owed
 from app.domain.grants import running_allowance
@@ -136,8 +136,7 @@ class Home:
         return -1 if remaining_ms is None else remaining_ms
 
     def reads(self) -> Counters:
-        terms = self.effective.days[-1]
-        return self.counters if terms.number == self.counters.day_number else carried_into_day(self.counters, terms)
+        return carried_into(self.counters, self.effective.days, self.effective.week)
 
     def decided(self) -> Decision:
         effective, counters = self.effective, self.reads()

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import shutil
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,10 +13,10 @@ import pytest
 import uvicorn
 
 from app.server.docs_page import VENDORED, integrity_of, vendored
+from tests.browsers import HEADLESS
 from tests.scenes.api import Api
 
 TYPES = {"js": "text/javascript", "css": "text/css", "png": "image/png"}
-CHROMIUM = shutil.which("chromium")
 
 
 class _References(HTMLParser):
@@ -102,15 +101,15 @@ async def _port_of(api: Api) -> AsyncIterator[int]:
     await task
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+@pytest.mark.skipif(HEADLESS is None, reason="chromium is not installed")
 async def test_a_browser_without_the_internet_shows_every_call(api: Api, tmp_path: Path) -> None:
     """The browser knows no other host, and applies the policy and the digests."""
-    assert CHROMIUM is not None
+    assert HEADLESS is not None
     async with _port_of(api) as port, httpx.AsyncClient() as http:
         address = f"http://127.0.0.1:{port}/api/v1"
         paths = (await http.get(f"{address}/openapi.json")).json()["paths"]
         process = await asyncio.create_subprocess_exec(
-            CHROMIUM,
+            HEADLESS,
             "--headless",
             "--no-sandbox",
             "--disable-gpu",

@@ -9,8 +9,8 @@ from typing import Literal
 
 from playwright.async_api import Browser, Page, async_playwright
 
+from tests.browsers import CHROMIUM, FLAGS
 from tests.integration.test_up import Up
-from tests.web.browser.conftest import ARGUMENTS, CHROMIUM
 from tests.web.pictures import IMAGES, record
 
 SIZES = {"phone": (390, 844, 2), "desktop": (1280, 800, 1)}
@@ -28,7 +28,7 @@ async def main(folder: Path) -> None:
         household = json.loads((folder / "demo" / "household.json").read_text(encoding="utf-8"))
         IMAGES.mkdir(exist_ok=True)
         async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
             for scheme in SCHEMES:
                 for size in SIZES:
                     await _take(browser, url, household, scheme, size)

@@ -4,7 +4,6 @@ Where there is no Chromium these tests are skipped, each with the reason, so tha
 """
 
 import contextlib
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,17 +19,10 @@ from app.clients.http import Client
 from app.clients.past_weeks import Habits, write_past
 from app.clock import now_ms
 from app.embedded.secrets import development_secrets
+from tests.browsers import FLAGS, HEADLESS
 from tests.integration.test_up import Up
 from tests.servers import reachable_folder
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PASSWORD = "correct horse battery"
 PIN = "4711"
 TIMEZONE = "Europe/Oslo"
@@ -43,7 +35,7 @@ REASON = "there is no Chromium here (apt-get install chromium): the console is n
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if CHROMIUM is None:
+    if HEADLESS is None:
         for item in items:
             if Path(__file__).parent in item.path.parents:
                 item.add_marker(pytest.mark.skip(reason=REASON))
@@ -134,7 +126,7 @@ def service() -> Iterator[Service]:
 @pytest.fixture(scope="session")
 async def chromium() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        browser = await playwright.chromium.launch(executable_path=HEADLESS, args=FLAGS)
         yield browser
         await browser.close()
 

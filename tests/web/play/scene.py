@@ -1,7 +1,6 @@
 """The child's page in a real Chromium, against a real API process on a port."""
 
 import asyncio
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,19 +19,12 @@ from app.clock import now_ms
 from app.settings.settings import environment
 from app.timestamps import rfc3339
 from app.wiring.worker import open_worker
+from tests.browsers import FLAGS, HEADLESS
 from tests.builders import settings_for
 from tests.scenes.households import zone_at_noon
 from tests.servers import ending_with_us
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required",
-)
+PLAYING = (*FLAGS, "--autoplay-policy=no-user-gesture-required")
 PASSWORD = "correct horse battery"
 ROOT = Path(__file__).parents[3]
 BEAT_SECONDS = 5
@@ -286,9 +278,9 @@ async def opened(context: BrowserContext, home: Home) -> Child:
 
 
 @asynccontextmanager
-async def chromium() -> AsyncIterator[Browser]:
+async def chromium(program: str | None = HEADLESS) -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        browser = await playwright.chromium.launch(executable_path=program, args=PLAYING)
         try:
             yield browser
         finally:

@@ -6,6 +6,7 @@
 import asyncio
 from base64 import b64encode
 
+from tests.browsers import CHROMIUM
 from tests.servers import running_postgres, running_valkey
 from tests.web.pictures import IMAGES, record
 from tests.web.play.scene import PASSWORD, Service, chromium, new_home, opened, running_service
@@ -30,7 +31,7 @@ async def _scene(service: Service) -> list[tuple[bytes, bytes]]:
     await home.limit(15)
     await home.spend(LIMIT_SECONDS - 8)
     rows: list[tuple[bytes, bytes]] = []
-    async with chromium() as browser:
+    async with chromium(CHROMIUM) as browser:
         context = await browser.new_context(viewport={"width": WIDTH, "height": HEIGHT})
         child = await opened(context, home)
         parent = await context.new_page()
@@ -58,7 +59,7 @@ async def _compose(rows: list[tuple[bytes, bytes]]) -> None:
         f'<img width="560" src="data:image/png;base64,{b64encode(image).decode()}">' for row in rows for image in row
     )
     style = "body{margin:0;display:grid;grid-template-columns:auto auto;gap:12px;background:#8a8f96;width:1132px}"
-    async with chromium() as browser:
+    async with chromium(CHROMIUM) as browser:
         page = await browser.new_page(viewport={"width": 1132, "height": 400})
         await page.set_content(f"<style>{style} img{{display:block}}</style>{images}")
         await page.screenshot(path=PICTURE, full_page=True, type="jpeg", quality=82)

@@ -12,9 +12,9 @@ from playwright.async_api import Browser, BrowserContext, Page, Request, Route
 
 from app.clock import now_ms
 from app.timestamps import rfc3339
+from tests.browsers import HEADLESS
 from tests.web.play.scene import (
     BEAT_SECONDS,
-    CHROMIUM,
     PASSWORD,
     Child,
     Home,
@@ -24,7 +24,7 @@ from tests.web.play.scene import (
     opened,
 )
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: the child's page was not tried")
+pytestmark = pytest.mark.skipif(HEADLESS is None, reason="chromium is not installed: the child's page was not tried")
 TOLERANCE_SECONDS = 1.0
 FROZEN_SECONDS = 2
 LIMIT_SECONDS = 15 * 60

@@ -8,12 +8,13 @@ import httpx
 import pytest
 from playwright.async_api import Browser, Page
 
-from tests.web.play.scene import CHROMIUM, Service, new_home, opened
+from tests.browsers import HEADLESS
+from tests.web.play.scene import Service, new_home, opened
 
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 MAX_BYTES = 150 * 1024
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: accessibility was not checked")
+pytestmark = pytest.mark.skipif(HEADLESS is None, reason="chromium is not installed: accessibility was not checked")
 
 
 @pytest.fixture(scope="module")

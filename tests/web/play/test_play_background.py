@@ -21,8 +21,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, async_playwright
 
+from tests.browsers import CHROMIUM
 from tests.web.play.scene import (
-    CHROMIUM,
     PLAYED,
     Child,
     Service,

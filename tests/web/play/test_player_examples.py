@@ -13,7 +13,8 @@ import pytest
 from playwright.async_api import Browser
 
 from app.auth.tokens import Role
-from tests.web.play.scene import CHROMIUM, Service, eventually, new_home, token_of
+from tests.browsers import HEADLESS
+from tests.web.play.scene import Service, eventually, new_home, token_of
 
 EXAMPLES = Path(__file__).parents[3] / "docs" / "examples" / "players"
 PACKAGES = ("hls.js@1.6.15", "shaka-player@4.16.0", "video.js@8.23.4")
@@ -21,7 +22,7 @@ TOLERANCE_SECONDS = 1.0
 LIMIT_SECONDS = 15 * 60
 FILM = ("-f", "lavfi", "-i", "testsrc2=size=320x180:rate=15:duration=30", "-c:v", "libx264", "-pix_fmt", "yuv420p")
 TOOLS = {name: shutil.which(name) for name in ("npm", "ffmpeg")}
-MISSING = [name for name, path in (TOOLS | {"chromium": CHROMIUM}).items() if path is None]
+MISSING = [name for name, path in (TOOLS | {"chromium": HEADLESS}).items() if path is None]
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} not installed: no example was played")
 

@@ -48,6 +48,15 @@ class WeekTerms(msgspec.Struct, frozen=True, array_like=True, gc=False):
                 found[day.number] = EarlierDay(day.number, used_ms, known.limit_ms, offline_ms)
         return tuple(found.values())
 
+    def is_before(self, number: int) -> bool:
+        """Whether all of its days are earlier ones of the week of a day, each once and in order."""
+        first = self.first_day(number)
+        for day in self.days:
+            if not first <= day.number < number:
+                return False
+            first = day.number + 1
+        return True
+
     def left_ms(self, earlier: Sequence[EarlierDay]) -> int:
         """What earlier days leave of the weekly limit."""
         return max(0, self.limit_ms - sum(day.of_week_ms for day in earlier))

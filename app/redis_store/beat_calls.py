@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from app.domain.counters import Beat, Outcome, Status
+from app.domain.weekly import cut
 from app.redis_store.keys import Keys
 
 if TYPE_CHECKING:
@@ -17,16 +18,26 @@ if TYPE_CHECKING:
 
 _encode = msgspec.msgpack.Encoder().encode
 _OK = int(Status.OK)
+_NOTHING_BEFORE_WEEK = _encode(0) + _encode(0) + _encode(())
+"""What ``Counters`` hold between ``gcra_tat_ms`` and ``week`` where a later field says something."""
+_NO_TITLE = -1
 
 
 class OrdinaryBeat(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A beat of the running session, as ``record.lua`` reads it.
 
-    The fields from ``session_id`` on are the same run of elements as in ``Counters``.
+    The fields from ``session_id`` on are the same run of elements as in ``Counters``. For a child without a weekly limit,
+    breaks and titles to finish, the fields from ``rules`` to ``kept`` are left out.
 
     Attributes:
         is_free: whether the time is educational and exempt.
         days: the position of its days in the call. Many children share them.
+        rules: what the long form of the beat has from ``days`` on, packed; read if the beat is not ordinary after all.
+        break_ms: how long a break is; 0 without breaks.
+        finish_ms: how long after the limit a title may end.
+        title_left_ms: how much of the title is left; -1 if no title may be finished.
+        kept: the bytes from ``lease_ms`` to ``week`` in the counters of a child for whom nothing is unusual; empty where
+            the counters end before.
     """
 
     policy_version: int
@@ -34,6 +45,11 @@ class OrdinaryBeat(msgspec.Struct, array_like=True, frozen=True, gc=False):
     is_free: int
     watched_ms: int
     days: int
+    rules: msgspec.Raw
+    break_ms: int
+    finish_ms: int
+    title_left_ms: int
+    kept: msgspec.Raw
     session_id: str
     title_id: str
     is_educational: int
@@ -41,12 +57,21 @@ class OrdinaryBeat(msgspec.Struct, array_like=True, frozen=True, gc=False):
     device_type: str
 
 
+def _text(packed: bytes) -> msgspec.Raw:
+    """Bytes as MessagePack text of any content: scripts cannot read its byte strings."""
+    return msgspec.Raw(b"\xda" + len(packed).to_bytes(2) + packed)
+
+
 class _Answer(msgspec.Struct, array_like=True, gc=False):
-    """``figures`` are three per beat: used time, what the beat added, and the total of the session; -1 for others."""
+    """``figures`` are three per beat: used time, what the beat added, and the total of the session; -1 for others.
+
+    ``unbroken_ms`` has one for each ordinary beat of a child with breaks.
+    """
 
     at_ms: int
     figures: list[int]
     others: list[Outcome]
+    unbroken_ms: list[int]
 
 
 _decode_answer = msgspec.msgpack.Decoder(_Answer).decode
@@ -73,6 +98,7 @@ class BeatCall:
         self.days: list[Sequence[DayTerms]] = []
         self.first_bucket = names.bucket(beats[0][0])
         self._place_of_days: dict[int, int] = {}
+        self._week_left_ms: dict[int, int] = {}  # by the place of the beat
         self._packed: list[bytes] = []
         place_of: dict[int, int] = {}
         bucket_keys: list[str] = []
@@ -89,32 +115,16 @@ class BeatCall:
         self.keys += bucket_keys
 
     def _add(self, beat: Beat) -> None:
-        if (
-            not beat.session_id
-            or beat.new_session_id
-            or beat.issued_at_ms
-            or beat.is_paused
-            or beat.is_end
-            or beat.synced
-            or beat.week is not None
-            or beat.breaks is not None
-            or beat.finish is not None
-        ):
-            packed = _encode(beat)
-            self.lengths.append(len(packed))
-        else:
-            days = beat.days
-            place = self._place_of_days.get(id(days))
-            if place is None:
-                self.days.append(days)
-                place = self._place_of_days[id(days)] = len(self.days)
+        if not beat.session_id or beat.new_session_id or beat.issued_at_ms or beat.is_paused or beat.is_end or beat.synced:
+            self._add_long(beat)
+        elif beat.week is None and beat.breaks is None and beat.finish is None:
             packed = _encode(
                 (
                     beat.policy_version,
                     beat.is_exempt,
                     beat.is_exempt & beat.is_educational,
                     beat.watched_ms,
-                    place,
+                    self._place(beat.days),
                     beat.session_id,
                     beat.title_id,
                     beat.is_educational,
@@ -123,7 +133,56 @@ class BeatCall:
                 )
             )
             self.lengths.append(-len(packed))
+            self._packed.append(packed)
+        else:
+            self._add_with_rules(beat)
+
+    def _add_long(self, beat: Beat) -> None:
+        packed = _encode(beat)
+        self.lengths.append(len(packed))
         self._packed.append(packed)
+
+    def _add_with_rules(self, beat: Beat) -> None:
+        week, breaks, finish, days = beat.week, beat.breaks, beat.finish, beat.days
+        kept = b""
+        if week is not None:
+            if not days or not week.is_before(days[-1].number):
+                self._add_long(beat)
+                return
+            left_ms = self._week_left_ms[len(self.lengths)] = week.left_ms(week.days)
+            terms = cut(days[-1], left_ms)
+            days = days if terms is days[-1] else (terms,)
+        if breaks is not None or (week is not None and week.days):
+            kept = _NOTHING_BEFORE_WEEK + _encode(() if week is None else week.days)
+        packed = _encode(
+            OrdinaryBeat(
+                beat.policy_version,
+                beat.is_exempt,
+                beat.is_exempt & beat.is_educational,
+                beat.watched_ms,
+                self._place(days),
+                _text(_encode((beat.days, beat.synced, beat.closed, week, breaks, finish))),
+                0 if breaks is None else breaks.length_ms,
+                0 if finish is None else finish.longest_ms,
+                _NO_TITLE if finish is None else finish.title_left_ms,
+                _text(kept),
+                beat.session_id,
+                beat.title_id,
+                beat.is_educational,
+                beat.device_id,
+                beat.device_type,
+            )
+        )
+        self.lengths.append(-len(packed))
+        self._packed.append(packed)
+
+    def _place(self, days: "Sequence[DayTerms]") -> int:
+        """The position of days in the call."""
+        place = self._place_of_days.get(id(days))
+        if place is None:
+            self.days.append(days)
+            place = self._place_of_days[id(days)] = len(self.days)
+        return place
 
     def packed(self) -> bytes:
         """The beats, one behind the other."""
@@ -133,9 +192,23 @@ class BeatCall:
         """The outcomes in the answer of the script, in the order of the beats."""
         found = _decode_answer(answer)
         at_ms, figures, others = found.at_ms, iter(found.figures), iter(found.others)
-        return [
+        outcomes = [
             next(others)
             if used_ms < 0
             else Outcome(_OK, at_ms, at_ms, beat.session_id, total_ms, used_ms, counted_ms, "", beat.days[-1].number)
             for (_, beat), used_ms, counted_ms, total_ms in zip(self._beats, figures, figures, figures, strict=True)
         ]
+        if self._week_left_ms or found.unbroken_ms:
+            self._add_rules(outcomes, found)
+        return outcomes
+
+    def _add_rules(self, outcomes: Sequence[Outcome], found: _Answer) -> None:
+        """What the rules of a child add to the outcomes of ordinary beats."""
+        unbroken_ms = iter(found.unbroken_ms)
+        for place, (_, beat) in enumerate(self._beats):
+            if found.figures[3 * place] < 0:
+                continue
+            outcome = outcomes[place]
+            outcome.week_left_ms = self._week_left_ms.get(place, 0)
+            if beat.breaks is not None:
+                outcome.unbroken_ms, outcome.played_until_ms = next(unbroken_ms), found.at_ms

@@ -12,8 +12,10 @@ import pytest
 
 from app.domain.breaks import BreakTerms
 from app.domain.counters import NO_CLAIM, Beat, Counters, Outcome, Rules, Status, cold
-from app.domain.policy import DayTerms
+from app.domain.finishing import FinishTerms
+from app.domain.policy import DayTerms, EarlierDay
 from app.domain.reference import record
+from app.domain.weekly import WeekTerms
 from app.redis_store import counters as counters_module
 from app.redis_store.beat_calls import BeatCall, OrdinaryBeat
 from app.redis_store.cluster import as_cluster
@@ -38,9 +40,7 @@ class LongForms(BeatCall):
     """Sends every beat in the long form, as versions before the ordinary path did."""
 
     def _add(self, beat: Beat) -> None:
-        packed = msgspec.msgpack.encode(beat)
-        self.lengths.append(len(packed))
-        self._packed.append(packed)
+        self._add_long(beat)
 
 
 class Child:
@@ -58,6 +58,21 @@ class Child:
         self.watched_ms = 0
         self.counters: Counters | None = None
         self.is_open = False
+        self.week_limit_ms = chance.choice([None, None, 0, 200_000, 9_000_000])
+        self.break_ms = chance.choice([None, None, 120_000, 900_000])
+        self.finishes = chance.random() < 0.3
+        self.earlier_days = self._earlier_days()
+
+    def _earlier_days(self) -> tuple[EarlierDay, ...]:
+        """Days of the week before the first one, as PostgreSQL has them: usually in order."""
+        chance = self.chance
+        numbers = sorted(chance.sample(range(-2, 0), chance.choice([0, 1, 2])))
+        if chance.random() < 0.1:
+            numbers = [*numbers, *numbers[:1], chance.choice([-9, 0, 1])]
+        return tuple(
+            EarlierDay(number, chance.choice([0, 50_000, 3_600_000]), chance.choice([-1, 60_000, 7_200_000]))
+            for number in numbers
+        )
 
     def terms(self, at_ms: int) -> DayTerms:
         number = (at_ms - START_MS) // DAY_MS
@@ -75,6 +90,11 @@ class Child:
         chance = self.chance
         if chance.random() < 0.04:
             self.allowance_ms, self.policy_version = chance.choice(ALLOWANCES_MS), self.policy_version + 1
+        if chance.random() < 0.03:
+            self.break_ms, self.finishes = chance.choice([None, 120_000, 900_000]), chance.random() < 0.5
+            self.week_limit_ms = chance.choice([None, 200_000, 9_000_000])
+        if chance.random() < 0.03:
+            self.earlier_days = self._earlier_days()
         if chance.random() < 0.02:
             self.title = chance.choice(TITLES)
         if chance.random() < 0.02:
@@ -98,7 +118,10 @@ class Child:
             policy_version=self.policy_version - (chance.random() < 0.02),
             days=(self.terms(at_ms),),
             synced=((at_ms - 10_000, at_ms - 5_000),) if chance.random() < 0.02 else (),
-            breaks=BreakTerms(900_000, 300_000) if chance.random() < 0.02 else None,
+            closed=((at_ms + 100_000, at_ms + 900_000),) if chance.random() < 0.02 else None,
+            week=None if self.week_limit_ms is None else WeekTerms(self.week_limit_ms, 1, self.earlier_days),
+            breaks=None if self.break_ms is None else BreakTerms(900_000, self.break_ms),
+            finish=FinishTerms(600_000, chance.choice([30_000, 200_000, 5_000_000])) if self.finishes else None,
         )
 
     def expected(self, beat: Beat, at_ms: int, rules: Rules) -> Outcome:

@@ -12,10 +12,11 @@
 --                 watermark, generation  of that mark, as the caller knows them
 --                 days    the arrays of DayTerms that beats of ordinary form name by position
 -- ARGV[2]       the beats, one behind the other, as MessagePack: an array of Beat, or of OrdinaryBeat
--- returns       MessagePack {at_ms, figures, others}; nothing when this server knows less than the caller, or has been
---               noticed to have known less: then nothing was counted
+-- returns       MessagePack {at_ms, figures, others, unbroken}; nothing when this server knows less than the caller, or has
+--               been noticed to have known less: then nothing was counted
 --                 figures  per ordinary beat the used time, what it added, and the session's total; per other beat -1
 --                 others   arrays of Outcome, of the other beats in their order
+--                 unbroken  per ordinary beat of a child with breaks, its unbroken time
 --
 -- Names in capitals are positions (C_ Counters, B_ Beat, P_ OrdinaryBeat, D_ DayTerms, O_ Outcome, W_ WeekTerms,
 -- E_ EarlierDay, K_ BreakTerms, F_ FinishTerms). scripts.py fills them in from the classes, so that the layout is written
@@ -439,27 +440,41 @@ end
 -- An ordinary beat: the running session plays the same title on, on the same day, and was heard of within the gap.
 --
 -- Such a beat counts as `record` counts it, but only some elements of the stored array change, so that the array is read and
--- written in three runs, without tables. Its second run is what an OrdinaryBeat ends with, byte by byte: session, title and
--- device. Answers the used time, what the beat added, the session's total, the counters as stored and whether they were clean;
--- nothing if the beat is not ordinary after all.
+-- written in runs, without tables. Its second run is what an OrdinaryBeat ends with, byte by byte: session, title and
+-- device. A child with a weekly limit or breaks has more behind: what `kept` is, then what it has played without a break.
+-- Answers the used time, what the beat added, the session's total, the counters as stored, whether they were clean, and the
+-- unbroken time of a child with breaks; nothing if the beat is not ordinary after all.
 local HEADER_BYTES = 3 -- of an array of more than 15 elements
 local ORDINARY_COUNT = C_GCRA_TAT_MS -- no lease is open, no session abandoned, nothing uncounted or reserved
 local TIMES = C_GCRA_TAT_MS - C_DEVICE_TYPE
 
-local function record_ordinary(raw, playing, policy_version, is_free, claim_ms, terms, at_ms, generation)
-  if string.byte(raw, HEADER_BYTES) ~= ORDINARY_COUNT then return end
+local function has_run(raw, run, at) return string.find(raw, run, at + 1, true) == at + 1 end
+
+local function record_ordinary(raw, playing, policy_version, is_free, claim_ms, terms, at_ms, generation, kept, break_ms,
+    finish_ms, title_left_ms)
+  local count = kept == '' and ORDINARY_COUNT or break_ms == 0 and C_WEEK or C_PLAYED_UNTIL_MS
+  if string.byte(raw, HEADER_BYTES) ~= count then return end
   local playing_at, version, known_generation, known_policy_version, dirty_since_ms, day_number, day_starts_ms, day_ends_ms,
     _, _, used_ms, educational_ms, overrun_ms = unpack_limit(raw, C_OVERRUN_MS, HEADER_BYTES)
   if known_generation < generation or known_policy_version > policy_version or at_ms >= day_ends_ms
-    or not terms or terms[D_NUMBER] ~= day_number
-    or string.find(raw, playing, playing_at + 1, true) ~= playing_at + 1 then return end
-  local _, started_ms, last_beat_ms, paused_since_ms, watched_ms, session_used_ms, session_educational_ms,
+    or not terms or terms[D_NUMBER] ~= day_number or not has_run(raw, playing, playing_at) then return end
+  local kept_at, started_ms, last_beat_ms, paused_since_ms, watched_ms, session_used_ms, session_educational_ms,
     session_overrun_ms, earlier_ms, has_ended, previous_id, previous_end_reason, previous_ended_ms, gcra_tat_ms =
     unpack_limit(raw, TIMES, playing_at + #playing)
   local earned_ms = at_ms - last_beat_ms
   if earned_ms < 0 or earned_ms > max_gap_ms or paused_since_ms ~= 0 or has_ended ~= 0 then return end
   gcra_tat_ms = next_tat(gcra_tat_ms, at_ms)
   if gcra_tat_ms - at_ms > beat_spacing_ms * beat_burst then return end
+  local rules, unbroken_ms = kept, nil
+  if kept ~= '' then
+    if not has_run(raw, kept, kept_at) then return end
+    if break_ms > 0 then
+      local _, known_ms, played_until_ms = unpack_limit(raw, 2, kept_at + #kept)
+      unbroken_ms = (last_beat_ms - played_until_ms >= break_ms and 0 or known_ms) + earned_ms
+      if earned_ms == 0 or played_until_ms > at_ms then return end
+      rules = kept .. pack(unbroken_ms, at_ms)
+    end
+  end
 
   local allowance_ms, counted_ms = terms[D_ALLOWANCE_MS], earned_ms
   if is_free == 1 then
@@ -470,6 +485,8 @@ local function record_ordinary(raw, playing, policy_version, is_free, claim_ms, 
     local over_ms = earned_ms - counted_ms
     used_ms, session_used_ms = used_ms + counted_ms, session_used_ms + counted_ms
     overrun_ms, session_overrun_ms = overrun_ms + over_ms, session_overrun_ms + over_ms
+    local left_ms = allowance_ms - used_ms
+    if left_ms > 0 and left_ms < title_left_ms and title_left_ms <= left_ms + finish_ms then return end -- may be promised
   end
   watched_ms = claim_ms == -1 and watched_ms + earned_ms or math.max(watched_ms, claim_ms)
   local stored = string.sub(raw, 1, HEADER_BYTES)
@@ -478,8 +495,9 @@ local function record_ordinary(raw, playing, policy_version, is_free, claim_ms, 
     .. playing
     .. pack(started_ms, at_ms, 0, watched_ms, session_used_ms, session_educational_ms, session_overrun_ms, earlier_ms, 0,
       previous_id, previous_end_reason, previous_ended_ms, beat_spacing_ms > 0 and gcra_tat_ms or 0)
+    .. rules
   local total_ms = earlier_ms + session_used_ms + session_educational_ms + session_overrun_ms
-  return used_ms, counted_ms, total_ms, stored, dirty_since_ms == 0
+  return used_ms, counted_ms, total_ms, stored, dirty_since_ms == 0, unbroken_ms
 end
 
 local call = cmsgpack.unpack(ARGV[1])
@@ -492,7 +510,7 @@ local at_ms = instant(call[1])
 
 local raws = redis.call('MGET', unpack(KEYS, 1, #lengths))
 local live_of, stored_of = {}, {} -- a child's second beat in this call continues from its first
-local changed, figures, others = {}, {}, {}
+local changed, figures, others, unbroken = {}, {}, {}, {}
 
 local function change(i, key, was_clean, stored)
   if was_clean then redis.call('ZADD', KEYS[places[i]], at_ms, string.sub(key, -36)) end
@@ -516,28 +534,39 @@ local function count(i, key, s, beat)
 end
 
 -- Count a beat of ordinary form; or answer it as an array of Beat.
+local WITH_RULES = 0x90 + P_COUNT -- the header of a form of all elements
 local function count_ordinary(i, key, raw, starts_at, ends_at)
   local playing_at, policy_version, is_exempt, is_free, claim_ms, day = unpack_limit(ARGV[2], P_DAYS, starts_at + 1)
+  local rules, break_ms, finish_ms, title_left_ms, kept = nil, 0, 0, -1, ''
+  if string.byte(ARGV[2], starts_at + 1) == WITH_RULES then
+    playing_at, rules, break_ms, finish_ms, title_left_ms, kept = unpack_limit(ARGV[2], P_KEPT - P_DAYS, playing_at)
+  end
   if not live_of[key] then
     local playing = string.sub(ARGV[2], playing_at + 1, ends_at)
     local terms = days[day][#days[day]]
-    local used_ms, counted_ms, total_ms, stored, was_clean =
-      record_ordinary(raw, playing, policy_version, is_free, claim_ms, terms, at_ms, generations[i])
+    local used_ms, counted_ms, total_ms, stored, was_clean, unbroken_ms = record_ordinary(raw, playing, policy_version,
+      is_free, claim_ms, terms, at_ms, generations[i], kept, break_ms, finish_ms, title_left_ms)
     if stored then
       stored_of[key] = stored
       change(i, key, was_clean, stored)
       figures[3 * i - 2], figures[3 * i - 1], figures[3 * i] = used_ms, counted_ms, total_ms
+      unbroken[#unbroken + 1] = unbroken_ms
       return nil
     end
   end
   local _, session_id, title_id, is_educational, device_id, device_type =
-    unpack_limit(ARGV[2], P_COUNT - P_DAYS, playing_at)
-  return {
+    unpack_limit(ARGV[2], P_COUNT - P_KEPT, playing_at)
+  local beat = {
     [B_SESSION_ID] = session_id, [B_NEW_SESSION_ID] = '', [B_ISSUED_AT_MS] = 0, [B_TITLE_ID] = title_id,
     [B_IS_EDUCATIONAL] = is_educational, [B_IS_EXEMPT] = is_exempt, [B_IS_PAUSED] = 0, [B_IS_END] = 0,
     [B_WATCHED_MS] = claim_ms, [B_DEVICE_ID] = device_id, [B_DEVICE_TYPE] = device_type,
     [B_POLICY_VERSION] = policy_version, [B_DAYS] = days[day], [B_SYNCED] = {},
   }
+  if rules then
+    local long = cmsgpack.unpack(rules)
+    for field = B_DAYS, B_COUNT do beat[field] = long[field - B_DAYS + 1] end
+  end
+  return beat
 end
 
 local ends_at = 0
@@ -559,4 +588,4 @@ for i = 1, #lengths do
   end
 end
 if #changed > 0 then redis.call('MSET', unpack(changed)) end
-return pack({at_ms, figures, others})
+return pack({at_ms, figures, others, unbroken})

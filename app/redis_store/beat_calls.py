@@ -26,18 +26,16 @@ _NO_TITLE = -1
 class OrdinaryBeat(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A beat of the running session, as ``record.lua`` reads it.
 
-    The fields from ``session_id`` on are the same run of elements as in ``Counters``. For a child without a weekly limit,
-    breaks and titles to finish, the fields from ``rules`` to ``kept`` are left out.
+    The fields from ``session_id`` on are the same run of elements as in ``Counters``. Those from ``break_ms`` to
+    ``kept`` are left out for a child without a weekly limit, breaks and a title to finish.
 
     Attributes:
         is_free: whether the time is educational and exempt.
         days: the position of its days in the call. Many children share them.
-        rules: what the long form of the beat has from ``days`` on, packed; read if the beat is not ordinary after all.
         break_ms: how long a break is; 0 without breaks.
         finish_ms: how long after the limit a title may end.
         title_left_ms: how much of the title is left; -1 if no title may be finished.
-        kept: the bytes from ``lease_ms`` to ``week`` in the counters of a child for whom nothing is unusual; empty where
-            the counters end before.
+        kept: the bytes from ``lease_ms`` to ``week`` in counters without anything unusual; empty where they end before.
     """
 
     policy_version: int
@@ -45,7 +43,6 @@ class OrdinaryBeat(msgspec.Struct, array_like=True, frozen=True, gc=False):
     is_free: int
     watched_ms: int
     days: int
-    rules: msgspec.Raw
     break_ms: int
     finish_ms: int
     title_left_ms: int
@@ -58,8 +55,8 @@ class OrdinaryBeat(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 def _text(packed: bytes) -> msgspec.Raw:
-    """Bytes as MessagePack text of any content: scripts cannot read its byte strings."""
-    return msgspec.Raw(b"\xda" + len(packed).to_bytes(2) + packed)
+    """Bytes as MessagePack text, whatever they are: scripts cannot read its byte strings."""
+    return msgspec.Raw(b"\xda%b%b" % (len(packed).to_bytes(2), packed))
 
 
 class _Answer(msgspec.Struct, array_like=True, gc=False):
@@ -86,6 +83,8 @@ class BeatCall:
         places: per beat, the position in ``keys`` of its bucket's keys.
         generations: per beat, that of its bucket.
         days: the days that ordinary beats name by position.
+        rules: bytes of what the long form of an ordinary beat has from ``days`` on, by the position of the beat. They
+            follow the beat and are read only if it is not ordinary after all.
         first_bucket: the bucket of the first beat.
     """
 
@@ -96,6 +95,7 @@ class BeatCall:
         self.places: list[int] = []
         self.generations: list[int] = []
         self.days: list[Sequence[DayTerms]] = []
+        self.rules: dict[int, int] = {}
         self.first_bucket = names.bucket(beats[0][0])
         self._place_of_days: dict[int, int] = {}
         self._week_left_ms: dict[int, int] = {}  # by the place of the beat
@@ -115,7 +115,14 @@ class BeatCall:
         self.keys += bucket_keys
 
     def _add(self, beat: Beat) -> None:
-        if not beat.session_id or beat.new_session_id or beat.issued_at_ms or beat.is_paused or beat.is_end or beat.synced:
+        if (
+            not beat.session_id
+            or beat.new_session_id
+            or beat.issued_at_ms
+            or beat.is_paused
+            or beat.is_end
+            or beat.synced
+        ):
             self._add_long(beat)
         elif beat.week is None and beat.breaks is None and beat.finish is None:
             packed = _encode(
@@ -154,6 +161,7 @@ class BeatCall:
             days = days if terms is days[-1] else (terms,)
         if breaks is not None or (week is not None and week.days):
             kept = _NOTHING_BEFORE_WEEK + _encode(() if week is None else week.days)
+        rules = _encode((beat.days, beat.synced, beat.closed, week, breaks, finish))
         packed = _encode(
             OrdinaryBeat(
                 beat.policy_version,
@@ -161,7 +169,6 @@ class BeatCall:
                 beat.is_exempt & beat.is_educational,
                 beat.watched_ms,
                 self._place(days),
-                _text(_encode((beat.days, beat.synced, beat.closed, week, breaks, finish))),
                 0 if breaks is None else breaks.length_ms,
                 0 if finish is None else finish.longest_ms,
                 _NO_TITLE if finish is None else finish.title_left_ms,
@@ -174,7 +181,8 @@ class BeatCall:
             )
         )
         self.lengths.append(-len(packed))
-        self._packed.append(packed)
+        self.rules[len(self.lengths)] = len(rules)
+        self._packed += (packed, rules)
 
     def _place(self, days: "Sequence[DayTerms]") -> int:
         """The position of days in the call."""

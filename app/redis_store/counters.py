@@ -75,7 +75,7 @@ class RedisCounters:
         metrics.SCRIPT_CALLS.inc()
         first = call.first_bucket  # a server that came back older did so with all its buckets
         mark = (self._rollback_guard.watermarks[first], self._rollback_guard.generations[first])
-        head = (self.at_ms, self._rules, call.lengths, call.places, call.generations, *mark, call.days)
+        head = (self.at_ms, self._rules, call.lengths, call.places, call.generations, *mark, call.days, call.rules)
         keys = [*call.keys, self._keys.mark(first)]
         with translate_errors():
             answer = await self._record(self._redis, keys, (_encode(head), call.packed()))

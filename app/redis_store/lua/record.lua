@@ -3,7 +3,7 @@
 -- KEYS[1..n]    counters of n profiles (string, MessagePack array of Counters)
 -- KEYS[n+1..]   per bucket in use: its dirty set (zset), then its closed sessions and days (hash)
 -- KEYS[#KEYS]   the mark of one of these buckets (hash)
--- ARGV[1]       MessagePack {at_ms, rules, lengths, places, generations, watermark, generation, days}
+-- ARGV[1]       MessagePack {at_ms, rules, lengths, places, generations, watermark, generation, days, rules}
 --                 at_ms   the instant to count at; 0 takes this server's clock
 --                 rules   array of Rules
 --                 lengths per beat, its bytes in ARGV[2]; negative for a beat of ordinary form
@@ -11,6 +11,8 @@
 --                 generations  per beat, that of its bucket; counters of an older one count as COLD
 --                 watermark, generation  of that mark, as the caller knows them
 --                 days    the arrays of DayTerms that beats of ordinary form name by position
+--                 rules   per beat of ordinary form with rules, the bytes behind it in ARGV[2]: an array of what Beat has
+--                         from its days on
 -- ARGV[2]       the beats, one behind the other, as MessagePack: an array of Beat, or of OrdinaryBeat
 -- returns       MessagePack {at_ms, figures, others, unbroken}; nothing when this server knows less than the caller, or has
 --               been noticed to have known less: then nothing was counted
@@ -465,14 +467,14 @@ local function record_ordinary(raw, playing, policy_version, is_free, claim_ms, 
   if earned_ms < 0 or earned_ms > max_gap_ms or paused_since_ms ~= 0 or has_ended ~= 0 then return end
   gcra_tat_ms = next_tat(gcra_tat_ms, at_ms)
   if gcra_tat_ms - at_ms > beat_spacing_ms * beat_burst then return end
-  local rules, unbroken_ms = kept, nil
+  local behind, unbroken_ms = kept, nil
   if kept ~= '' then
     if not has_run(raw, kept, kept_at) then return end
     if break_ms > 0 then
       local _, known_ms, played_until_ms = unpack_limit(raw, 2, kept_at + #kept)
       unbroken_ms = (last_beat_ms - played_until_ms >= break_ms and 0 or known_ms) + earned_ms
       if earned_ms == 0 or played_until_ms > at_ms then return end
-      rules = kept .. pack(unbroken_ms, at_ms)
+      behind = kept .. pack(unbroken_ms, at_ms)
     end
   end
 
@@ -495,7 +497,7 @@ local function record_ordinary(raw, playing, policy_version, is_free, claim_ms, 
     .. playing
     .. pack(started_ms, at_ms, 0, watched_ms, session_used_ms, session_educational_ms, session_overrun_ms, earlier_ms, 0,
       previous_id, previous_end_reason, previous_ended_ms, beat_spacing_ms > 0 and gcra_tat_ms or 0)
-    .. rules
+    .. behind
   local total_ms = earlier_ms + session_used_ms + session_educational_ms + session_overrun_ms
   return used_ms, counted_ms, total_ms, stored, dirty_since_ms == 0, unbroken_ms
 end
@@ -503,7 +505,7 @@ end
 local call = cmsgpack.unpack(ARGV[1])
 max_gap_ms, pause_grace_ms, long_absence_ms, beat_spacing_ms, beat_burst, longest_unknown_ms, longest_lease_ms =
   unpack(call[2])
-local lengths, places, generations, days = call[3], call[4], call[5], call[8]
+local lengths, places, generations, days, rules = call[3], call[4], call[5], call[8], call[9]
 local mark = redis.call('HMGET', KEYS[#KEYS], 'watermark', 'generation')
 if tonumber(mark[1] or 0) < call[6] or tonumber(mark[2] or 0) > call[7] then return false end
 local at_ms = instant(call[1])
@@ -534,12 +536,11 @@ local function count(i, key, s, beat)
 end
 
 -- Count a beat of ordinary form; or answer it as an array of Beat.
-local WITH_RULES = 0x90 + P_COUNT -- the header of a form of all elements
 local function count_ordinary(i, key, raw, starts_at, ends_at)
   local playing_at, policy_version, is_exempt, is_free, claim_ms, day = unpack_limit(ARGV[2], P_DAYS, starts_at + 1)
-  local rules, break_ms, finish_ms, title_left_ms, kept = nil, 0, 0, -1, ''
-  if string.byte(ARGV[2], starts_at + 1) == WITH_RULES then
-    playing_at, rules, break_ms, finish_ms, title_left_ms, kept = unpack_limit(ARGV[2], P_KEPT - P_DAYS, playing_at)
+  local break_ms, finish_ms, title_left_ms, kept = 0, 0, -1, ''
+  if rules[i] then
+    playing_at, break_ms, finish_ms, title_left_ms, kept = unpack_limit(ARGV[2], P_KEPT - P_DAYS, playing_at)
   end
   if not live_of[key] then
     local playing = string.sub(ARGV[2], playing_at + 1, ends_at)
@@ -562,8 +563,8 @@ local function count_ordinary(i, key, raw, starts_at, ends_at)
     [B_WATCHED_MS] = claim_ms, [B_DEVICE_ID] = device_id, [B_DEVICE_TYPE] = device_type,
     [B_POLICY_VERSION] = policy_version, [B_DAYS] = days[day], [B_SYNCED] = {},
   }
-  if rules then
-    local long = cmsgpack.unpack(rules)
+  if rules[i] then
+    local long = cmsgpack.unpack(string.sub(ARGV[2], ends_at + 1, ends_at + rules[i]))
     for field = B_DAYS, B_COUNT do beat[field] = long[field - B_DAYS + 1] end
   end
   return beat
@@ -580,6 +581,7 @@ for i = 1, #lengths do
   elseif raw then
     beat = cmsgpack.unpack(string.sub(ARGV[2], starts_at + 1, ends_at))
   end
+  ends_at = ends_at + (rules[i] or 0)
   if beat or not raw then
     local s = live_of[key] or raw and cmsgpack.unpack(raw)
     live_of[key] = s

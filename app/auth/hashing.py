@@ -1,28 +1,37 @@
-"""Passwords and PINs: peppered, hashed by bcrypt, in a bounded pool of processes that gives way to heartbeats."""
+"""Passwords and PINs: peppered, and hashed by bcrypt in a process that gives way to heartbeats."""
 
 import asyncio
 import base64
 import hashlib
 import hmac
-import threading
 import unicodedata
-from collections.abc import Callable, Sequence
-from concurrent.futures.process import BrokenProcessPool
-from functools import partial
-from typing import Self, TypeVar
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import bcrypt
 
-from app.auth.hashing_processes import HashingProcesses
-from app.errors import HashingInterrupted, TooManyRequests
+from app.auth.hashing_process import HashingProcess
+from app.auth.hashing_queue import HashingKind, HashingQueue
+from app.errors import HashingInterrupted
 
-Answer = TypeVar("Answer")
+MAX_WAIT_SECONDS = 30.0
+"""Longer than a full queue takes; after that an answer is dropped."""
+IDLE_SECONDS = 60.0
+"""After that the process ends, and its memory is free. It starts in a tenth of a second."""
 _NO_SALT = b"C6UzMDM.H6dfI/f/IKcEe."
 _NO_HASH = b"." * 31
 
 
+@dataclass(frozen=True, eq=False)
+class _Work:
+    request: bytes
+    answer: asyncio.Future[bytes]
+
+
 class Hasher:
-    """Hashes and compares secrets.
+    """Hashes and compares secrets, in fair turns (`hashing_queue`).
 
     bcrypt reads 72 bytes at most, so it is given the HMAC of the secret under the pepper, in base64: 44 bytes. A
     copy of the database alone is therefore not enough to try PINs.
@@ -31,45 +40,121 @@ class Hasher:
         pepper: the server-side key.
         previous: earlier keys, whose hashes match, too. All are tried always: how long it takes tells nothing.
         cost: bcrypt work factor of new hashes.
-        workers: processes that hash.
-        queue: hashes that may wait for a process; one more is refused.
+        queue: hashes that may wait; one more is refused.
+        lock_file: shared by the hashers of a machine, see `hashing_program`.
+        at_once: how many of them may compute at a time.
     """
 
-    def __init__(self, *, pepper: bytes, cost: int, workers: int, queue: int, previous: Sequence[bytes] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        pepper: bytes,
+        cost: int,
+        queue: int,
+        previous: Sequence[bytes] = (),
+        lock_file: Path | None = None,
+        at_once: int = 1,
+    ) -> None:
         self._peppers = (pepper, *previous)
         self._cost = cost
-        self._room = threading.BoundedSemaphore(workers + queue)
-        self._processes = HashingProcesses(workers)
+        self._queue: HashingQueue[_Work] = HashingQueue(queue + 1)
+        self._process = HashingProcess(lock_file=lock_file, at_once=at_once)
+        self._working: asyncio.Task[None] | None = None
+        self._idle: asyncio.TimerHandle | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._nobody = f"$2b${cost:02}$".encode() + _NO_SALT + _NO_HASH
 
-    async def hash(self, secret: str) -> str:
+    async def hash(self, secret: str, kind: HashingKind, account_id: str) -> str:
         """A hash to keep. Raises TooManyRequests when too many wait, HashingInterrupted."""
-        peppered = _peppered(self._peppers[0], secret)
-        with self.queue_slot() as slot:
-            hashed = await slot.run(partial(bcrypt.hashpw, peppered, bcrypt.gensalt(self._cost)))
-        return hashed.decode("ascii")
+        with self.queue_slot(kind, account_id) as slot:
+            return (await slot.run(bcrypt.gensalt(self._cost), [_peppered(self._peppers[0], secret)]))[0].decode()
 
-    def queue_slot(self) -> "QueueSlot":
+    @contextmanager
+    def queue_slot(self, kind: HashingKind, account_id: str) -> Iterator["QueueSlot"]:
         """A place in the queue, for a comparison that must not be refused once it was counted as a try.
 
         Raises:
             TooManyRequests: too many wait.
         """
-        if not self._room.acquire(blocking=False):
-            raise TooManyRequests
-        return QueueSlot(self, self._processes, self._room)
+        self._queue.take_place(kind, account_id)
+        try:
+            yield QueueSlot(self, kind, account_id)
+        finally:
+            self._queue.give_back(kind, account_id)
 
-    def comparison(self, secret: str, hashed: str | None) -> Callable[[], int | None]:
-        """The work of finding out with which pepper a secret is the hashed one: 0 is today's, None is with none.
+    async def match(self, secret: str, hashed: str | None, slot: "QueueSlot") -> int | None:
+        """With which pepper a secret is the hashed one: 0 is today's, None is with none.
 
         None in place of a hash, for an unknown account, takes as long and is never right.
         """
-        peppered = [_peppered(pepper, secret) for pepper in self._peppers]
         known = self._nobody if hashed is None else hashed.encode("ascii")
-        return partial(_place_of_match, peppered, known)
+        made = await slot.run(known, [_peppered(pepper, secret) for pepper in self._peppers])
+        matches = [hmac.compare_digest(each, known) for each in made]
+        return matches.index(True) if True in matches else None
 
-    def close(self) -> None:
-        self._processes.close()
+    async def run(self, salt: bytes, secrets: Sequence[bytes], kind: HashingKind, account_id: str) -> list[bytes]:
+        """The hashes of secrets, in their turn. Raises HashingInterrupted."""
+        work = _Work(b" ".join((salt, *secrets)) + b"\n", asyncio.get_running_loop().create_future())
+        self._queue.put(kind, account_id, work)
+        if self._working is None:
+            self._working = asyncio.create_task(self._work(), name="hash secrets")
+        try:
+            async with asyncio.timeout(MAX_WAIT_SECONDS):
+                hashes = (await work.answer).split()
+        except TimeoutError as error:
+            raise HashingInterrupted from error
+        finally:
+            self._queue.remove(kind, account_id, work)
+        if len(hashes) != len(secrets):
+            raise ValueError("not a hash of bcrypt")
+        return hashes
+
+    async def close(self) -> None:
+        """End what is being hashed. The callers get HashingInterrupted."""
+        if self._working is not None:
+            self._working.cancel()
+            await asyncio.wait([self._working])
+        self._stay_awake()
+        await self._process.close()
+
+    async def _work(self) -> None:
+        self._stay_awake()
+        work: _Work | None = None
+        try:
+            while (work := self._queue.next()) is not None:
+                try:
+                    answer = await self._process.ask(work.request)
+                except HashingInterrupted as error:
+                    _settle(work.answer, error)
+                else:
+                    _settle(work.answer, answer)
+        finally:
+            self._working = None
+            while work is not None:  # cancelled, or a defect: nobody waits for an answer that cannot come
+                _settle(work.answer, HashingInterrupted())
+                work = self._queue.next()
+            self._idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._rest)
+
+    def _rest(self) -> None:
+        async def rest() -> None:
+            if self._working is None:
+                await self._process.close()
+
+        self._ending = asyncio.create_task(rest(), name="end the idle hashing process")
+
+    def _stay_awake(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+
+
+def _settle(waiting: asyncio.Future[bytes], result: bytes | HashingInterrupted) -> None:
+    if waiting.done():  # the caller has gone away
+        return
+    if isinstance(result, bytes):
+        waiting.set_result(result)
+    else:
+        waiting.set_exception(result)
 
 
 def _peppered(pepper: bytes, secret: str) -> bytes:
@@ -78,37 +163,17 @@ def _peppered(pepper: bytes, secret: str) -> bytes:
     return base64.b64encode(hmac.digest(pepper, text, hashlib.sha256))
 
 
-def _place_of_match(peppered: Sequence[bytes], hashed: bytes) -> int | None:
-    matches = [bcrypt.checkpw(each, hashed) for each in peppered]
-    return matches.index(True) if True in matches else None
-
-
+@dataclass(frozen=True)
 class QueueSlot:
-    """A place in the queue of a hasher, given back at the end of the block or of the work."""
+    """A place in the queue of a hasher."""
 
-    def __init__(self, hasher: Hasher, processes: HashingProcesses, room: threading.BoundedSemaphore) -> None:
-        self._hasher = hasher
-        self._processes = processes
-        self._room = room
-        self._is_used = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if not self._is_used:
-            self._room.release()
+    hasher: Hasher
+    kind: HashingKind
+    account_id: str
 
     async def match(self, secret: str, hashed: str | None) -> int | None:
-        """With which pepper it is, see ``Hasher.comparison``. Raises HashingInterrupted."""
-        return await self.run(self._hasher.comparison(secret, hashed))
+        """With which pepper it is, see ``Hasher.match``. Raises HashingInterrupted."""
+        return await self.hasher.match(secret, hashed, self)
 
-    async def run(self, work: Callable[[], Answer]) -> Answer:
-        """Have a picklable function called in its turn. Raises HashingInterrupted."""
-        future = self._processes.submit(work)
-        self._is_used = True
-        future.add_done_callback(lambda _: self._room.release())  # not before, even if the caller has gone away
-        try:
-            return await asyncio.wrap_future(future)
-        except BrokenProcessPool as error:
-            raise HashingInterrupted from error
+    async def run(self, salt: bytes, secrets: Sequence[bytes]) -> list[bytes]:
+        return await self.hasher.run(salt, secrets, self.kind, self.account_id)

@@ -9,21 +9,18 @@ Redis turns away what is too much, so that a flood does not reach the database. 
 Redis.
 """
 
-import asyncio
 import contextlib
 from uuid import uuid4
 
 import structlog
 
 from app.auth.hashing import Hasher
+from app.auth.hashing_queue import HashingKind
 from app.auth.lockout_rules import Admission, Reservation, Rule
 from app.auth.ports import Attempts, AttemptStore, HashStore
 from app.clock import Clock
 from app.errors import CountersUnavailable, DatabaseUnavailable, HashingInterrupted, Locked, TooManyRequests
 from app.observability import metrics
-
-COMPARISON_SECONDS = 30.0
-"""Longer than a comparison takes that waits behind a full queue; after that its answer is dropped."""
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +29,7 @@ class Lockout:
     """Compares secrets of one kind, as often as the rule allows.
 
     Args:
+        kind: whose turn in the queue of hashes a comparison takes.
         store: where a hash that was made with an earlier pepper is renewed when its secret comes by.
     """
 
@@ -39,6 +37,7 @@ class Lockout:
         self,
         rule: Rule,
         *,
+        kind: HashingKind,
         hasher: Hasher,
         tries: Attempts,
         ledger: AttemptStore,
@@ -47,6 +46,7 @@ class Lockout:
     ) -> None:
         self._store = store
         self._rule = rule
+        self._kind = kind
         self._hasher = hasher
         self._tries = tries
         self._ledger = ledger
@@ -63,15 +63,14 @@ class Lockout:
             TooManyRequests: too many comparisons wait, or as many are under way as wrong tries are left.
             HashingInterrupted: nobody knows the answer; it does not count as a try.
         """
-        with self._hasher.queue_slot() as slot:
+        with self._hasher.queue_slot(self._kind, subject_id) as slot:
             reservation = Reservation(id=uuid4().hex, at_ms=self._clock())
             await self._reserve(subject_id, reservation)
             try:
-                async with asyncio.timeout(COMPARISON_SECONDS):
-                    pepper = await slot.match(secret, hashed)
-            except (HashingInterrupted, TimeoutError) as error:
+                pepper = await slot.match(secret, hashed)
+            except HashingInterrupted:
                 await self._conclude(subject_id, reservation, is_right=None)
-                raise HashingInterrupted from error
+                raise
             is_right = pepper is not None
             await self._conclude(subject_id, reservation, is_right=is_right)
         # Who is no account has an id that is made of an e-mail address: not for the log.
@@ -85,7 +84,7 @@ class Lockout:
         if self._store is None:
             return
         with contextlib.suppress(TooManyRequests, HashingInterrupted, DatabaseUnavailable):
-            renewed = await self._hasher.hash(secret)
+            renewed = await self._hasher.hash(secret, self._kind, account_id)
             await self._store.renew_hash(account_id, self._rule.kind, old=hashed, new=renewed)
 
     async def reset(self, subject_id: str) -> None:

@@ -6,6 +6,7 @@ from hashlib import blake2b
 import msgspec
 
 from app.auth.hashing import Hasher
+from app.auth.hashing_queue import HashingKind
 from app.auth.lockout import Lockout
 from app.auth.ports import AccountSecrets, Secrets, Unlocks
 from app.clock import Clock
@@ -155,7 +156,7 @@ class Pins:
 
     async def _set(self, account_id: str, pin: str, known: Secrets, *, actor: str, action: str) -> None:
         """Unlocks end before the change, which fails if they cannot, and after it, should one have been made since."""
-        pin_hash = await self._hasher.hash(pin)
+        pin_hash = await self._hasher.hash(pin, HashingKind.PIN, account_id)
         await self._unlocks.end_all(account_id)
         is_set = await self._accounts.set_pin(
             account_id, pin_hash, instead_of=known.pin_hash, actor=actor, action=action, at_ms=self._clock()

@@ -6,6 +6,7 @@ from uuid import NAMESPACE_URL, uuid4, uuid5
 import msgspec
 
 from app.auth.hashing import Hasher
+from app.auth.hashing_queue import HashingKind
 from app.auth.lockout import Lockout
 from app.auth.ports import Account, Accounts
 from app.auth.sign_ins import EndedSignIns, Refreshing, SignInStore
@@ -57,7 +58,7 @@ class AccountService:
         self, *, email: str, password: str, timezone: str, device_name: str | None = None
     ) -> HouseholdTokens:
         """A new account. Raises EmailTaken, TooManyRequests."""
-        password_hash = await self._hasher.hash(password)
+        password_hash = await self._hasher.hash(password, HashingKind.SIGN_IN, _id_of(email))
         account = Account(id=str(uuid4()), email=email, password_hash=password_hash, timezone=timezone)
         await self._accounts.add(account, at_ms=self._clock())
         return await self._sign_in(account, device_name)
@@ -69,11 +70,7 @@ class AccountService:
             WrongCredentials, Locked, TooManyRequests
         """
         account = await self._accounts.by_email(email)
-        subject_id, password_hash = (
-            (str(uuid5(NAMESPACE_URL, f"mailto:{email}")), None)
-            if account is None
-            else (account.id, account.password_hash)
-        )
+        subject_id, password_hash = (_id_of(email), None) if account is None else (account.id, account.password_hash)
         is_right = await self._lockout.matches(subject_id, password, password_hash)
         if account is None or not is_right:
             raise WrongCredentials
@@ -119,3 +116,8 @@ class AccountService:
             ),
             expires_in=self._access_seconds,
         )
+
+
+def _id_of(email: str) -> str:
+    """An id for an address that is no account."""
+    return str(uuid5(NAMESPACE_URL, f"mailto:{email}"))

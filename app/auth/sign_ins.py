@@ -10,6 +10,7 @@ import structlog
 
 from app.auth.devices import Revoked
 from app.auth.hashing import Hasher
+from app.auth.hashing_queue import HashingKind
 from app.auth.pins import Pins
 from app.auth.ports import Unlocks
 from app.auth.tokens import Principal, RefreshToken
@@ -169,7 +170,7 @@ class AccountLife:
             Conflict: another password has just been set.
         """
         known_hash = await self._pins.prove_password(caller.account_id, current_password)
-        password_hash = await self._hasher.hash(new_password)
+        password_hash = await self._hasher.hash(new_password, HashingKind.PASSWORD, caller.account_id)
         ended = await self._store.change_password(
             caller, password_hash, instead_of=known_hash, actor=caller.actor, at_ms=self._clock()
         )

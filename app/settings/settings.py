@@ -194,8 +194,12 @@ class Settings(BaseSettings):
     access_token_seconds: int = Field(3600, ge=60, le=86_400, description="life of an access token")
     refresh_token_seconds: int = Field(30 * 86_400, ge=3600, description="life of a refresh token")
     bcrypt_cost: int = Field(12, ge=4, le=16, description="bcrypt work factor")
-    bcrypt_workers: int = Field(1, ge=1, le=32, description="hashing processes per API process")
+    bcrypt_workers: int = Field(1, ge=1, le=32, description="API processes of a host that may hash at the same time")
     bcrypt_queue: int = Field(64, ge=1, description="waiting hashes per process; above: 429")
+    bcrypt_lock_file: Path | None = Field(
+        None,
+        description="file whose locks give the API processes of a host their turns; default: in the metrics folder",
+    )
     max_profiles: int = Field(20, ge=1, le=100, description="profiles an account may have")
 
     # --- rules

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from app.auth.devices import Devices, Revoked
 from app.auth.external_ids import ExternalIds
 from app.auth.hashing import Hasher
+from app.auth.hashing_queue import HashingKind
 from app.auth.lockout import Lockout
-from app.auth.lockout_rules import PASSWORD, PIN
+from app.auth.lockout_rules import PASSWORD, PIN, Rule
 from app.auth.pins import UNLOCK_SECONDS, Pins
 from app.auth.rates import RateLimit
 from app.auth.service import AccountService
@@ -28,6 +29,7 @@ from app.wiring.process import repeat
 from app.wiring.stores import Stores
 
 _REVOKED_SECONDS = 600.0
+_LOCK_FILE = "hashing.lock"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +56,7 @@ async def open_identity(stack: AsyncExitStack, *, stores: Stores, settings: Sett
     external_store = PostgresExternalIds(engine, external_tombstones(settings))
     ids = external_ids(external_store, revoked, settings, clock)
     tokens = tokens_of(settings, keys=await open_remote_key_set(stack, settings), accounts=ids)
-    tries, ledger = RedisAttempts(redis), PostgresLockouts(engine)
-    password_lockout, pin_lockout = (
-        Lockout(kind, hasher=hasher, tries=tries, ledger=ledger, store=accounts, clock=clock)
-        for kind in (PASSWORD, PIN)
-    )
+    sign_in_lockout, password_lockout, pin_lockout = _lockouts(stores, accounts, hasher, clock)
     unlocks = RedisUnlocks(redis, life_seconds=UNLOCK_SECONDS)
     pins = Pins(
         accounts,
@@ -82,7 +80,7 @@ async def open_identity(stack: AsyncExitStack, *, stores: Stores, settings: Sett
         households=AccountService(
             accounts,
             hasher=hasher,
-            lockout=password_lockout,
+            lockout=sign_in_lockout,
             tokens=tokens,
             sign_ins=sign_ins,
             refreshing=Refreshing(sign_ins, ended=ended, clock=clock, refresh_seconds=settings.refresh_token_seconds),
@@ -108,6 +106,22 @@ async def open_identity(stack: AsyncExitStack, *, stores: Stores, settings: Sett
     )
 
 
+def _lockouts(
+    stores: Stores, accounts: PostgresAccounts, hasher: Hasher, clock: Clock
+) -> tuple[Lockout, Lockout, Lockout]:
+    """For sign-ins, passwords and PINs. The first two count the same tries."""
+    tries, ledger = RedisAttempts(stores.redis), PostgresLockouts(stores.engine)
+
+    def lockout(rule: Rule, kind: HashingKind) -> Lockout:
+        return Lockout(rule, kind=kind, hasher=hasher, tries=tries, ledger=ledger, store=accounts, clock=clock)
+
+    return (
+        lockout(PASSWORD, HashingKind.SIGN_IN),
+        lockout(PASSWORD, HashingKind.PASSWORD),
+        lockout(PIN, HashingKind.PIN),
+    )
+
+
 async def _open_revoked(stack: AsyncExitStack, store: PostgresDevices, clock: Clock) -> Revoked:
     """The revocations of this process, loaded and renewed now and then."""
     revoked = Revoked(store, clock)
@@ -123,12 +137,14 @@ async def _open_revoked(stack: AsyncExitStack, store: PostgresDevices, clock: Cl
 
 
 def _open_hasher(stack: AsyncExitStack, settings: Settings) -> Hasher:
+    in_metrics_folder = settings.metrics_dir / _LOCK_FILE if settings.metrics_dir is not None else None
     hasher = Hasher(
         pepper=settings.accepted("pin_pepper")[0],
         previous=settings.accepted("pin_pepper")[1:],
         cost=settings.bcrypt_cost,
-        workers=settings.bcrypt_workers,
         queue=settings.bcrypt_queue,
+        lock_file=settings.bcrypt_lock_file or in_metrics_folder,
+        at_once=settings.bcrypt_workers,
     )
-    stack.callback(hasher.close)
+    stack.push_async_callback(hasher.close)
     return hasher

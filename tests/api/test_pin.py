@@ -1,15 +1,15 @@
 """The PIN: set, change, reset, verify, unlock and lock."""
 
 import asyncio
-import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
 
-from app.auth.hashing import Hasher, QueueSlot
+from app.auth.hashing import QueueSlot
+from app.auth.hashing_queue import HashingKind
 from tests.scenes.api import Api
 from tests.scenes.households import PASSWORD, Household, registered
 
@@ -239,7 +239,8 @@ async def test_guesses_under_way_count_when_redis_is_lost(api: Api, monkeypatch:
 async def test_comparisons_whose_process_is_killed_count_for_nobody(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     household = await _with_pin(api)
     with monkeypatch.context() as patch:
-        patch.setattr(Hasher, "comparison", lambda *_: partial(os._exit, 1))
+        patch.setattr(sys, "executable", "/bin/false")
+        await api.services.pins._hasher.close()
         for _ in range(7):
             answer = await _verify(household, "0000")
             assert (_code(answer), answer.headers["Retry-After"]) == ((503, "hashing_interrupted"), "1")
@@ -321,11 +322,10 @@ async def test_an_unknown_address_locks_like_a_known_one(api: Api) -> None:
 async def test_a_full_pool_refuses_without_counting(api: Api) -> None:
     household = await _with_pin(api)
     pins = api.services.pins
-    room = api.services.settings.bcrypt_workers + api.services.settings.bcrypt_queue
-    places = [pins._hasher.queue_slot() for _ in range(room)]
-    for _ in range(6):
-        answer = await _verify(household, "0000")
-        assert (_code(answer), answer.headers["Retry-After"]) == ((429, "too_many_requests"), "1")
-    for place in places:
-        place.__exit__()
+    with ExitStack() as places:
+        for number in range(1 + api.services.settings.bcrypt_queue):
+            places.enter_context(pins._hasher.queue_slot(HashingKind.PIN, str(number)))
+        for _ in range(6):
+            answer = await _verify(household, "0000")
+            assert (_code(answer), answer.headers["Retry-After"]) == ((429, "too_many_requests"), "1")
     assert (await _verify(household, "4711")).status_code == 200

@@ -7,9 +7,8 @@ import re
 import statistics
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import httpx
@@ -315,11 +314,10 @@ async def test_row_44_right_and_wrong_pins_and_addresses_cost_the_same_hashing(
     costs: list[bytes] = []
     run = QueueSlot.run
 
-    async def counted(self: QueueSlot, work: partial[Any]) -> object:
-        peppered, known = work.args
-        assert len(peppered) == 1, "one pepper, one computation"
-        costs.append(known.split(b"$")[2])
-        return await run(self, work)
+    async def counted(self: QueueSlot, salt: bytes, secrets: Sequence[bytes]) -> list[bytes]:
+        assert len(secrets) == 1, "one pepper, one computation"
+        costs.append(salt.split(b"$")[2])
+        return await run(self, salt, secrets)
 
     monkeypatch.setattr(QueueSlot, "run", counted)
 

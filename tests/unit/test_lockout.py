@@ -1,11 +1,12 @@
 """Reserve, store, compare: no guess is free, whatever happens in between."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from app.auth.hashing import Hasher, QueueSlot
+from app.auth.hashing_queue import HashingKind
 from app.auth.lockout import Lockout
 from app.auth.lockout_rules import PIN, RESERVATION_MS, Reservation
 from app.errors import DatabaseUnavailable, HashingInterrupted, Locked, TooManyRequests
@@ -16,10 +17,10 @@ START_MS = 1_772_452_800_000
 
 
 @pytest.fixture
-def hasher() -> Iterator[Hasher]:
-    pool = Hasher(pepper=b"p" * 32, cost=4, workers=2, queue=1000)
-    yield pool
-    pool.close()
+async def hasher() -> AsyncIterator[Hasher]:
+    hasher = Hasher(pepper=b"p" * 32, cost=4, queue=1000)
+    yield hasher
+    await hasher.close()
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def ledger() -> MemoryTryLedger:
 
 @pytest.fixture
 def lockout(hasher: Hasher, tries: MemoryTries, ledger: MemoryTryLedger) -> Lockout:
-    return Lockout(PIN, hasher=hasher, tries=tries, ledger=ledger, clock=lambda: START_MS)
+    return Lockout(PIN, kind=HashingKind.PIN, hasher=hasher, tries=tries, ledger=ledger, clock=lambda: START_MS)
 
 
 async def _is_compared(lockout: Lockout, hashed: str) -> bool:
@@ -49,7 +50,7 @@ async def _is_compared(lockout: Lockout, hashed: str) -> bool:
 async def test_guesses_stop_at_the_fifth_even_if_redis_forgets_each_time(
     lockout: Lockout, tries: MemoryTries, hasher: Hasher
 ) -> None:
-    hashed = await hasher.hash("4711")
+    hashed = await hasher.hash("4711", HashingKind.PIN, ACCOUNT)
     for _ in range(PIN.most):
         assert not await lockout.matches(ACCOUNT, "0000", hashed)
         tries.states.clear()
@@ -61,7 +62,7 @@ async def test_guesses_stop_at_the_fifth_even_if_redis_forgets_each_time(
 async def test_a_wrong_answer_is_given_only_when_it_is_written_down(
     lockout: Lockout, ledger: MemoryTryLedger, hasher: Hasher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hashed = await hasher.hash("4711")
+    hashed = await hasher.hash("4711", HashingKind.PIN, ACCOUNT)
 
     async def unavailable(*_: object, **__: object) -> None:
         raise DatabaseUnavailable
@@ -76,7 +77,7 @@ async def test_a_wrong_answer_is_given_only_when_it_is_written_down(
 
 
 async def test_right_answers_at_once_never_lock(lockout: Lockout, hasher: Hasher) -> None:
-    hashed = await hasher.hash("4711")
+    hashed = await hasher.hash("4711", HashingKind.PIN, ACCOUNT)
     answers = await asyncio.gather(
         *(lockout.matches(ACCOUNT, "4711", hashed) for _ in range(12)), return_exceptions=True
     )
@@ -91,7 +92,7 @@ async def test_right_answers_at_once_never_lock(lockout: Lockout, hasher: Hasher
 async def test_wrong_answers_at_once_get_five_comparisons(
     lockout: Lockout, tries: MemoryTries, hasher: Hasher, monkeypatch: pytest.MonkeyPatch, loses_redis: bool
 ) -> None:
-    hashed, compared = await hasher.hash("4711"), 0
+    hashed, compared = await hasher.hash("4711", HashingKind.PIN, ACCOUNT), 0
     match = QueueSlot.match
 
     async def counted(self: QueueSlot, secret: str, hashed: str | None) -> int | None:
@@ -111,7 +112,7 @@ async def test_wrong_answers_at_once_get_five_comparisons(
 
 
 async def test_a_right_answer_does_not_forgive_guesses_under_way(lockout: Lockout, hasher: Hasher) -> None:
-    hashed = await hasher.hash("4711")
+    hashed = await hasher.hash("4711", HashingKind.PIN, ACCOUNT)
     answers = await asyncio.gather(*(lockout.matches(ACCOUNT, pin, hashed) for pin in ("4711", *["0000"] * 4)))
     assert answers.count(True) == 1
     assert not await lockout.matches(ACCOUNT, "0000", hashed)
@@ -122,7 +123,7 @@ async def test_a_right_answer_does_not_forgive_guesses_under_way(lockout: Lockou
 async def test_an_interrupted_comparison_counts_for_nobody(
     lockout: Lockout, hasher: Hasher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hashed = await hasher.hash("4711")
+    hashed = await hasher.hash("4711", HashingKind.PIN, ACCOUNT)
 
     async def interrupted(*_: object) -> int | None:
         raise HashingInterrupted
@@ -137,8 +138,8 @@ async def test_an_interrupted_comparison_counts_for_nobody(
 
 async def test_reservations_of_a_process_that_died_end(hasher: Hasher, ledger: MemoryTryLedger) -> None:
     """Both stores keep them, and both release them."""
-    hashed, tries, now_ms = await hasher.hash("4711"), MemoryTries(), START_MS
-    lockout = Lockout(PIN, hasher=hasher, tries=tries, ledger=ledger, clock=lambda: now_ms)
+    hashed, tries, now_ms = await hasher.hash("4711", HashingKind.PIN, ACCOUNT), MemoryTries(), START_MS
+    lockout = Lockout(PIN, kind=HashingKind.PIN, hasher=hasher, tries=tries, ledger=ledger, clock=lambda: now_ms)
     for slot in range(PIN.most):
         left = Reservation(id=str(slot), at_ms=START_MS)
         assert (await tries.reserve(ACCOUNT, PIN, left)).is_reserved

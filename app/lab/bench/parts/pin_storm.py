@@ -1,13 +1,15 @@
-"""Latency of heartbeats while many PINs are verified."""
+"""Latency of heartbeats while many PINs are verified, and how long the PINs take."""
 
 import asyncio
 import json
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
 
 from app.auth.hashing import Hasher
+from app.auth.hashing_queue import HashingKind
 from app.lab.bench import openloop
 from app.lab.bench.client import LoadConnection
 from app.lab.bench.environment import BenchEnvironment
@@ -16,6 +18,7 @@ from app.lab.bench.load import Order
 from app.lab.bench.parts.part import BenchPart, Figures
 from app.lab.bench.plan import TARGET_PER_SECOND
 from app.lab.bench.service_processes import ServiceProcesses
+from app.lab.bench.spread import Spread, shown
 from app.lab.bench.viewers import HOST, account_id
 
 PATH = "/api/v1/parental-controls/pin/verify"
@@ -23,6 +26,11 @@ PIN = "4711"
 PARALLEL = 50
 NOT_FOUND = 404
 OK = 200
+RUNS = 7
+MAX_ADDED_MS = 10.0
+MAX_STORM_SECONDS = 25.0
+"""The goals, for every run."""
+HOPELESS_SECONDS = 120.0
 PROBE_PER_SECOND = 500
 CONNECTIONS = 16
 STARTING_SECONDS = 1.5
@@ -37,15 +45,37 @@ def run(stage: BenchEnvironment) -> Figures:
     asyncio.run(_set_pins(stage, parents))
     stage.warm(crew)
     stage.warm_probes(crew)
-    calm = _measured(stage, crew, players, "heartbeats while nobody enters a PIN")
-    stormy, verified = asyncio.run(_measured_in_storm(stage, crew, players, requests))
+    runs = [_run(stage, crew, players, requests, number) for number in range(1 if stage.plan.quick else RUNS)]
     return {
         "parallel": PARALLEL,
-        "verified": verified,
+        "added_p99_ms": Spread.of([run["added_p99_ms"] for run in runs]).figures(),
+        "storm_seconds": Spread.of([run["storm_seconds"] for run in runs]).figures(1),
+        "reached": sum(
+            run["added_p99_ms"] <= MAX_ADDED_MS and run["storm_seconds"] <= MAX_STORM_SECONDS for run in runs
+        ),
+        "runs": runs,
+        "errors": sum(run["errors"] for run in runs),
+    }
+
+
+def _run(
+    stage: BenchEnvironment, crew: ServiceProcesses, players: range, requests: Sequence[bytes], number: int
+) -> Figures:
+    """A calm and a storm, every other time in reverse order."""
+
+    def calm() -> dict[str, Any]:
+        return _measured(stage, crew, players, "heartbeats while nobody enters a PIN")
+
+    before = calm() if number % 2 == 0 else None
+    stormy, storms = asyncio.run(_measured_in_storm(stage, crew, players, requests))
+    quiet = before or calm()
+    return {
+        "calm_p99_ms": quiet["p99_ms"],
         "p99_ms": stormy["p99_ms"],
-        "calm_p99_ms": calm["p99_ms"],
-        "added_p99_ms": round(stormy["p99_ms"] - calm["p99_ms"], 3),
-        "errors": calm["errors"] + stormy["errors"],
+        "added_p99_ms": round(stormy["p99_ms"] - quiet["p99_ms"], 3),
+        "storm_seconds": round(max(storms), 1),
+        "storms": len(storms),
+        "errors": quiet["errors"] + stormy["errors"],
     }
 
 
@@ -63,28 +93,45 @@ def _measured(stage: BenchEnvironment, crew: ServiceProcesses, players: range, w
 
 async def _measured_in_storm(
     stage: BenchEnvironment, crew: ServiceProcesses, players: range, requests: Sequence[bytes]
-) -> tuple[dict[str, Any], int]:
-    """The same while PINs are verified, this many at a time; with the number of verified PINs."""
-    verified = 0
+) -> tuple[dict[str, Any], list[float]]:
+    """The same while PINs are verified, all at once, and again when all are answered.
 
-    async def verify(request: bytes) -> None:
-        nonlocal verified
-        connection = await LoadConnection.opened(crew.url)
-        while True:
-            status, answer = await connection.send(request)
-            if status != OK:
-                raise BenchFailed(f"{PATH} answers {status}: {answer.decode(errors='replace')}")
-            verified += 1
+    Returns:
+        The figures of the heartbeats, and the seconds until all PINs were answered, for each storm that ended.
+    """
+    storms: list[float] = []
+    has_answered = asyncio.Event()
 
-    raging = [asyncio.create_task(verify(request)) for request in requests]
+    async def verify(connection: LoadConnection, request: bytes) -> None:
+        status, answer = await connection.send(request)
+        if status != OK:
+            raise BenchFailed(f"{PATH} answers {status}: {answer.decode(errors='replace')}")
+
+    async def rage() -> None:
+        connections = [await LoadConnection.opened(crew.url) for _ in requests]
+        try:
+            while True:
+                began = time.monotonic()
+                await asyncio.gather(*map(verify, connections, requests))
+                storms.append(time.monotonic() - began)
+                has_answered.set()
+        finally:
+            for connection in connections:
+                connection.close()
+
+    raging = asyncio.create_task(rage())
     what = f"heartbeats while {PARALLEL} PINs are verified"
     figures = await asyncio.to_thread(_measured, stage, crew, players, what)
-    for task in raging:
+    answered = asyncio.create_task(has_answered.wait())
+    await asyncio.wait([raging, answered], timeout=HOPELESS_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    for task in (raging, answered):
         task.cancel()
-    for ended in await asyncio.gather(*raging, return_exceptions=True):
-        if isinstance(ended, BenchFailed):
-            raise ended
-    return figures, verified
+    ended, _ = await asyncio.gather(raging, answered, return_exceptions=True)
+    if isinstance(ended, BenchFailed):
+        raise ended
+    if not storms:
+        raise BenchFailed(f"{PARALLEL} PINs at once were not answered after {HOPELESS_SECONDS:.0f} s")
+    return figures, storms
 
 
 def _requests(stage: BenchEnvironment, parents: range) -> list[bytes]:
@@ -114,11 +161,10 @@ async def _set_pins(stage: BenchEnvironment, parents: range) -> None:
     hasher = Hasher(
         pepper=stage.settings.pin_pepper.get_secret_value().encode(),
         cost=stage.settings.bcrypt_cost,
-        workers=1,
         queue=1,
     )
-    hashed = await hasher.hash(PIN)
-    hasher.close()
+    hashed = await hasher.hash(PIN, HashingKind.PIN, account_id(parents[0]))
+    await hasher.close()
     database = await asyncpg.connect(stage.settings.database_url.get_secret_value())
     try:
         accounts = [account_id(parent) for parent in parents]
@@ -129,9 +175,12 @@ async def _set_pins(stage: BenchEnvironment, parents: range) -> None:
 
 
 def summary(figures: Figures) -> str:
+    most = max(run["added_p99_ms"] for run in figures["runs"])
+    slowest = max(run["storm_seconds"] for run in figures["runs"])
     return (
-        f"beats' p99 {figures['calm_p99_ms']:.1f} ms, {figures['p99_ms']:.1f} ms in the storm "
-        f"({figures['added_p99_ms']:+.1f} ms)"
+        f"beats' p99 + {shown(figures['added_p99_ms'], '.1f')} ms in the storm, at most + {most:.1f} ms; "
+        f"{figures['parallel']} PINs at once answered after {shown(figures['storm_seconds'], '.1f')} s, "
+        f"at most {slowest:.1f} s; goals reached in {figures['reached']} of {len(figures['runs'])} runs"
     )
 
 

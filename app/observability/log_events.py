@@ -39,7 +39,7 @@ MEANINGS: dict[str, str] = {
     "revoked_unknown": "Revoked tokens could not be read; those known before are refused all the same.",
     "rewrite_refused": "Redis did not rewrite its file: what was erased stays in it until it does.",
     "row_dead_lettered": "PostgreSQL refuses a row for its data. It is now a dead letter in `parked_rows`.",
-    "hashing_process_lost": "The process that hashes PINs and passwords ended, hung or cannot start. One caller got 503.",
+    "hashing_process_lost": "The process that hashes PINs and passwords ended, hung or cannot start: a caller got 503.",
     "secret_compared": "A PIN or password was compared. `is_right` is the result.",
     "server_away": "PostgreSQL or Redis does not answer; said once, then every 10 s.",
     "server_back": "PostgreSQL or Redis answers again, after `away_seconds`.",

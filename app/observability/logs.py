@@ -17,8 +17,6 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 LogFormat = Literal["json", "console"]
 
 _HANDLER = "hourglass"
-_TRACKER_IS_QUIET = "ignore::UserWarning:multiprocessing.resource_tracker"
-"""The library's own process for semaphores has our standard error and no logs; it gets its options from ours."""
 _ROW_VALUES = re.compile(r"DETAIL:.*?(?=\n\[SQL:|\n\nThe above exception|\n\nDuring handling|\Z)", re.DOTALL)
 
 
@@ -81,7 +79,6 @@ def _with_logger_name(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 def log_the_uncaught() -> None:
     """Let warnings, exceptions that end a process or a thread, and those Python cannot raise, be log lines as well."""
     logging.captureWarnings(capture=True)
-    sys.warnoptions.append(_TRACKER_IS_QUIET)
     log = structlog.get_logger(__name__)
 
     def of_process(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:

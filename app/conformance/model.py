@@ -349,7 +349,7 @@ class Model:
         over_ms = exceeded_ms(
             self._policy,
             terms.day,
-            used_ms=counters.used_ms + counters.finished_since_ms(at_ms, self._rules.max_gap_ms),
+            used_ms=counters.used_ms + self._finished_ms(counters, at_ms),
             weekend_days=self._numbers.weekend_days,
             week_left_ms=left_ms,
             owed_ms=counters.owed_ms,
@@ -366,12 +366,18 @@ class Model:
         day = self._child_config().calendar.day_at(at_ms)
         return Expectation(200, self._extra_time(name, self._grants[name].minutes, day, at_ms))
 
+    def _finished_ms(self, counters: Counters, at_ms: int) -> int:
+        """What has been borrowed since the last beat."""
+        if counters.is_educational and self._policy.educational_exempt:
+            return 0
+        return counters.finished_since_ms(at_ms, self._rules.max_gap_ms)
+
     def _extra_time(self, name: str, minutes: int | None, day: ViewingDay, at_ms: int) -> Body:
         counters, terms = self._look(at_ms)
         terms, _ = self._effective(terms, at_ms).within_week(terms, counters)
         is_unlimited = terms.allowance_ms == UNLIMITED
         allowance_ms = less_owed(terms.allowance_ms, counters.owed_ms)
-        used_ms = counters.used_ms + counters.finished_since_ms(at_ms, self._rules.max_gap_ms)
+        used_ms = counters.used_ms + self._finished_ms(counters, at_ms)
         remaining_ms = None if is_unlimited else max(0, allowance_ms - used_ms)
         return {
             "grant_id": name,
@@ -516,6 +522,7 @@ class Model:
                 version=self._policy.version,
                 terms=self._terms(self._child_config().calendar.day_at(at_ms)),
                 synced=self._policy.synced,
+                is_exempt=self._policy.educational_exempt,
                 at_ms=at_ms,
                 max_gap_ms=self._rules.max_gap_ms,
                 week=self._week(),

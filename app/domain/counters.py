@@ -158,9 +158,12 @@ class Counters(msgspec.Struct, array_like=True, gc=False):
         return self.borrowed_ms if day.starts_ms == self.day_ends_ms else 0
 
     def finished_since_ms(self, at_ms: int, max_gap_ms: int) -> int:
-        """What has been borrowed since the last beat: it is counted first when the policy changes."""
+        """What has been borrowed since the last beat: it is counted first when the policy changes.
+
+        An exempt title borrows nothing; the caller knows whether the running one is.
+        """
         is_running = bool(self.session_id) and not self.paused_since_ms and not self.is_over(at_ms, max_gap_ms)
-        is_beyond = UNLIMITED < self.allowance_ms <= self.used_ms and not self.is_educational
+        is_beyond = UNLIMITED < self.allowance_ms <= self.used_ms
         if not (is_running and is_beyond and at_ms < self.day_ends_ms):
             return 0
         return max(0, min(at_ms, self.finish_until_ms) - self.last_beat_ms)

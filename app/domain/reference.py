@@ -461,6 +461,7 @@ def apply_policy(
     version: int,
     terms: DayTerms | None,
     synced: Sequence[tuple[int, int]],
+    is_exempt: bool,
     at_ms: int,
     max_gap_ms: int,
     generation: int = 0,
@@ -474,6 +475,7 @@ def apply_policy(
         version: the version of the policy.
         terms: its terms of the running day; None for an adult.
         synced: intervals (ms) that offline syncs were credited for, ascending and disjoint.
+        is_exempt: whether it exempts educational titles.
         at_ms: the instant.
         max_gap_ms: the longest gap that counts.
         generation: the generation of the bucket. Older counters stay as they are until they are merged.
@@ -484,7 +486,8 @@ def apply_policy(
         return counters
     now = msgspec.structs.replace(counters, policy_version=version)
     if terms is not None and terms.number == now.day_number:
-        _settle_overrun(now, synced, breaks, at_ms=at_ms, max_gap_ms=max_gap_ms)
+        if not (is_exempt and now.is_educational):
+            _settle_overrun(now, synced, breaks, at_ms=at_ms, max_gap_ms=max_gap_ms)
         if week is not None:
             terms = week.within(terms, week.earlier_days(now.week, terms.number))
         put_terms(now, terms)
@@ -503,11 +506,10 @@ def _settle_overrun(
 ) -> None:
     """Count what a blocked child played since its last beat, so that extra time counts from now on.
 
-    It is overrun, and what finished a title is borrowed.
+    It is overrun, and what finished a title is borrowed. The next beat would count it the same, by the same exemption.
     """
     is_running = bool(counters.session_id) and not counters.has_ended and not counters.paused_since_ms
-    is_limited = counters.allowance_ms != UNLIMITED and not counters.is_educational
-    is_blocked = is_limited and counters.used_ms >= counters.allowance_ms
+    is_blocked = UNLIMITED < counters.allowance_ms <= counters.used_ms
     elapsed_ms = at_ms - counters.last_beat_ms
     if not (is_running and is_blocked and 0 < elapsed_ms <= max_gap_ms and at_ms < counters.day_ends_ms):
         return

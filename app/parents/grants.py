@@ -120,7 +120,7 @@ class GrantService:
             grant_id=entry.grant_id,
             minutes=entry.minutes,
             day=entry.day,
-            remaining_ms=used.remaining_ms(allowance),
+            remaining_ms=used.remaining_ms(policy, allowance),
             is_unlimited_override=allowance.is_override,
             covered_ms=entry.covered_ms,
             at_ms=at_ms,
@@ -256,7 +256,7 @@ def _entry(
     over_ms = exceeded_ms(
         policy,
         day,
-        used_ms=used.used_ms(day),
+        used_ms=used.used_ms(policy, day),
         weekend_days=market.weekend_days,
         week_left_ms=used.week_left_ms(policy, day, starts_on=market.week_starts_on),
         owed_ms=used.owed_ms(day),

@@ -16,7 +16,7 @@ from app.parents.ports import CounterReader, FlushedUsage
 class Used(msgspec.Struct, frozen=True):
     """The counters of a child, None when there are none yet. Without ``is_known`` they are as last flushed.
 
-    ``finished_ms`` is what has been borrowed since the last beat to finish a title.
+    ``finished_ms`` is what has been borrowed since the last beat to finish a title, unless that is exempt.
     """
 
     counters: Counters | None
@@ -28,11 +28,12 @@ class Used(msgspec.Struct, frozen=True):
         """The day that the counters have pinned."""
         return None if self.counters is None else self.counters.day
 
-    def used_ms(self, day: ViewingDay) -> int:
+    def used_ms(self, policy: Policy, day: ViewingDay) -> int:
         """What beats have used of the running day."""
         if self.counters is None or self.counters.day_number != day.number:
             return 0
-        return self.counters.used_ms + self.finished_ms
+        is_exempt = self.counters.is_educational and policy.educational_exempt
+        return self.counters.used_ms + (0 if is_exempt else self.finished_ms)
 
     def owed_ms(self, day: ViewingDay) -> int:
         """What the running day owes to the one before."""
@@ -46,11 +47,11 @@ class Used(msgspec.Struct, frozen=True):
         ended = () if self.counters is None else self.counters.days_ended(day.number)
         return week.left_ms(week.earlier_days(ended, day.number))
 
-    def remaining_ms(self, allowance: RunningAllowance) -> int | None:
+    def remaining_ms(self, policy: Policy, allowance: RunningAllowance) -> int | None:
         """What is left of the running day's allowance; None when unlimited or not known."""
         if allowance.allowance_ms == UNLIMITED or not self.is_known:
             return None
-        return max(0, allowance.allowance_ms - self.used_ms(allowance.day))
+        return max(0, allowance.allowance_ms - self.used_ms(policy, allowance.day))
 
 
 class UsedTime:

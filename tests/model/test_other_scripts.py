@@ -91,7 +91,7 @@ def counters(draw: Any, *, generation: int = 0, uncounted: int = 3) -> Counters:
     if draw(st.booleans()):  # a child that plays on although it is blocked
         made = msgspec.structs.replace(
             made, day_number=TODAY.number, day_ends_ms=TODAY.ends_ms, session_id="s1", has_ended=0, paused_since_ms=0,
-            is_educational=0, allowance_ms=MINUTE_MS, used_ms=MINUTE_MS, policy_version=1,
+            allowance_ms=MINUTE_MS, used_ms=MINUTE_MS, policy_version=1,
         )  # fmt: skip
     return made
 
@@ -125,6 +125,7 @@ class Stored:
     is_kids=st.sampled_from([True, True, True, False]),
     weekly_minutes=st.sampled_from([None, None, 15, 600]),
     break_minutes=st.sampled_from([None, 5]),
+    is_exempt=st.booleans(),
 )
 @EXAMPLES
 async def test_a_new_policy_acts_on_running_counters_as_specified(
@@ -136,6 +137,7 @@ async def test_a_new_policy_acts_on_running_counters_as_specified(
     *,
     weekly_minutes: int | None,
     break_minutes: int | None,
+    is_exempt: bool,
     is_kids: bool,
 ) -> None:
     stored = Stored(redis_client)
@@ -153,7 +155,7 @@ async def test_a_new_policy_acts_on_running_counters_as_specified(
         1,
         limit_minutes,
         limit_minutes,
-        True,
+        is_exempt,
         (),
         CALENDAR if is_kids else None,
         synced=tuple(synced),
@@ -176,6 +178,7 @@ async def test_a_new_policy_acts_on_running_counters_as_specified(
         version=version,
         terms=terms,
         synced=policy.synced,
+        is_exempt=is_exempt,
         at_ms=NOON_MS,
         max_gap_ms=RULES.max_gap_ms,
         week=week_of(policy, starts_on=0),

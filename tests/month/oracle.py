@@ -503,7 +503,7 @@ class Child:
         if at - session.last > GAP and not is_claimed:
             return
         until = self._counts_until(session, at)
-        is_exempt = session.is_educational and self.saved[-1][1].is_exempt
+        is_exempt = session.is_educational and (saved or self.saved[-1][1]).is_exempt
         for part in _without((session.last, until), [(each.starts, each.ends) for each in self.synced]):
             for day, starts, ends in self._by_day(part):
                 until = self.promised if day.holds(self.promised - 1) else 0
@@ -514,7 +514,7 @@ class Child:
 
     def _is_counted_first(self, at: int, *, saved: Saved | None = None) -> None:
         """What is beyond the allowance is counted before a change of it."""
-        if self._is_beyond(at):
+        if self._is_beyond(at, saved):
             self._settles(at, saved=saved)
 
     def _takes_back(self, before: int | None) -> None:
@@ -556,16 +556,17 @@ class Child:
     def _counts_until(self, session: Session, at: int) -> int:
         return at if session.paused is None else max(session.last, min(at, session.paused + GRACE))
 
-    def _is_beyond(self, at: int) -> bool:
+    def _is_beyond(self, at: int, saved: Saved | None = None) -> bool:
         """Whether what the running session plays now is beyond the allowance: then extra time counts from now on.
 
-        Learning titles are left out: the counters do not know whether they were exempt when that was played.
+        Whether a learning title is exempt is as for the next beat: by what was saved last.
         """
         self.is_now(at)
         session, day = self.session, self.days[-1]
         if session is None or session.paused is not None or not 0 < at - session.last <= GAP:
             return False
-        if session.is_educational or session.last < day.starts:
+        is_exempt = session.is_educational and (saved or self.saved[-1][1]).is_exempt
+        if is_exempt or session.last < day.starts:
             return False
         allowance = self.allowance(day)
         return allowance is not None and self.totals(day).used >= allowance

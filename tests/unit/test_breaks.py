@@ -228,12 +228,12 @@ class TestUnbrokenTime:
         child.opens()
         child.plays(12 * MINUTE_MS)
         settled = apply_policy(
-            child.counters, version=2, terms=_day(TODAY), synced=(), at_ms=child.at_ms + MINUTE_MS,
+            child.counters, version=2, terms=_day(TODAY), synced=(), is_exempt=True, at_ms=child.at_ms + MINUTE_MS,
             max_gap_ms=RULES.max_gap_ms, breaks=BREAKS,
         )  # fmt: skip
         assert (settled.unbroken_ms, settled.played_until_ms) == (13 * MINUTE_MS, child.at_ms + MINUTE_MS)
         untold = apply_policy(
-            child.counters, version=2, terms=_day(TODAY), synced=(), at_ms=child.at_ms + MINUTE_MS,
+            child.counters, version=2, terms=_day(TODAY), synced=(), is_exempt=True, at_ms=child.at_ms + MINUTE_MS,
             max_gap_ms=RULES.max_gap_ms,
         )  # fmt: skip
         assert untold.unbroken_ms == 12 * MINUTE_MS, "the next beat clears it"

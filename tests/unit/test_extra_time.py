@@ -217,7 +217,7 @@ async def test_what_is_left_is_counted_or_not_known(
     counters: FakeCounters, flushed: FakeCounters, remaining_minutes: int | None
 ) -> None:
     used = await UsedTime(counters=counters, flushed=flushed, max_gap_ms=300_000).of("child")
-    remaining_ms = used.remaining_ms(running_allowance(CHILD, at_ms=NOON, weekend_days=(5, 6)))
+    remaining_ms = used.remaining_ms(CHILD, running_allowance(CHILD, at_ms=NOON, weekend_days=(5, 6)))
     assert remaining_ms == (None if remaining_minutes is None else remaining_minutes * MINUTE)
     lifted = running_allowance(with_grant(CHILD, _entry(None)), at_ms=NOON, weekend_days=(5, 6))
-    assert used.remaining_ms(lifted) is None
+    assert used.remaining_ms(CHILD, lifted) is None

@@ -37,6 +37,7 @@ class Home:
     grants: tuple[Grant, ...] = ()
     week: tuple[EarlierDay, ...] = ()
     paused_until_ms: int | None = None
+    exempts: bool = True
     version: int = 1
     title: str = "film"
     ends_ms: int | None = None
@@ -53,8 +54,9 @@ class Home:
     def policy(self) -> Policy:
         calendar = Calendar.opened(MONDAY_MS, timezone="UTC", reset_hour=6)
         return Policy(
-            "p", "a", self.version, True, 1, self.minutes, self.minutes, True, (15, 5), calendar, grants=self.grants,
-            rules=None if self.rules == NO_RULES else self.rules, week=self.week, paused_until_ms=self.paused_until_ms,
+            "p", "a", self.version, True, 1, self.minutes, self.minutes, self.exempts, (15, 5), calendar,
+            grants=self.grants, rules=None if self.rules == NO_RULES else self.rules, week=self.week,
+            paused_until_ms=self.paused_until_ms,
         )  # fmt: skip
 
     @property
@@ -112,10 +114,10 @@ class Home:
         for name, value in values.items():
             setattr(self, name, value)
         self.version += 1
-        effective = self.effective
+        effective, is_exempt = self.effective, self.policy.educational_exempt
         self.counters = apply_policy(
-            self.counters, version=self.version, terms=effective.days[-1], synced=(), at_ms=self.at_ms,
-            max_gap_ms=RULES.max_gap_ms, week=effective.week,
+            self.counters, version=self.version, terms=effective.days[-1], synced=(),
+            is_exempt=is_exempt, at_ms=self.at_ms, max_gap_ms=RULES.max_gap_ms, week=effective.week,
         )  # fmt: skip
 
     def is_given(self, minutes: int | None) -> int:
@@ -123,7 +125,7 @@ class Home:
         used = Used(self.counters, finished_ms=self.counters.finished_since_ms(self.at_ms, RULES.max_gap_ms))
         day, week_left_ms = self.counters.day, used.week_left_ms(self.policy, self.counters.day, starts_on=0)
         over_ms = exceeded_ms(
-            self.policy, day, used_ms=used.used_ms(day), weekend_days=(5, 6), week_left_ms=week_left_ms,
+            self.policy, day, used_ms=used.used_ms(self.policy, day), weekend_days=(5, 6), week_left_ms=week_left_ms,
             owed_ms=used.owed_ms(day),
         )  # fmt: skip
         covered_ms = 0 if minutes is None else over_ms
@@ -132,7 +134,7 @@ class Home:
             self.policy, at_ms=self.at_ms, weekend_days=(5, 6), pinned=day, week_left_ms=week_left_ms,
             owed_ms=used.owed_ms(day),
         )  # fmt: skip
-        remaining_ms = used.remaining_ms(allowance)
+        remaining_ms = used.remaining_ms(self.policy, allowance)
         return -1 if remaining_ms is None else remaining_ms
 
     def reads(self) -> Counters:
@@ -533,6 +535,31 @@ class TestParents:
         assert home.left == 15
         home.plays(16)
         assert home.sums == pytest.approx((62 + 20 / 60 + 15, 1, 140 / 60, 0))
+
+    @pytest.mark.parametrize("exempts", [False, True])
+    def test_a_learning_title_that_is_not_exempt_is_counted_first_too(self, home: Home, exempts: bool) -> None:
+        home.exempts = False
+        home.opens(lasts=70)
+        home.plays(62, is_educational=1, is_exempt=0)
+        home.at_ms += 20 * SECOND_MS
+        home.exempts = exempts  # the next beat counts by it too
+        assert home.is_given(15) == 15 * MINUTE_MS
+        assert home.counters.borrowed_ms == (120 if exempts else 140) * SECOND_MS
+        if not exempts:
+            home.at_ms += 20 * SECOND_MS
+            home.beat(is_educational=1, is_exempt=0)
+            assert home.counters.borrowed_ms == 140 * SECOND_MS, "from the grant on its minutes are used"
+
+    def test_what_is_played_beyond_the_limit_takes_nothing_from_extra_time(self) -> None:
+        for is_educational in (0, 1):
+            home = Home(rules=NO_RULES, exempts=False)
+            home.opens()
+            home.plays(61, is_educational=is_educational, is_exempt=0)
+            home.at_ms += 20 * SECOND_MS
+            home.is_given(15)
+            home.beat(is_educational=is_educational, is_exempt=0)
+            assert home.sums == pytest.approx((60, 1 + 1 / 3, 0, 0))
+            assert home.left == 15
 
     def test_a_short_grant_does_not_end_it_sooner(self, home: Home) -> None:
         home.rules = LimitRules(finish_title_minutes=30)

@@ -87,6 +87,7 @@ class Home:
                 version=policy.version,
                 terms=effective.days[-1],
                 synced=(),
+                is_exempt=True,
                 at_ms=at_ms,
                 max_gap_ms=RULES.max_gap_ms,
                 week=effective.week,

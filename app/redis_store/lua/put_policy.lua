@@ -29,13 +29,16 @@ if tonumber(mark[1] or 0) < known_watermark or tonumber(mark[2] or 0) > known_ge
 local n = #puts
 
 -- Count what a blocked child played since its last beat, so that extra time counts from now on. It is overrun, and what
--- finished a title is borrowed. Synced time ranges are the thirteenth element of a policy's array.
+-- finished a title is borrowed. Whether learning titles are exempt is the eighth element of a policy's array, as for the next
+-- beat; synced time ranges are the thirteenth.
 local function settle_overrun(s, policy, breaks)
   local elapsed_ms = at_ms - s[C_LAST_BEAT_MS]
   local is_running = s[C_SESSION_ID] ~= '' and s[C_HAS_ENDED] == 0 and s[C_PAUSED_SINCE_MS] == 0
-  local is_blocked = s[C_ALLOWANCE_MS] ~= -1 and s[C_USED_MS] >= s[C_ALLOWANCE_MS] and s[C_IS_EDUCATIONAL] == 0
+  local is_blocked = s[C_ALLOWANCE_MS] ~= -1 and s[C_USED_MS] >= s[C_ALLOWANCE_MS]
   if is_running and is_blocked and elapsed_ms > 0 and elapsed_ms <= max_gap_ms and at_ms < s[C_DAY_ENDS_MS] then
-    local synced = cmsgpack.unpack(policy)[13] or {}
+    local fields = cmsgpack.unpack(policy)
+    if s[C_IS_EDUCATIONAL] == 1 and fields[8] then return end
+    local synced = fields[13] or {}
     local played_ms = unsynced(s[C_LAST_BEAT_MS], at_ms, synced)
     credit(s, played_ms, 0, finishing(s, s[C_LAST_BEAT_MS], at_ms, synced))
     s[C_WATCHED_MS] = s[C_WATCHED_MS] + played_ms

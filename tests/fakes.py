@@ -19,7 +19,24 @@ from app.redis_store.client import create_client
 
 def fake_redis() -> FakeAsyncRedis:
     """A Redis in memory that runs our scripts."""
-    return FakeAsyncRedis(lua_modules={"cmsgpack"})
+    redis = FakeAsyncRedis(lua_modules={"cmsgpack"})
+    redis.connection_pool.scripts = _FakeScripts(redis.connection_pool)  # type: ignore[attr-defined]
+    return redis
+
+
+class _FakeScripts:
+    """Sends script calls over the connections of fakeredis: ``app.redis_store.script_connection.ScriptConnection``."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+
+    async def run(self, packed: bytes) -> object:
+        connection = await self._pool.get_connection()
+        try:
+            await connection.send_packed_command((packed,))
+            return await connection.read_response()
+        finally:
+            await self._pool.release(connection)
 
 
 def client_of(request: pytest.FixtureRequest) -> Any:

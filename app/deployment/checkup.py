@@ -36,7 +36,8 @@ OFFSET_FAILURE_MS = 30_000
 """Allowed clock difference: Redis dates usage, the host dates tokens, PostgreSQL dates rows."""
 SLOTS = 16_384
 MIN_SENTINELS = 3
-SUBSCRIPTIONS = 2
+OWN_CONNECTIONS = 3
+"""Of each process beside its pool: two subscriptions, and one for script calls."""
 RESERVED_CONNECTIONS = 10
 
 
@@ -303,7 +304,7 @@ def _eviction(policy: str) -> Finding:
 
 
 def _redis_clients(settings: Settings, allowed: str) -> Finding:
-    needed = (settings.workers + 1) * (settings.redis_connections + SUBSCRIPTIONS)
+    needed = (settings.workers + 1) * (settings.redis_connections + OWN_CONNECTIONS)
     wanted = f"{needed} for this host"
     if not allowed.isdigit():
         return judged("Redis connections", allowed, wanted, good=False, otherwise=CheckResult.WARNING)

@@ -127,12 +127,12 @@ SCRIPT_SECONDS = Histogram(
 )
 REDIS_SECONDS = Histogram(
     "hourglass_redis_round_trip_seconds",
-    "Time from sending a command, or a pipeline of them, to its first reply.",
+    "Time from sending a command to its reply; of a pipeline, to the first.",
     buckets=_CALL_SECONDS,
 )
 REDIS_CONNECTIONS = Gauge(
     "hourglass_redis_pool_connections",
-    "Connections to Redis, all processes summed: in_use, and the limit.",
+    "Connections to Redis but those of script calls, all processes summed: in_use, and the limit.",
     ["state"],
     multiprocess_mode="livesum",
 )

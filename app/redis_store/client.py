@@ -6,6 +6,7 @@ until the server answers a probe. On a cluster ordinary commands, all of which m
 look at which node has what.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ from app.observability import metrics
 from app.redis_store.breaker import Breaker
 from app.redis_store.cluster import Cluster
 from app.redis_store.keys import PROBE
+from app.redis_store.script_connection import ScriptConnection
 from app.settings.redis_url import Arrangement, RedisAddress, parse_redis_url
 
 _AWAY = (
@@ -65,12 +67,17 @@ class GuardedPool(BlockingConnectionPool):
     """A pool that hands out nothing while the server does not answer.
 
     Only waiting in vain opens the breaker: a connection that is refused or cut fails at once by itself.
+
+    Attributes:
+        scripts: the connection for script calls, which no other command uses.
     """
 
     def __init__(self, connection_class: type[AbstractConnection] = Connection, **arguments: Any) -> None:  # noqa: ANN401  the pool's own
         self.breaker = Breaker(self._probe, pause_seconds=_PROBE_PAUSE_SECONDS)
         self._plain_class = connection_class
         super().__init__(connection_class=_watched(connection_class, self.breaker), **arguments)
+        timeout_seconds = self.connection_kwargs["socket_timeout"]
+        self.scripts = ScriptConnection(self._open_stream, self.breaker, timeout_seconds=timeout_seconds)
 
     async def get_connection(self, *_: object, **__: object) -> AbstractConnection:
         """Raises redis.exceptions.ConnectionError at once while the breaker is open."""
@@ -84,7 +91,18 @@ class GuardedPool(BlockingConnectionPool):
 
     async def aclose(self) -> None:
         self.breaker.close()
+        self.scripts.close()
         await super().aclose()
+
+    async def _open_stream(self) -> asyncio.StreamWriter:
+        """Open a connection as for any command, outside of the pool, and hand over its stream."""
+        connection: Any = self.make_connection()  # type: ignore[no-untyped-call]
+        try:
+            await connection.connect()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return cast("asyncio.StreamWriter", connection.release_stream())
 
     async def _probe(self) -> None:
         """Publish on an unused channel. A server that is paused, even for writes only, does not answer."""
@@ -98,12 +116,17 @@ class GuardedPool(BlockingConnectionPool):
 
 
 def _watched(connection_class: type[AbstractConnection], breaker: Breaker) -> type[AbstractConnection]:
-    """The same class of connection, which reports missing replies to the breaker."""
+    """The same class of connection, which reports missing replies to the breaker and can hand over its stream."""
 
     class Watched(connection_class):  # type: ignore[misc, valid-type]  # the address decides which class it is
         _is_renewed = False
         _sent_seconds = 0.0
         """When the command under way was sent; 0 once its first reply arrived."""
+
+        def release_stream(self) -> asyncio.StreamWriter:
+            """The stream of the open connection, which it no longer uses."""
+            writer, self._reader, self._writer = self._writer, None, None  # type: ignore[has-type]
+            return cast("asyncio.StreamWriter", writer)
 
         async def send_packed_command(self, *args: Any, **options: Any) -> None:  # noqa: ANN401  whatever is sent
             self._sent_seconds = time.perf_counter()

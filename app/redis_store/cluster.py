@@ -1,29 +1,27 @@
 """A cluster of Redis or Valkey.
 
-redis-py's cluster client maps slots to nodes and sends the ordinary commands. Scripts are the hot path and use a pool
-per node, as for a single server; the commands of one tick are one write. redis-py alone does not suffice: it sends one
-command at a time, and raises at once if a pool is empty. It closes the connections to all nodes if one node reports
+redis-py's cluster client maps slots to nodes and sends the ordinary commands. Scripts are the hot path and use a
+connection per node, as for a single server. redis-py alone does not suffice: it sends one command at a time, and raises
+at once if a pool is empty. It closes the connections to all nodes if one node reports
 that the cluster is down. It sends ASKING on another connection than the command that needs it.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from itertools import chain, count
+from itertools import count
 from typing import Any, cast
 
 from hiredis import pack_command
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.client import PubSub
 from redis.asyncio.cluster import ClusterNode
-from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import (
     AskError,
     ClusterDownError,
     MovedError,
     RedisClusterException,
     RedisError,
-    ResponseError,
     TryAgainError,
 )
 from redis.exceptions import (
@@ -33,18 +31,12 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
-from app.kit.batching import Batcher
-
 _AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
 _ASKING = cast("bytes", pack_command(("ASKING",)))
-_EXCHANGE = 64
-_EXCHANGES_IN_FLIGHT = 8
 _LOOK_PAUSE_SECONDS = 0.2
 _PUBLISHERS = 3
 _PATIENCE_SECONDS = (0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 """Pauses before each repetition of a script that a node refused because its slot is on the move."""
-
-Command = tuple[str | bytes | int, ...]
 
 
 class Cluster:
@@ -66,16 +58,18 @@ class Cluster:
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  redis-py's commands are typed where they are used
         return getattr(self.commands, name)
 
-    async def run(self, key: str, command: Command) -> object:
-        """Run a command on the node that has a key; all its keys lie in one slot. Raises redis.exceptions.RedisError.
+    async def run(self, key: str, packed: bytes) -> object:
+        """Run a packed command on the node that has a key; all its keys lie in one slot.
 
         A node that refuses because the slot is moving has not run it, so it is sent again for about two seconds. So it
         is when no connection could be had and another node has taken the place. One that does not answer may have run
         it: that is for the caller to judge.
+
+        Raises:
+            redis.exceptions.RedisError: it was refused, or not answered.
         """
         if not self.commands.nodes_manager.slots_cache:
             await self._find_nodes()
-        packed = cast("bytes", pack_command(command))  # type: ignore[arg-type]
         for pause_seconds in _PATIENCE_SECONDS:
             if pause_seconds:
                 await asyncio.sleep(pause_seconds)
@@ -146,11 +140,11 @@ class Cluster:
     async def _run_once(self, key: str, packed: bytes) -> object:
         owner = cast("ClusterNode", self.commands.get_node_from_key(key))
         try:
-            return await self._node(owner.host, int(owner.port)).run((packed,))
+            return await self._node(owner.host, int(owner.port)).run(packed)
         except AskError as error:
             if isinstance(error, MovedError):
                 raise
-            return await self._node(error.host, error.port).run((_ASKING, packed))
+            return await self._node(error.host, error.port).run(_ASKING, packed)
 
     async def _note_move(self, error: MovedError) -> None:
         if error.slot_id in self.commands.nodes_manager.slots_cache:
@@ -199,50 +193,24 @@ class NeverSent(RedisConnectionError):
 
 
 class _Node:
-    """Scripts on one node: what is asked in the same tick travels together."""
+    """Scripts on one node."""
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
-        self._queue: Batcher[tuple[bytes, ...], object] = Batcher(
-            self._exchange, max_batch=_EXCHANGE, max_in_flight=_EXCHANGES_IN_FLIGHT
-        )
+        self._pool: Any = redis.connection_pool  # a guarded one, which this module cannot name
 
     @property
     def is_away(self) -> bool:
         """Whether it did not answer, and is asked again and again until it does."""
-        pool: Any = self.redis.connection_pool  # a guarded one, which this module cannot name
-        return bool(pool.breaker.is_open)
+        return bool(self._pool.breaker.is_open)
 
-    async def run(self, commands: tuple[bytes, ...]) -> object:
-        """Send commands right after each other; the answer of the last. Raises redis.exceptions.RedisError."""
-        answer = await self._queue.submit(commands)
-        if isinstance(answer, ResponseError):
-            raise answer
-        return answer
-
-    async def _exchange(self, batch: Sequence[tuple[bytes, ...]]) -> list[object]:
-        pool = self.redis.connection_pool
+    async def run(self, *commands: bytes) -> object:
+        """Send commands right after each other; the reply to the last. Raises redis.exceptions.RedisError."""
         try:
-            connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+            await self._pool.scripts.opened()
         except _AWAY as error:
             raise NeverSent from error
-        try:
-            await connection.send_packed_command(list(chain.from_iterable(batch)))
-            return [[await _answer(connection) for _ in commands][-1] for commands in batch]
-        except BaseException:
-            # Replies that still arrive on this connection belong to this batch and must not be read by another one.
-            await connection.disconnect(nowait=True)
-            raise
-        finally:
-            await pool.release(connection)
-
-
-async def _answer(connection: AbstractConnection) -> object:
-    """What a node says to one command; a refusal concerns that one alone."""
-    try:
-        return await connection.read_response()
-    except ResponseError as refusal:
-        return refusal
+        return await self._pool.scripts.run(*commands)
 
 
 def as_cluster(redis: object) -> Cluster | None:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from functools import cache
 from hashlib import sha1
 from pathlib import Path
+from typing import Any, cast
 
 from hiredis import pack_command
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError
 
 from app.domain.breaks import BreakTerms
 from app.domain.counters import FREE_ABANDONED_SESSIONS, MAX_UNCOUNTED, Beat, Counters, EndReason, Outcome, Status
@@ -79,22 +80,9 @@ async def send(redis: Redis, command: tuple[str | bytes | int, ...], *, key: str
     Raises:
         redis.exceptions.RedisError: the caller names what that means.
     """
+    packed = cast("bytes", pack_command(command))  # type: ignore[arg-type]
     cluster = as_cluster(redis)
     if cluster is not None:
-        return await cluster.run(key, command)
-    pool = redis.connection_pool
-    connection = await pool.get_connection()  # type: ignore[no-untyped-call]
-    try:
-        packed = pack_command(command)  # type: ignore[arg-type]
-        await connection.send_packed_command((packed,))
-        return await connection.read_response()
-    except ResponseError as error:
-        if "READONLY" in str(error):
-            await connection.disconnect(nowait=True)  # the address may lead to a writable server by now
-        raise
-    except BaseException:
-        # Replies that still arrive on this connection belong to this call and must not be read by another one.
-        await connection.disconnect(nowait=True)
-        raise
-    finally:
-        await pool.release(connection)
+        return await cluster.run(key, packed)
+    pool: Any = redis.connection_pool  # a guarded one, which this module cannot name
+    return await pool.scripts.run(packed)

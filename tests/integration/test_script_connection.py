@@ -413,7 +413,7 @@ async def test_calls_are_encrypted_where_the_address_says_so(encrypted: tuple[st
         await send(redis, ("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no"), key="")
         await asyncio.sleep(0.05)
         assert await echo(redis, b"again") == b"again"
-    async with client(url) as redis:
+    async with client(url, timeout_seconds=5) as redis:
         with pytest.raises(RedisConnectionError, match="certificate verify failed"):
             await echo(redis, b"")
 

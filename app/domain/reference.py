@@ -485,12 +485,12 @@ def apply_policy(
     if counters.policy_version >= version or counters.generation < generation:
         return counters
     now = msgspec.structs.replace(counters, policy_version=version)
+    if week is not None:
+        now.week = week.earlier_days(now.week, now.day_number)
     if terms is not None and terms.number == now.day_number:
         if not (is_exempt and now.is_educational):
             _settle_overrun(now, synced, breaks, at_ms=at_ms, max_gap_ms=max_gap_ms)
-        if week is not None:
-            terms = week.within(terms, week.earlier_days(now.week, terms.number))
-        put_terms(now, terms)
+        put_terms(now, terms if week is None else week.within(terms, now.week))
     now.version = max(now.version + 1, at_ms)
     now.dirty_since_ms = now.dirty_since_ms or at_ms
     return now

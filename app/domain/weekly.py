@@ -72,6 +72,11 @@ def week_of(policy: Policy, *, starts_on: int) -> WeekTerms | None:
     return None if minutes is None else WeekTerms(minutes * MINUTE_MS, starts_on, policy.week)
 
 
+def with_days(policy: Policy, days: Sequence[EarlierDay]) -> Policy:
+    """A policy that knows more days of the week than PostgreSQL had when it was read."""
+    return msgspec.structs.replace(policy, week=(*days, *policy.week)) if days else policy
+
+
 def cut(terms: DayTerms, left_ms: int) -> DayTerms:
     """The terms of a day of which the week leaves so much. Extra time stays."""
     if terms.limit_ms <= left_ms:

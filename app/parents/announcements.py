@@ -1,9 +1,12 @@
 """After a commit: tell the caches."""
 
+from collections.abc import Sequence
+
 import structlog
 
 from app.domain.grants import ExtraTimeRequest
-from app.domain.policy import Policy
+from app.domain.policy import EarlierDay, Policy
+from app.domain.weekly import with_days
 from app.errors import CountersUnavailable, DatabaseUnavailable
 from app.observability import metrics
 from app.parents.ports import EventLog, Policies, PolicyAnnouncer
@@ -21,10 +24,14 @@ class Announcements:
         self._announcer = announcer
         self._events = events
 
-    async def changed(self, profile_id: str) -> None:
+    async def changed(self, profile_id: str, *, unflushed: Sequence[EarlierDay] = ()) -> None:
         """Announce the policy as it stands now.
 
         The change is committed, so a failure here is not the parent's: the worker's sweep announces it again.
+
+        Args:
+            profile_id: the child.
+            unflushed: days of its week that PostgreSQL may not have yet.
         """
         try:
             found = await self._policies.load([profile_id])
@@ -33,7 +40,7 @@ class Announcements:
             return
         for policy in found:
             if policy is not None:
-                await self.announce(policy)
+                await self.announce(with_days(policy, unflushed))
 
     async def announce(self, policy: Policy) -> None:
         """Announce a policy that was committed just now. A failure is not the parent's either."""

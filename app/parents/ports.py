@@ -11,7 +11,7 @@ from app.domain.grants import AnsweredRequest, ExtraTimeRequest, GrantEntry, Req
 from app.domain.idempotency import IdempotencyKey
 from app.domain.pages import PageEnd
 from app.domain.pauses import ParentPause
-from app.domain.policy import Policy
+from app.domain.policy import EarlierDay, Policy
 from app.domain.report import ReportedDay, SessionPart
 
 Answer = dict[str, Any]
@@ -191,6 +191,11 @@ class EventLog(Protocol):
 class CounterReader(Protocol):
     async def read(self, profile_ids: Sequence[str]) -> list[tuple[int, Counters | None]]:
         """The instant (ms) and each child's counters, None when there are none. Raises CountersUnavailable."""
+
+
+class EndedDays(Protocol):
+    async def ended_days(self, profile_id: str) -> list[EarlierDay]:
+        """The viewing days of a child that wait to be flushed. Raises CountersUnavailable."""
 
 
 class FlushedUsage(Protocol):

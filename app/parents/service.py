@@ -1,16 +1,19 @@
 """FLOW 2: what a parent decides, from the commit to every cache."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import date, timedelta
 
 import msgspec
 
 from app.domain.config import Config, ConfigChange
 from app.domain.markets import Market, Markets
+from app.domain.policy import EarlierDay
 from app.domain.preview import BlockedDay, blocked_days, left_of_week, may_be_blocked
 from app.domain.report import SessionPart, last_finished_day
+from app.errors import CountersUnavailable
 from app.parents.announcements import Announcements
-from app.parents.ports import Configs, PastViewing
+from app.parents.ports import Configs, EndedDays, PastViewing
 from app.parents.preconditions import Precondition
 
 PREVIEWED_DAYS = 28
@@ -28,8 +31,17 @@ class Preview(msgspec.Struct, frozen=True):
 class ChildSettings:
     """The viewing-time settings of the children of an account."""
 
-    def __init__(self, *, configs: Configs, past: PastViewing, announcements: Announcements, markets: Markets) -> None:
+    def __init__(
+        self,
+        *,
+        configs: Configs,
+        past: PastViewing,
+        ended_days: EndedDays,
+        announcements: Announcements,
+        markets: Markets,
+    ) -> None:
         self._configs = configs
+        self._ended_days = ended_days
         self._past = past
         self._announcements = announcements
         self._markets = markets
@@ -73,8 +85,17 @@ class ChildSettings:
         config = await self._configs.change(
             account_id=account_id, profile_id=profile_id, actor=actor, at_ms=at_ms, change=changed
         )
-        await self._announcements.changed(profile_id)
+        has_week = config.limits.weekly_minutes is not None
+        unflushed = await self._unflushed_days(profile_id) if has_week else ()
+        await self._announcements.changed(profile_id, unflushed=unflushed)
         return config
+
+    async def _unflushed_days(self, profile_id: str) -> Sequence[EarlierDay]:
+        """Days that the counters have left behind while no weekly limit made them remember."""
+        try:
+            return await self._ended_days.ended_days(profile_id)
+        except CountersUnavailable:
+            return ()
 
     async def preview(self, *, account_id: str, profile_id: str, change: ConfigChange, at_ms: int) -> Preview:
         """Try a change on the last 28 viewing days that have ended, without saving it.

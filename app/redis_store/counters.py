@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from app.domain.counters import Beat, Counters, Outcome, Rules, Share
 from app.domain.offline import counted_ranges
+from app.domain.policy import EarlierDay
 from app.errors import CountersUnavailable
 from app.observability import metrics
 from app.redis_store.beat_calls import BeatCall
@@ -154,6 +155,21 @@ class RedisCounters:
                 counters = _decode_counters(cast("bytes", raw))
                 ranges += counted_ranges(counters, until_ms=counters.last_beat_ms)
         return ranges
+
+    async def ended_days(self, profile_id: str) -> list[EarlierDay]:
+        """The viewing days of a child that wait to be flushed, as their week counts them.
+
+        Raises:
+            CountersUnavailable: Redis did not answer in time.
+        """
+        key = self._keys.closed(self._keys.bucket(profile_id))
+        newest: dict[int, Counters] = {}
+        with translate_errors():
+            async for _, raw in self._redis.hscan_iter(key, match=f"{profile_id}|*", count=_SCANNED):
+                counters = _decode_counters(cast("bytes", raw))
+                known = newest.get(counters.day_number, counters)
+                newest[counters.day_number] = max(known, counters, key=lambda each: each.version)
+        return [counters.of_week for counters in newest.values()]
 
     async def closed_shares(self, profile_id: str, session_id: str, day_numbers: Sequence[int]) -> list[Share]:
         """A finished session's shares of some days, as far as they wait to be flushed. Raises CountersUnavailable."""

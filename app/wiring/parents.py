@@ -38,6 +38,7 @@ def parents(
         settings=ChildSettings(
             configs=PostgresConfigs(engine, feed),
             past=PostgresReports(engine, markets=markets),
+            ended_days=counters,
             announcements=announcements,
             markets=markets,
         ),

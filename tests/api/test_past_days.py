@@ -64,7 +64,12 @@ class Child:
         assert answer.status_code == 200, answer.text
 
     async def beats(self, *at_ms: int, title: str = FILM, **fields: Any) -> None:
-        """One session, opened at the first instant, ended at the last."""
+        """One session, opened at the first instant, ended at the last, and flushed."""
+        await self.plays(*at_ms, title=title, **fields)
+        await self.is_flushed()
+
+    async def plays(self, *at_ms: int, title: str = FILM, **fields: Any) -> None:
+        """As ``beats``, and nothing is flushed yet."""
         session_id = None
         for instant_ms in at_ms:
             self.is_now(instant_ms)
@@ -75,7 +80,6 @@ class Child:
             session_id = answer.json()["session_id"]
         answer = await self.http.post(f"/viewing-time/session/{session_id}/end", json={})
         assert answer.status_code == 200, answer.text
-        await self.is_flushed()
 
     async def is_flushed(self) -> None:
         async with open_worker(self.api.services.settings, clock=self.api.clock) as worker:
@@ -407,6 +411,24 @@ def _forget_reads(api: Api) -> None:
     """A policy that was read within a second is not read again; here days pass within a second."""
     recently = api.services.viewing.service._policies._loader._recently_read
     recently._current, recently._previous = set(), set()
+
+
+async def test_a_weekly_limit_that_begins_now_counts_days_that_wait_to_be_flushed(api: Api, child: Child) -> None:
+    """60 minutes on Monday and 10 on Tuesday, in counters that keep no week yet; then 90 minutes a week."""
+    await child.plays(*range(D + HOUR, D + HOUR + 40 * MINUTE, 5 * MINUTE))
+    await child.plays(*range(D + 3 * HOUR, D + 3 * HOUR + 30 * MINUTE, 5 * MINUTE))
+    tuesday, wednesday = D + DAY_MS, D + 2 * DAY_MS
+    await child.plays(tuesday + HOUR, tuesday + HOUR + 5 * MINUTE, tuesday + HOUR + 10 * MINUTE)
+    await child.saves(tuesday + 2 * HOUR, weekly_limit_minutes=90)
+    assert (await child.balance())["week_remaining_seconds"] == 20 * 60
+    assert await api.services.redis.delete(api.services.shared_policies._keys.policy(child.id)) == 1
+    api.services.viewing.service._policies.forget(child.id)
+    _forget_reads(api)
+    assert (await child.balance())["week_remaining_seconds"] == 20 * 60, "the counters have kept Monday"
+    await child.plays(tuesday + 3 * HOUR, tuesday + 3 * HOUR + 5 * MINUTE)
+    await child.is_flushed()
+    child.is_now(wednesday + HOUR)
+    assert (await child.balance())["week_remaining_seconds"] == 15 * 60
 
 
 async def test_the_week_leaves_less_of_a_day_whatever_redis_forgets(api: Api, child: Child) -> None:

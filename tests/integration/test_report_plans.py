@@ -237,6 +237,7 @@ async def test_preview(plans: Plans, family: Scene) -> None:
     settings = ChildSettings(
         configs=PostgresConfigs(plans.engine),
         past=PostgresReports(plans.engine, markets=Markets()),
+        ended_days=unused,
         announcements=unused,
         markets=Markets(),
     )

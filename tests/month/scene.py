@@ -574,10 +574,7 @@ class Month:
             {"break_after": None, "break_length": None},
             {"finish": chance.choice([None, 5, 30])},
         ]
-        change = chance.choice(changes)
-        if "weekly" in change:
-            await self.flushes()  # days that ended without a weekly limit are known as they were flushed
-        await self.changes_settings(child, **change)
+        await self.changes_settings(child, **chance.choice(changes))
 
     # --- the end
 

@@ -63,10 +63,10 @@ for i = 1, n do
     redis.call('SET', KEYS[n + i], flushed, 'EX', ARGV[2])
   elseif s and s[C_POLICY_VERSION] < version and s[C_GENERATION] >= generation then
     s[C_POLICY_VERSION] = version
+    if week ~= '' then s[C_WEEK] = earlier_days(s, week, s[C_DAY_NUMBER]) end
     if terms ~= '' and s[C_DAY_NUMBER] == terms[D_NUMBER] then
       settle_overrun(s, ARGV[i + 4], breaks)
-      local left_ms = week ~= '' and week_left(week, earlier_days(s, week, terms[D_NUMBER])) or math.huge
-      put_terms(s, cut(terms, left_ms))
+      put_terms(s, cut(terms, week ~= '' and week_left(week, s[C_WEEK]) or math.huge))
     end
     s[C_VERSION] = math.max(s[C_VERSION] + 1, at_ms)
     if s[C_DIRTY_SINCE_MS] == 0 then

@@ -50,6 +50,8 @@ class WeekTerms(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def is_before(self, number: int) -> bool:
         """Whether all of its days are earlier ones of the week of a day, each once and in order."""
+        if not self.days:
+            return True
         first = self.first_day(number)
         for day in self.days:
             if not first <= day.number < number:
@@ -59,7 +61,7 @@ class WeekTerms(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def left_ms(self, earlier: Sequence[EarlierDay]) -> int:
         """What earlier days leave of the weekly limit."""
-        return max(0, self.limit_ms - sum(day.of_week_ms for day in earlier))
+        return max(0, self.limit_ms - sum(day.of_week_ms for day in earlier)) if earlier else self.limit_ms
 
     def within(self, terms: DayTerms, earlier: Sequence[EarlierDay]) -> DayTerms:
         """The terms of a day after the earlier days of its week: no limit above what is left of the week."""

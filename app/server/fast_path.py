@@ -44,7 +44,7 @@ def _lines(headers: Collection[tuple[bytes, bytes]]) -> bytes:
     return b"".join(b"%b: %b\r\n" % header for header in headers)
 
 
-_SUCCESS_LINES = _lines(SUCCESS_HEADERS) + b"content-length: %d\r\n%b\r\n"
+_SUCCESS_LINES = _lines(SUCCESS_HEADERS) + b"content-length: "
 _BEAT_URL = HEARTBEAT_PATH.encode()
 _ANSWERED_BEATS = metrics.requests_of("POST", HEARTBEAT_PATH, 200)
 _ANSWERED_ENDS = metrics.requests_of("POST", END_ROUTE, 200)
@@ -117,7 +117,7 @@ class FastRequest:
         more = _KEEP if self.keep_alive else _CLOSE
         if self.request_id is not None:
             more = b"x-request-id: %b\r\n%b" % (self.request_id, more)
-        self._send(FastPathProtocol.success % (len(body), more) + body)
+        self._send(b"%b%d\r\n%b\r\n%b" % (FastPathProtocol.success, len(body), more, body))
 
     def refuse(self, error: HourglassError) -> None:
         request = identify(self.headers)
@@ -168,7 +168,7 @@ class FastPathProtocol(HttpToolsProtocol):
     date = b""
     """The ``Date`` line of every answer, renewed once a second."""
     success = STATUS_LINE[200] + _SUCCESS_LINES
-    """The head of a success response, without its length and connection header."""
+    """The head of a success response, up to its length."""
     known_heads = KnownHeads()
     """Heads of heartbeats that the parser need not see again."""
 
@@ -192,6 +192,7 @@ class FastPathProtocol(HttpToolsProtocol):
         front: Any = config.app  # this module cannot name it
         self.front = front
         self._begin_at: Callable[[bytes], Begin | None] = front.fast_path()
+        self._begin_beat = self._begin_at(_BEAT_URL) or _nothing
         self._choose: Callable[[Sequence[tuple[bytes, bytes]]], Choice | None] | None = front.beat_choice()
         self._choice: Choice | None = None
         self._body_limit_bytes: int = front.body_limit_bytes
@@ -220,8 +221,7 @@ class FastPathProtocol(HttpToolsProtocol):
             return
         self.url, self.headers = _BEAT_URL, []
         self._waits_since, self._is_idle = None, False
-        begin = self._begin_at(_BEAT_URL) or _nothing
-        beat = FastRequest(self, begin, authorization=known.authorization, keep_alive=True)
+        beat = FastRequest(self, self._begin_beat, authorization=known.authorization, keep_alive=True)
         self.cycle = beat  # type: ignore[assignment]
         beat.body = known.body
         beat.start()

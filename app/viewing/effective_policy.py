@@ -69,12 +69,11 @@ class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
         left_ms = week.left_ms(week.earlier_days(counters.week, terms.number))
         return cut(terms, left_ms), left_ms
 
-    def decision(
+    def decision(  # noqa: PLR0917  every heartbeat comes here, and keywords cost
         self,
         terms: DayTerms,
         counted: Counted,
         at_ms: int,
-        *,
         is_exempt: bool,
         week_left_ms: int,
         interval_ms: int,

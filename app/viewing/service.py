@@ -72,6 +72,7 @@ from app.viewing.schemas import (
 )
 from app.viewing.tampering import TamperWatch
 
+_OK = int(Status.OK)
 _NO_SESSION = ""
 _TRIES = 2
 """How often the platform's id is looked up: what is remembered of it may have been erased."""
@@ -159,15 +160,19 @@ class ViewingService:
 
     def try_fast_response(self, ready: PreparedBeat, outcome: Outcome) -> HeartbeatAnswer | None:
         """The answer to an ordinary beat that was counted and causes no events; None for any other."""
-        if outcome.status != Status.OK or ready.asked is not None:
+        if outcome.status != _OK or ready.asked is not None:
             return None
         known, terms = ready.known, ready.beat.days[-1]
         self._policies.confirm(known)
         effective = known.effective
         decision = self._decision_on(effective, terms, outcome, is_educational=ready.is_educational)
-        if _has_events(outcome, decision, effective):
+        if outcome.superseded_id or (
+            decision.enforcement == BLOCKED and has_just_blocked(outcome, decision, effective)
+        ):
             return None
-        self._count_decision(effective, decision)
+        metrics.count_decision(decision.enforcement)
+        if effective.enforcement != ENFORCE:
+            self._count_not_enforced(effective, decision)
         return heartbeat_answer(effective, terms, outcome, decision, is_educational=ready.is_educational)
 
     # --- the slow path
@@ -236,9 +241,11 @@ class ViewingService:
                 raise _refusal(outcome)
         effective = known.effective
         decision = self._decision_on(effective, terms, outcome, is_educational=ready.is_educational)
-        if _has_events(outcome, decision, effective):
+        if outcome.superseded_id or has_just_blocked(outcome, decision, effective):
             await self._publish_events(ready, terms, outcome, decision, effective)
-        self._count_decision(effective, decision)
+        metrics.count_decision(decision.enforcement)
+        if effective.enforcement != ENFORCE:
+            self._count_not_enforced(effective, decision)
         answer = heartbeat_answer(effective, terms, outcome, decision, is_educational=ready.is_educational)
         if ready.asked is not None and ready.asked.position_seconds is not None:
             self._tampering.note(ready.profile_id, _sighting(ready.asked, terms, outcome))
@@ -363,7 +370,7 @@ class ViewingService:
             return adult_balance_answer(profile_id, at_ms=self._clock())
         known, at_ms, counters, terms = await self._recorder.read_counters(profile_id, known)
         terms, left_ms = known.effective.within_week(terms, counters)
-        decision = self._decide(known.effective, terms, counters, at_ms, is_exempt=False, week_left_ms=left_ms)
+        decision = self._decide(known.effective, terms, counters, at_ms, False, left_ms)
         return balance_answer(profile_id, known.effective, terms, counters, decision, at_ms=at_ms)
 
     async def running_day(self, principal: Principal, profile_id: str) -> tuple[ViewingDay, int]:
@@ -393,7 +400,7 @@ class ViewingService:
         is_exempt = is_educational and known.policy.educational_exempt
         terms, left_ms = known.effective.within_week(terms, counters)
         asked = msgspec.structs.replace(counters, finish_until_ms=0)  # another session finishes nothing
-        decision = self._decide(known.effective, terms, asked, at_ms, is_exempt=is_exempt, week_left_ms=left_ms)
+        decision = self._decide(known.effective, terms, asked, at_ms, is_exempt, left_ms)
         return eligibility_answer(profile_id, terms, decision, is_exempt=is_exempt, at_ms=at_ms)
 
     async def why(self, principal: Principal, profile_id: str) -> WhyAnswer:
@@ -403,7 +410,7 @@ class ViewingService:
             raise NoConfig
         known, at_ms, counters, terms = await self._recorder.read_counters(profile_id, known)
         terms, left_ms = known.effective.within_week(terms, counters)
-        decision = self._decide(known.effective, terms, counters, at_ms, is_exempt=False, week_left_ms=left_ms)
+        decision = self._decide(known.effective, terms, counters, at_ms, False, left_ms)
         return why_answer(
             profile_id,
             known.effective,
@@ -543,7 +550,7 @@ class ViewingService:
         left_ms = outcome.week_left_ms
         if effective.weekly is not None:
             terms = cut(terms, left_ms)
-        return self._decide(effective, terms, outcome, outcome.at_ms, is_exempt=is_exempt, week_left_ms=left_ms)
+        return self._decide(effective, terms, outcome, outcome.at_ms, is_exempt, left_ms)
 
     async def _publish_events(
         self, ready: PreparedBeat, terms: DayTerms, outcome: Outcome, decision: Decision, effective: EffectivePolicy
@@ -586,38 +593,28 @@ class ViewingService:
         )
         return DecidedBeat(ready.profile_id, at_ms, Decision(ALLOWED, None, None, interval_ms, lease_ms), answer)
 
-    def _count_decision(self, effective: EffectivePolicy, decision: Decision) -> None:
-        metrics.count_decision(decision.enforcement)
-        if effective.enforcement != ENFORCE:
-            market = self._markets.of(effective.policy.market).name
-            metrics.NOT_ENFORCED.labels(market, effective.enforcement, metrics.kind_of(decision.would_be)).inc()
+    def _count_not_enforced(self, effective: EffectivePolicy, decision: Decision) -> None:
+        market = self._markets.of(effective.policy.market).name
+        metrics.NOT_ENFORCED.labels(market, effective.enforcement, metrics.kind_of(decision.would_be)).inc()
 
     def _jittered_interval_ms(self) -> int:
         """The beat interval ± 10 %, so that players do not beat in step."""
         return int(self._timing.interval_ms * (0.9 + 0.2 * self._randomness.random()))
 
-    def _decide(
+    def _decide(  # noqa: PLR0917  every heartbeat comes here, and keywords cost
         self,
         effective: EffectivePolicy,
         terms: DayTerms,
         counted: Counted,
         at_ms: int,
-        *,
         is_exempt: bool,
         week_left_ms: int,
     ) -> Decision:
-        decision = effective.decision(
-            terms,
-            counted,
-            at_ms,
-            is_exempt=is_exempt,
-            week_left_ms=week_left_ms,
-            interval_ms=self._jittered_interval_ms(),
-            longest_lease_ms=self._timing.lease_ms,
-        )
+        interval_ms, lease_ms = self._jittered_interval_ms(), self._timing.lease_ms
+        decision = effective.decision(terms, counted, at_ms, is_exempt, week_left_ms, interval_ms, lease_ms)
         if effective.enforcement == ENFORCE:
             return decision
-        return not_enforced(decision, effective.enforcement, longest_lease_ms=self._timing.lease_ms)
+        return not_enforced(decision, effective.enforcement, longest_lease_ms=lease_ms)
 
 
 def _end_beat(known: KnownPolicy, session_id: str, watched_seconds: float | None) -> Beat:
@@ -647,11 +644,6 @@ async def _answer_or_refusal(answering: Awaitable[HeartbeatAnswer]) -> Heartbeat
         return await answering
     except HourglassError as error:
         return error
-
-
-def _has_events(outcome: Outcome, decision: Decision, effective: EffectivePolicy) -> bool:
-    """Whether the beat causes events for the child's devices."""
-    return outcome.superseded_id != "" or has_just_blocked(outcome, decision, effective)
 
 
 def has_just_blocked(outcome: Outcome, decision: Decision, effective: EffectivePolicy) -> bool:

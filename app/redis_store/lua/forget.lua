@@ -10,33 +10,34 @@
 --
 -- A child that beat meanwhile stays dirty, since the instant of the reading.
 --
--- Counters are not unpacked as a whole: their first elements, up to C_DIRTY_SINCE_MS, lie behind the three bytes that
--- begin an array of more than 15, and what follows them stays as it is.
+-- Counters are not unpacked as a whole: the instant at which they became dirty is replaced where it stands. The arrays of
+-- this call are no longer than the largest batch of a flush, which Lua can pass as arguments.
 
-local HEADER_BYTES = 3
+local HEADER_BYTES = 3 -- of an array of more than 15
+local CLEAN = '\0' -- the number 0
 
 local ttl_seconds, read_ms = ARGV[1], tonumber(ARGV[2])
 local call = cmsgpack.unpack(ARGV[3])
 local versions, closed = call[1], call[2]
-local clean = 0
+local found = #versions > 0 and redis.call('MGET', unpack(KEYS, 3)) or {}
+local clean, gone = 0, {}
 for i = 1, #versions do
-  local key = KEYS[i + 2]
+  local key, raw = KEYS[i + 2], found[i]
   local profile_id = string.sub(key, -36)
-  local raw = redis.call('GET', key)
-  local s = raw and {cmsgpack.unpack_limit(raw, C_DIRTY_SINCE_MS, HEADER_BYTES)}
-  local rest_at = s and table.remove(s, 1)
-  if not s then
-    redis.call('ZREM', KEYS[1], profile_id)
-  elseif s[C_VERSION] == versions[i] then
-    s[C_DIRTY_SINCE_MS] = 0
-    local clean_raw = string.sub(raw, 1, HEADER_BYTES) .. cmsgpack.pack(unpack(s)) .. string.sub(raw, rest_at + 1)
-    redis.call('SET', key, clean_raw, 'EX', ttl_seconds)
-    redis.call('ZREM', KEYS[1], profile_id)
+  local dirty_at, version
+  if raw then dirty_at, version = cmsgpack.unpack_limit(raw, C_DIRTY_SINCE_MS - 1, HEADER_BYTES) end
+  if not raw then
+    gone[#gone + 1] = profile_id
+  elseif version == versions[i] then
+    local rest_at = cmsgpack.unpack_limit(raw, 1, dirty_at)
+    redis.call('SET', key, string.sub(raw, 1, dirty_at) .. CLEAN .. string.sub(raw, rest_at + 1), 'EX', ttl_seconds)
+    gone[#gone + 1] = profile_id
     clean = clean + 1
   else
     redis.call('ZADD', KEYS[1], 'XX', read_ms, profile_id)
   end
 end
+if #gone > 0 then redis.call('ZREM', KEYS[1], unpack(gone)) end
 for i = 1, #closed do
   local raw = redis.call('HGET', KEYS[2], closed[i][1])
   if raw and cmsgpack.unpack(raw)[C_VERSION] == closed[i][2] then redis.call('HDEL', KEYS[2], closed[i][1]) end

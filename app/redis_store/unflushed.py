@@ -15,7 +15,7 @@ from app.redis_store.client import translate_errors
 from app.redis_store.cluster import as_cluster
 from app.redis_store.clustered import by_bucket
 from app.redis_store.keys import Keys
-from app.redis_store.scripts import Script
+from app.redis_store.scripts import Script, send
 
 _READ_AT_ONCE = 1000
 _FUTURE_MS = 60_000
@@ -152,7 +152,8 @@ class RedisUnflushed:
     async def _get(self, children: Sequence[tuple[int, str]]) -> list[bytes | None]:
         if not children:
             return []
-        found = await _answered(self._redis.mget([self._keys.counters_in(*child) for child in children]))
+        keys = [self._keys.counters_in(*child) for child in children]
+        found = await _answered(send(self._redis, ("MGET", *keys), key=keys[0]))
         return cast("list[bytes | None]", found)
 
 

@@ -16,6 +16,7 @@ import uvloop
 from app.deployment.listening import base_url, exclusive, shared
 from app.deployment.preflight import ServiceRole, preflight
 from app.errors import CountersUnavailable, DatabaseUnavailable, HourglassError
+from app.kit.garbage import collect_rarely
 from app.observability import worker_metrics
 from app.observability.logs import configure_logs, log_the_uncaught
 from app.observability.outages import Outages
@@ -203,6 +204,7 @@ async def _work(settings: Settings, services: WorkerServices, port: WorkerPort, 
     port.jobs, port.backlog, port.ping_database = schedule.states, services.flusher.backlog, services.ping_database
     port.holds_lock = lambda: worker.holds_lock
     port.phase = "working"
+    collect_rarely()
     schedule.start()
     log.info("worker_ready")
     await stop.wait()

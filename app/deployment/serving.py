@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import resource
 import signal
 import socket
@@ -21,6 +20,7 @@ from app.deployment.errors import CommandError
 from app.deployment.listening import base_url, reserve, shared
 from app.deployment.preflight import ServiceRole, preflight
 from app.deployment.processes import ManagedProcess, ProcessGroup, Signals, drop_metrics
+from app.kit.garbage import collect_rarely
 from app.settings.settings import Settings, environment
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ RESERVED_DESCRIPTORS = 200
 """Descriptors reserved for PostgreSQL, Redis and files."""
 KEEP_ALIVE_SECONDS = 75
 """Longer than the keep-alive of proxies, so that no proxy sends a request into a closing connection."""
-
-GC_THRESHOLDS = (20_000, 20, 100)
-"""Rare garbage collections, because heartbeats create hardly any cycles."""
 
 
 class DrainingServer(uvicorn.Server):
@@ -68,9 +65,7 @@ class DrainingServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        gc.collect()
-        gc.freeze()  # objects that exist now stay, so the collector can skip them
-        gc.set_threshold(*GC_THRESHOLDS)
+        collect_rarely()
 
     async def on_tick(self, counter: int) -> bool:
         self._deadlines.tick(time.monotonic())

@@ -30,6 +30,7 @@ from app.cli import (
     worker,
 )
 from app.deployment.errors import configure_output, expected_message, show_failure
+from app.kit.garbage import start_quickly
 
 app = typer.Typer(
     name="hourglass",
@@ -78,6 +79,7 @@ app.command("demo", hidden=True)(demo.command)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and end the process with SystemExit."""
+    start_quickly()
     configure_output(service=False)
     try:
         app(args=arguments, prog_name="hourglass")

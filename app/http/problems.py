@@ -47,9 +47,17 @@ _HARMLESS = frozenset(
         "int_parsing", "bool_type", "float_type", "greater_than", "greater_than_equal", "less_than",
         "less_than_equal", "multiple_of", "list_type", "tuple_type", "dict_type", "model_attributes_type",
         "model_type", "too_long", "too_short", "literal_error", "enum", "date_type", "value_error",
+        "string_pattern_mismatch",
     }
 )  # fmt: skip
 """Kinds of validation errors whose message contains no client input."""
+_DATE, _INSTANT = "must be a date like 2026-12-24", "must be an instant like 2026-12-24T18:00:00Z"
+_EXPECTED = {
+    "date_parsing": _DATE, "date_from_datetime_parsing": _DATE, "date_from_datetime_inexact": _DATE,
+    "datetime_parsing": _INSTANT, "datetime_from_date_parsing": _INSTANT, "datetime_type": _INSTANT,
+    "timezone_aware": _INSTANT, "bool_parsing": "must be true or false", "uuid_parsing": "must be a UUID",
+}  # fmt: skip
+"""What is said instead of a message that may repeat client input."""
 
 
 def install(
@@ -195,7 +203,9 @@ def _field_problem(problem: dict[str, Any]) -> dict[str, str]:
     kind = problem["type"]
     if kind == "extra_forbidden":  # the client chose this name, so the problem shows only its position
         return at_pointer(_pointer(path[:-1]), "Unknown fields are not accepted here.")
-    detail = problem["msg"].removeprefix("Value error, ") if kind in _HARMLESS else "This value is not accepted."
+    detail = _EXPECTED.get(kind, "This value is not accepted.")
+    if kind in _HARMLESS:
+        detail = problem["msg"].removeprefix("Value error, ")
     if place == "body":
         return at_pointer(_pointer(path), detail)
     return {"parameter": str(path[0]) if path else "", "in": str(place), "detail": detail}

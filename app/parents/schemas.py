@@ -1,11 +1,21 @@
 """Bodies of the parental-control calls."""
 
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date
 from typing import Annotated, Any, Literal, Self
 
 from msgspec import UNSET
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from app.auth.schemas import Pin
 from app.domain.caregivers import CaregiverView
@@ -52,12 +62,24 @@ WarningMinutes = Annotated[
     AfterValidator(_descending),
 ]
 
-_DATE_LENGTH = 10
 _FIRST_YEAR, _LAST_YEAR = 2000, 2199
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-TimeOfDay = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][05]$", examples=["19:30"])]
+_TIME_OF_DAY = "([01][0-9]|2[0-3]):[0-5][05]"
+
+
+def _time_of_day(value: str) -> str:
+    if re.fullmatch(_TIME_OF_DAY, value) is None:
+        raise ValueError("must be a time like 19:30, in steps of 5 minutes")
+    return value
+
+
+TimeOfDay = Annotated[
+    str,
+    AfterValidator(_time_of_day),
+    WithJsonSchema({"type": "string", "pattern": f"^{_TIME_OF_DAY}$", "examples": ["19:30"]}),
+]
 
 
 def _different_days(days: list[Weekday]) -> list[Weekday]:
@@ -76,10 +98,13 @@ _ABSENT: Any = Field(default_factory=lambda: UNSET)
 
 
 def _date_of(value: object) -> object:
-    """A date as JSON has it: only text of the form 2026-12-24."""
-    if isinstance(value, str) and len(value) == _DATE_LENGTH:
-        return date.fromisoformat(value)
-    return value
+    """A date as JSON has it: only text of the form 2026-12-24. The message repeats nothing that was sent."""
+    if isinstance(value, str) and re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        with suppress(ValueError):
+            return date.fromisoformat(value)
+    elif isinstance(value, date):
+        return value
+    raise ValueError("must be a date like 2026-12-24")
 
 
 def _of_these_times(value: date) -> date:

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from starlette.requests import Request
 
 from app.errors import (
@@ -54,6 +55,10 @@ FIELD_ERRORS = {
     "break_after_minutes": N_("Choose one of the times offered."),
     "break_minutes": N_("Choose one of the times offered."),
     "finish_title_minutes": N_("Choose one of the times offered."),
+}
+_TOO_MANY = {
+    "windows": N_("At most 21 times are possible."),
+    "holidays": N_("At most 50 holidays are possible."),
 }
 _OTHER = N_("This value is not accepted.")
 _REFUSALS: Mapping[type[HourglassError], tuple[str, str]] = {
@@ -107,8 +112,15 @@ def checked(model: type[Model], values: Mapping[str, Any]) -> Model:
     try:
         return model(**values)
     except ValidationError as error:
-        fields = [str(problem["loc"][0]) if problem["loc"] else "" for problem in error.errors(include_input=False)]
-        raise FormRefused({field: FIELD_ERRORS.get(field, _OTHER) for field in fields}) from None
+        raise FormRefused(dict(map(_message, error.errors(include_input=False)))) from None
+
+
+def _message(problem: ErrorDetails) -> tuple[str, str]:
+    """The field of a problem, and what stands beside it."""
+    field, *within = problem["loc"] or ("",)
+    if problem["type"] == "too_long" and not within and field in _TOO_MANY:
+        return str(field), _TOO_MANY[str(field)]
+    return str(field), FIELD_ERRORS.get(str(field), _OTHER)
 
 
 def refusal(error: HourglassError, *, pin_field: str = "pin") -> Mapping[str, str] | None:

@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 
-from app.domain.limits import MAX_HOLIDAYS, MAX_WINDOWS
 from app.parents.schemas import WEEKDAYS, ViewingTime
 
 WEEKLY_LIMITS = (*range(60, 21 * 60, 60), *range(21 * 60, 71 * 60, 420))
@@ -77,14 +76,14 @@ def fields_of(found: ViewingTime) -> dict[str, str]:
 
 
 def windows_of(form: Mapping[str, str]) -> list[WindowRow]:
-    """The windows in a form, without empty rows."""
+    """The windows in a form, without empty rows; too many of them are refused when they are checked."""
     rows = [
         WindowRow(
             days=tuple(day for day in WEEKDAYS if form.get(f"window-{number}-{day}") == "1"),
             opens=form.get(f"window-{number}-from", ""),
             closes=form.get(f"window-{number}-until", ""),
         )
-        for number in range(MAX_WINDOWS)
+        for number in _rows(form, "window")
     ]
     return [row for row in rows if not row.is_empty]
 
@@ -93,9 +92,15 @@ def holidays_of(form: Mapping[str, str]) -> list[HolidayRow]:
     """The holidays in a form, without empty rows."""
     rows = [
         HolidayRow(first=form.get(f"holiday-{number}-first", ""), last=form.get(f"holiday-{number}-last", ""))
-        for number in range(MAX_HOLIDAYS)
+        for number in _rows(form, "holiday")
     ]
     return [row for row in rows if not row.is_empty]
+
+
+def _rows(form: Mapping[str, str], kind: str) -> list[int]:
+    """The numbers of the rows of a kind, ascending."""
+    named = (name.split("-") for name in form if name.startswith(f"{kind}-"))
+    return sorted({number for _, text, *_ in named for number in _number_in(text)})
 
 
 def change_in(form: Mapping[str, str]) -> dict[str, Any]:

@@ -85,6 +85,28 @@ async def test_texts_that_no_database_takes_are_refused(api: Api, text: bytes) -
     assert [error["pointer"] for error in answer.json()["errors"]] == ["/password"]
 
 
+async def test_what_was_expected_is_said(api: Api) -> None:
+    household = await registered(api)
+    settings = f"/parental-controls/profiles/{await household.child()}/viewing-time"
+    window, days = (
+        {"days": ["mon"], "from": "7.30", "until": "24:00"},
+        {"first_date": "24.12.2026", "last_date": "2026-W01-1"},
+    )
+    answer = await household.parent.put(
+        settings, json={"windows": [window], "holidays": [days]}, headers={"If-Match": "*"}
+    )
+    assert {error["pointer"]: error["detail"] for error in answer.json()["errors"]} == {
+        "/windows/0/from": "must be a time like 19:30, in steps of 5 minutes",
+        "/windows/0/until": "must be a time like 19:30, in steps of 5 minutes",
+        "/holidays/0/first_date": "must be a date like 2026-12-24",
+        "/holidays/0/last_date": "must be a date like 2026-12-24",
+    }
+    answer = await household.parent.get(f"{settings.removesuffix('viewing-time')}history", params={"from_date": "soon"})
+    assert answer.json()["errors"][0]["detail"] == "must be a date like 2026-12-24"
+    answer = await household.parent.post("/parental-controls/pin/verify", json={"pin": "four"})
+    assert "^[0-9]{4}$" in answer.json()["errors"][0]["detail"]
+
+
 async def test_nothing_that_was_sent_comes_back(api: Api) -> None:
     secret = "tell-nobody"
     household = await registered(api)
@@ -98,6 +120,10 @@ async def test_nothing_that_was_sent_comes_back(api: Api) -> None:
         await household.parent.post("/profiles", json={"name": secret * 20, "is_kids": secret, "timezone": secret}),
         await household.player.get("/catalog/titles", params={"limit": secret, "cursor": secret}),
         await household.player.post("/parental-controls/pin/verify", json={"pin": secret}),
+        await household.parent.put(
+            f"/parental-controls/profiles/{await household.child()}/viewing-time",
+            json={"holidays": [{"first_date": secret[:10], "last_date": secret}], "windows": [{"from": secret}]},
+        ),
     ]
     assert all(400 <= answer.status_code < 500 for answer in answers)
     assert all(secret not in answer.text for answer in answers)

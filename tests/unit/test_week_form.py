@@ -40,6 +40,12 @@ def test_windows_and_holidays_are_read_from_rows_with_gaps() -> None:
     assert len(change.holidays) == 2, "a holiday without a last day is one day"  # type: ignore[arg-type]
 
 
+def test_no_row_is_dropped_however_many_there_are() -> None:
+    fields = {f"window-{number}-mon": "1" for number in (0, 7, 21, 400)} | {"window-x-mon": "1", "window-": "1"}
+    assert len(windows_of(fields)) == 4
+    assert len(holidays_of({f"holiday-{number}-first": "2026-12-24" for number in range(51)})) == 51
+
+
 def test_a_half_filled_row_is_kept_for_its_error() -> None:
     assert [row.opens for row in windows_of({"window-1-from": "15:00"})] == ["15:00"]
     assert [row.last for row in holidays_of({"holiday-1-last": "2026-01-01"})] == ["2026-01-01"]

@@ -257,6 +257,11 @@ def _viewing_time(family: VisitingFamily) -> str:
         ({"holiday-0-first": "tomorrow"}, "Each holiday needs a first day"),
         ({"holiday-0-last": "2026-12-24"}, "Each holiday needs a first day"),
         ({"daily": "1", "limit-mon": "7"}, "Choose 15 minutes to 8 hours"),
+        (
+            {f"window-{n}-{k}": v for n in range(22) for k, v in (("mon", "1"), ("from", "15:00"), ("until", "16:00"))},
+            "At most 21 times are possible.",
+        ),
+        ({f"holiday-{number}-first": "2026-12-24" for number in range(51)}, "At most 50 holidays are possible."),
     ],
 )
 async def test_a_wrong_week_is_said_and_kept(family: VisitingFamily, fields: dict[str, str], said: str) -> None:

@@ -22,6 +22,8 @@ from app.auth.hashing import Hasher, _peppered
 from app.auth.hashing_queue import MAX_PLACES_OF_AN_ACCOUNT, HashingKind
 from app.embedded.system import wait_until
 from app.errors import HashingInterrupted, TooManyRequests
+from app.wiring.identity import _open_hasher
+from tests.builders import settings_for
 
 PEPPER = b"the-pepper-of-these-tests-0123456789"
 ACCOUNT = "5d2f3d7e-1c5b-4f4e-9d0a-0f3b0d1c2b3a"
@@ -457,6 +459,17 @@ async def test_a_file_that_cannot_be_used_stops_nobody(tmp_path: Path) -> None:
     for file in (tmp_path, tmp_path / "missing" / "lock"):
         async with opened(lock_file=file) as hasher:
             assert await _hash(hasher)
+
+
+@pytest.mark.parametrize("own", [None, "own.lock"])
+async def test_the_api_processes_of_a_host_use_the_file_in_their_metrics_folder(
+    tmp_path: Path, own: str | None
+) -> None:
+    given = {"bcrypt_lock_file": tmp_path / own} if own else {}
+    settings = settings_for(database_url="postgresql:///", redis_url="redis://", metrics_dir=tmp_path, **given)
+    async with contextlib.AsyncExitStack() as stack:
+        await _hash(_open_hasher(stack, settings))
+    assert os.listdir(tmp_path) == [own or "hashing.lock"]  # noqa: PTH208  a folder of one file
 
 
 async def test_the_file_holds_nothing_and_is_for_one_user(tmp_path: Path) -> None:

@@ -297,7 +297,7 @@ class ViewingService:
 
     def _under_our_id(self, principal: Principal, request: HeartbeatRequest) -> HeartbeatRequest:
         """A beat under our id of its profile, where that is known: all beats of a profile are to be found together."""
-        if is_uuid(request.profile_id):
+        if self._policies.last_known(request.profile_id) is not None or is_uuid(request.profile_id):
             return request
         resolved = self._peek_external(principal, request)
         return request if resolved is None else msgspec.structs.replace(request, profile_id=resolved)

@@ -18,8 +18,22 @@ start_quickly()  # a third of the time of collecting six thousand tests
 
 
 LONG_SECONDS = 1800
-LONG_FIRST = ("monitoring", "deploy", "fuzz", "clients", "docs", "integration")
-"""Folders of tests that a worker should not begin last."""
+LONG_FIRST = (
+    "monitoring",
+    "deploy",
+    "play",
+    "fuzz",
+    "clients",
+    "browser",
+    "docs",
+    "integration",
+    "faults",
+    "model",
+    "month",
+)
+"""Folders of files that take minutes, the longest first."""
+SHORT_LAST = ("unit",)
+"""Files of seconds: with them all workers end at about the same time."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,14 +41,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The long set of faults runs only when it is asked for, and may take longer. Files of long tests come first."""
+    """The long set of faults runs only when it is asked for, and may take longer. Long files come first."""
     is_asked = "faults" in config.getoption("markexpr")
     for item in items:
         if item.get_closest_marker("faults"):
             item.add_marker(pytest.mark.timeout(LONG_SECONDS))
         if item.get_closest_marker("faults") and not is_asked:
             item.add_marker(pytest.mark.skip(reason="breaks servers for minutes; ask for it with -m faults"))
-    items.sort(key=lambda item: item.path.parent.name not in LONG_FIRST)
+    items.sort(key=lambda item: _turn_of(item.path.parent.name))
+
+
+def _turn_of(folder: str) -> int:
+    if folder in LONG_FIRST:
+        return LONG_FIRST.index(folder)
+    return len(LONG_FIRST) + (folder in SHORT_LAST)
 
 
 def pytest_collection_finish() -> None:

@@ -1,4 +1,7 @@
-"""deploy/nginx.conf in a real nginx: its own refusals are problems, limits go by token, and restarts lose nothing."""
+"""deploy/nginx.conf in a real nginx: its own refusals are problems, and limits go by token.
+
+That rolling restarts behind it lose nothing is tried with new secrets at the same time, in test_rotation.py.
+"""
 
 import json
 import re
@@ -6,15 +9,11 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
-from app.embedded.valkey import Valkey
-from tests.deployed import Deployed, free_port, is_good
-from tests.servers import Databases
-from tests.watchers import Watcher, add_title, flushed_seconds, households, repeated, watching
+from tests.deployed import Deployed, free_port
 
 NGINX = shutil.which("nginx") or ("/usr/sbin/nginx" if Path("/usr/sbin/nginx").exists() else None)
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "nginx.conf"
@@ -92,39 +91,3 @@ def test_what_nginx_refuses_is_a_problem_that_a_page_may_read(tmp_path: Path) ->
         assert refused[0].headers["retry-after"]
         stranger = httpx.get(f"{url}/api/v1/profiles", headers={"Origin": "https://elsewhere.example"})
         assert "access-control-allow-origin" not in stranger.headers
-
-
-def test_a_rolling_restart_under_load_fails_no_request(postgres: Databases, valkey: Valkey, tmp_path: Path) -> None:
-    """Beats of children are counted through it, to the millisecond, and parents notice nothing."""
-    address = postgres.fresh()
-    database = urlsplit(address).path.strip("/")
-    variables = {
-        "DATABASE_URL": address,
-        "REDIS_URL": valkey.url,
-        "HOURGLASS_DRAIN_SECONDS": "3",
-        "HOURGLASS_ACCESS_LOG": "0",
-        "HOURGLASS_ACCOUNT_REQUESTS_PER_MINUTE": "0",
-        "HOURGLASS_TOKEN_REQUESTS_PER_MINUTE": "0",
-        "HOURGLASS_FLUSH_CYCLE_SECONDS": "0.5",
-        "HOURGLASS_METRICS_DIR": "",
-        "PROMETHEUS_MULTIPROC_DIR": "",
-    }
-    with Deployed(tmp_path, variables) as deployed:
-        ports = {"a": free_port(), "b": free_port()}
-        for name, port in ports.items():
-            deployed.api(port, name)
-        deployed.hourglass("worker", "worker", HOURGLASS_WORKER_PORT=str(free_port()))
-        with proxied(deployed, list(ports.values())) as url:
-            add_title(url, deployed.token("service"))
-            with households(url, 5) as [parent, *others]:
-                watchers = [Watcher(home) for home in others]
-                with watching(watchers), repeated(lambda: parent.limit(120)) as changed:
-                    for name, port in ports.items():
-                        assert deployed.stop(name) == 0
-                        deployed.api(port, name)
-                        deployed.until(lambda: is_good(f"{url}/health/ready"), "nginx has a ready one")
-        assert set(changed) == {"done"}, changed
-        assert deployed.stop("worker") == 0, "it flushes the rest"
-        for watcher in watchers:
-            watcher.assert_counted(flushed_seconds(postgres, database, watcher.home.child))
-        assert sum(watcher.answered for watcher in watchers) > 200

@@ -137,6 +137,10 @@ class DayClosed(Facts, frozen=True, kw_only=True):
     overrun_seconds: Seconds
     limit_seconds: Seconds | None
     """Without grants; null if the day had no limit."""
+    borrowed_seconds: Seconds
+    """Of the counted time, what finished a title beyond the allowance. The next day has so much less."""
+    owed_seconds: Seconds
+    """What the day before borrowed: this one had so much less."""
 
 
 class ReportReady(Facts, frozen=True, kw_only=True):

@@ -48,7 +48,13 @@ EXAMPLES: dict[str, Facts] = {
             fell_silent=False,
         ),
         feed.DayClosed(
-            day=_DAY, used_seconds=6640.5, educational_seconds=900.0, overrun_seconds=0.0, limit_seconds=7200.0
+            day=_DAY,
+            used_seconds=7620.5,
+            educational_seconds=900.0,
+            overrun_seconds=0.0,
+            limit_seconds=7200.0,
+            borrowed_seconds=420.5,
+            owed_seconds=0.0,
         ),
         feed.ReportReady(week_ending=date(2026, 11, 22)),
         feed.ProfileErased(),

@@ -51,7 +51,7 @@ WITH due AS (
 )
 SELECT due.profile_id::text AS profile_id, due.day, due.ends_ms, b.limit_ms, b.used_ms + b.offline_used_ms AS used_ms,
        b.educational_ms + b.offline_educational_ms AS educational_ms,
-       b.overrun_ms + b.offline_overrun_ms AS overrun_ms
+       b.overrun_ms + b.offline_overrun_ms AS overrun_ms, b.borrowed_ms, b.owed_ms
   FROM due JOIN viewing_time_balances b ON b.profile_id = due.profile_id AND b.day = due.day
  ORDER BY due.ends_ms, due.profile_id
 """)
@@ -246,6 +246,8 @@ def _closed(row: RowMapping) -> FeedEvent:
         educational_seconds=row["educational_ms"] / 1000,
         overrun_seconds=row["overrun_ms"] / 1000,
         limit_seconds=None if row["limit_ms"] is None else row["limit_ms"] / 1000,
+        borrowed_seconds=row["borrowed_ms"] / 1000,
+        owed_seconds=row["owed_ms"] / 1000,
     )
     cause = (row["profile_id"], row["day"])
     return FeedEvent(facts=facts, cause=cause, at_ms=row["ends_ms"], profile_id=row["profile_id"])

@@ -183,6 +183,7 @@ async def test_a_session_over_a_reset_is_told_with_all_its_time(scene: Scene) ->
 
 async def test_a_day_is_told_when_it_has_passed_even_if_the_child_never_returns(scene: Scene) -> None:
     ended = counters(str(uuid4()), used_ms=5 * MINUTE, educational_ms=MINUTE, overrun_ms=2 * MINUTE, has_ended=1)
+    ended = msgspec.structs.replace(ended, borrowed_ms=3 * MINUTE, owed_ms=4 * MINUTE)
     await scene.flush(ended)
     async with scene.rows.engine.begin() as database:
         offline = update(tables.viewing_time_balances).values(offline_used_ms=MINUTE)
@@ -202,6 +203,8 @@ async def test_a_day_is_told_when_it_has_passed_even_if_the_child_never_returns(
                 "educational_seconds": 60.0,
                 "overrun_seconds": 120.0,
                 "limit_seconds": 7200.0,
+                "borrowed_seconds": 180.0,
+                "owed_seconds": 240.0,
             },
         )
     ]

@@ -43,12 +43,23 @@ class FinishTerms(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """
         if not left_ms < self.title_left_ms <= left_ms + self.longest_ms:
             return 0
-        until_ms = min(at_ms + self.title_left_ms, day_ends_ms)
-        for from_ms, to_ms in closed or ():
-            if at_ms < to_ms:
-                until_ms = min(until_ms, from_ms)
-                break
+        title_ends_ms = min(at_ms + self.title_left_ms, day_ends_ms)
+        until_ms = open_until_ms(closed or (), at_ms=at_ms, until_ms=title_ends_ms)
         return until_ms if until_ms > at_ms + left_ms else 0
+
+
+def open_until_ms(closed: Sequence[tuple[int, int]], *, at_ms: int, until_ms: int) -> int:
+    """An instant after another one, or the earlier one at which playback closes between them, or is closed.
+
+    Args:
+        closed: time ranges in which no player may go on, ascending and disjoint.
+        at_ms: the earlier instant.
+        until_ms: the later one.
+    """
+    for from_ms, to_ms in closed:
+        if at_ms < to_ms:
+            return min(until_ms, max(at_ms, from_ms))
+    return until_ms
 
 
 def finish_of(rules: LimitRules | None, title_left_ms: int) -> FinishTerms | None:

@@ -35,6 +35,7 @@ from app.domain.counters import (
     begin_day,
     put_terms,
 )
+from app.domain.finishing import open_until_ms
 from app.domain.policy import UNLIMITED, DayTerms
 from app.domain.weekly import WeekTerms
 
@@ -212,11 +213,7 @@ def _settle(counters: Counters, beat: Beat, closed: list[Counters], *, until_ms:
 
 def _lease_ms(counters: Counters, beat: Beat, rules: Rules, *, at_ms: int) -> int:
     """How long a player may continue without a further answer."""
-    lease_ms = rules.lease_ms
-    for from_ms, until_ms in beat.closed or ():
-        if at_ms < until_ms:
-            lease_ms = min(lease_ms, max(0, from_ms - at_ms))
-            break
+    lease_ms = open_until_ms(beat.closed or (), at_ms=at_ms, until_ms=at_ms + rules.lease_ms) - at_ms
     if beat.breaks is not None:
         unbroken = counters.unbroken_ms, counters.played_until_ms
         lease_ms = min(lease_ms, beat.breaks.next_break(*unbroken, at_ms=at_ms).left_ms)

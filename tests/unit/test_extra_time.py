@@ -60,6 +60,7 @@ _ACTS = st.lists(
 
 
 @hypothesis.given(acts=_ACTS)
+@hypothesis.example(acts=[("watch", 60 * MINUTE), ("limit", 15)])
 def test_a_grant_always_gives_its_minutes_from_then_on(acts: list[tuple[str, int | None]]) -> None:
     """A child without remaining time gets the minutes; one with remaining time gets them in addition."""
     day = CALENDAR.day_at(NOON)

@@ -722,6 +722,21 @@ class TestAbandonedSessions:
             TODAY + 1: 4 * MINUTE_MS,
         }
 
+    @pytest.mark.parametrize(
+        ("closed", "lease_ms"),
+        [
+            ([(120_000, 600_000)], 120_000),
+            ([(-60_000, 600_000)], 0),
+            ([(-60_000, 0), (240_000, 250_000)], 240_000),
+            ([(-60_000, 0)], 300_000),
+            ([(300_001, 600_000)], 300_000),
+        ],
+    )
+    def test_a_lease_ends_where_playback_closes(self, closed: list[tuple[int, int]], lease_ms: int) -> None:
+        child = Child()
+        child.open(closed=[(NOON_MS + from_ms, NOON_MS + to_ms) for from_ms, to_ms in closed])
+        assert child.present.lease_ms == lease_ms
+
     def test_a_lease_is_kept_only_until_the_second_beat(self, child: Child) -> None:
         assert child.present.lease_ms == 300_000
         child.beat()

@@ -320,15 +320,17 @@ local function take_over(s, b, closed, synced, at_ms)
   return was_running and s[C_SESSION_ID] or ''
 end
 
+-- An instant after another one, or the earlier one at which playback closes between them, or is closed.
+local function open_until(closed, at_ms, until_ms)
+  for i = 1, #closed do
+    if at_ms < closed[i][2] then return math.min(until_ms, math.max(at_ms, closed[i][1])) end
+  end
+  return until_ms
+end
+
 -- How long a player may continue without a further answer.
 local function lease(s, b, at_ms)
-  local lease_ms, closed = longest_lease_ms, b[B_CLOSED] or {}
-  for i = 1, #closed do
-    if at_ms < closed[i][2] then
-      lease_ms = math.min(lease_ms, math.max(0, closed[i][1] - at_ms))
-      break
-    end
-  end
+  local lease_ms = open_until(b[B_CLOSED] or {}, at_ms, at_ms + longest_lease_ms) - at_ms
   if b[B_BREAKS] then lease_ms = math.min(lease_ms, left_to_break(s, b[B_BREAKS], at_ms)) end
   if s[C_ALLOWANCE_MS] == -1 or (s[C_IS_EDUCATIONAL] == 1 and b[B_IS_EXEMPT] == 1) then return lease_ms end
   return math.min(lease_ms, math.max(0, s[C_ALLOWANCE_MS] - s[C_USED_MS], (s[C_FINISH_UNTIL_MS] or 0) - at_ms))
@@ -344,13 +346,8 @@ local function promise_finish(s, b, at_ms)
   s[C_FINISH_UNTIL_MS] = nil
   if not finish or b[B_IS_END] == 1 or (b[B_IS_EDUCATIONAL] == 1 and b[B_IS_EXEMPT] == 1) or left_ms <= 0
     or finish[F_TITLE_LEFT_MS] <= left_ms or finish[F_TITLE_LEFT_MS] > left_ms + finish[F_LONGEST_MS] then return end
-  local until_ms, closed = math.min(at_ms + finish[F_TITLE_LEFT_MS], s[C_DAY_ENDS_MS]), b[B_CLOSED] or {}
-  for i = 1, #closed do
-    if at_ms < closed[i][2] then
-      until_ms = math.min(until_ms, closed[i][1])
-      break
-    end
-  end
+  local title_ends_ms = math.min(at_ms + finish[F_TITLE_LEFT_MS], s[C_DAY_ENDS_MS])
+  local until_ms = open_until(b[B_CLOSED] or {}, at_ms, title_ends_ms)
   if until_ms > at_ms + left_ms then s[C_FINISH_UNTIL_MS] = until_ms end
 end
 

@@ -174,7 +174,7 @@ class Counters(msgspec.Struct, array_like=True, gc=False):
         return self.session_earlier_ms + self.session_used_ms + self.session_educational_ms + self.session_overrun_ms
 
 
-class Beat(msgspec.Struct, array_like=True, frozen=True, gc=False, kw_only=True):
+class Beat(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A heartbeat, or the end of a session, with everything that counting it needs. Durations and instants in ms.
 
     Attributes:

@@ -69,7 +69,7 @@ class HeartbeatEndpoint:
         callers: the roles that may call.
     """
 
-    callers = frozenset({Role.HOUSEHOLD, Role.PARENT})
+    callers: tuple[Role, ...] = (Role.HOUSEHOLD, Role.PARENT)
 
     def __init__(
         self,
@@ -213,7 +213,7 @@ class EndEndpoint(HeartbeatEndpoint):
 class BatchEndpoint(HeartbeatEndpoint):
     """``POST /viewing-time/heartbeats``: many beats from a gateway. Takes JSON or NDJSON, answers JSON."""
 
-    callers = HeartbeatEndpoint.callers | {Role.SERVICE}
+    callers = (*HeartbeatEndpoint.callers, Role.SERVICE)
 
     def _answer(self, principal: Principal, body: bytes, scope: MutableMapping[str, Any]) -> Awaitable[object]:
         return self._answer_batch(principal, body, scope)

@@ -478,20 +478,20 @@ class ViewingService:
     ) -> PreparedBeat:
         effective = known.effective
         session_id, title_seconds = request.session_id or _NO_SESSION, request.title_remaining_seconds
-        beat = Beat(
-            session_id=session_id,
-            new_session_id=_NO_SESSION if session_id else self._recorder.issue(request.profile_id, self._clock()),
-            issued_at_ms=0,
-            title_id=request.title_id,
-            is_educational=1 if is_educational else 0,
-            is_exempt=1 if effective.policy.educational_exempt else 0,
-            is_paused=1 if request.is_paused else 0,
-            is_end=0,
-            watched_ms=_claim_ms(request.watched_seconds),
-            device_id=request.device_id,
-            device_type=request.device_type,
-            policy_version=known.version,
-            days=effective.days,
+        beat = Beat(  # more than 15 keywords would be collected in a dictionary first
+            session_id,
+            _NO_SESSION if session_id else self._recorder.issue(request.profile_id, self._clock()),
+            0,  # when the session id was issued is not known yet
+            request.title_id,
+            1 if is_educational else 0,
+            1 if effective.policy.educational_exempt else 0,
+            1 if request.is_paused else 0,
+            0,
+            _claim_ms(request.watched_seconds),
+            request.device_id,
+            request.device_type,
+            known.version,
+            effective.days,
             synced=effective.policy.synced,
             closed=effective.closed,
             week=effective.week,

@@ -37,6 +37,7 @@ from app.domain.markets import Market, Markets
 from app.domain.policy import UNLIMITED, DayTerms, Grant, Policy
 from app.domain.unflushed import Unflushed
 from app.domain.viewing_day import Calendar, ViewingDay
+from app.domain.weekly import cut
 from app.embedded.valkey import Valkey
 from app.flushing.service import Flusher
 from app.redis_store.checkpoints import RedisCheckpoints
@@ -729,8 +730,8 @@ class Home(RuleBasedStateMachine):
         is_theirs = counters is not None and session is not None and counters.session_id == session.id
         if counters is not None and session is not None and is_theirs and counters.last_beat_ms > session.last_ms:
             assert counters.last_beat_ms == self.at_ms
-            assert counters.is_educational == 0
             policy = self.source.policy
+            assert not (counters.is_educational and policy.educational_exempt)
             self.watching.is_blocked(self.at_ms, synced=policy.synced, breaks=_breaks(policy))
             self.turn += 1
 
@@ -882,10 +883,24 @@ class Home(RuleBasedStateMachine):
         allowance_ms = terms.allowance_ms
         if outcome.status == Status.OK and not sent.is_end:
             await self._owes_what_was_borrowed(outcome)
+            await self._is_read_as_answered(process, known, terms, outcome)
         if known.effective.week is not None and outcome.status == Status.OK and not sent.is_end:
             await self._week_is_right(known.policy, outcome)
             allowance_ms = _of_week_ms(terms, outcome.week_left_ms)
         return known.policy, allowance_ms, outcome
+
+    async def _is_read_as_answered(
+        self, process: Process, known: KnownPolicy, terms: DayTerms, outcome: Outcome
+    ) -> None:
+        """A balance right after a beat decides as the answer to the beat did."""
+        left_ms, effective = outcome.week_left_ms, known.effective
+        if effective.week is not None:
+            terms = cut(terms, left_ms)
+        asked: dict[str, Any] = {"is_exempt": False, "interval_ms": 30_000, "longest_lease_ms": 300_000}
+        answered = effective.decision(terms, outcome, self.at_ms, week_left_ms=left_ms, **asked)
+        known, at_ms, counters, terms = await process.recorder.read_counters(CHILD, known)
+        terms, left_ms = known.effective.within_week(terms, counters)
+        assert known.effective.decision(terms, counters, at_ms, week_left_ms=left_ms, **asked) == answered
 
     async def _owes_what_was_borrowed(self, outcome: Outcome) -> None:
         """A day owes what the day directly before it has borrowed, which is no more than any title may take."""

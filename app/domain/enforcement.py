@@ -187,6 +187,8 @@ def _ended_after(
         warning_minutes: as for ``decide``.
         wins_ties: whether the rule is named where the others end playback at the same instant.
     """
+    if _is_far(left_ms, decision, at_ms=at_ms, is_exempt=is_exempt, warning_minutes=warning_minutes):
+        return decision
     remaining_ms = left_ms if decision.remaining_ms is None else min(left_ms, decision.remaining_ms)
     stop_at_ms, known_ms = at_ms + left_ms, decision.stop_at_ms
     if known_ms is not None and (known_ms < stop_at_ms or (known_ms == stop_at_ms and not wins_ties)):
@@ -200,6 +202,15 @@ def _ended_after(
         None,
         reason,
     )
+
+
+def _is_far(left_ms: int, decision: Decision, *, at_ms: int, is_exempt: bool, warning_minutes: Sequence[int]) -> bool:
+    """Whether other rules end playback so long before this one that it changes nothing."""
+    remaining_ms, stop_at_ms = decision.remaining_ms, decision.stop_at_ms
+    if is_exempt or remaining_ms is None or stop_at_ms is None or stop_at_ms >= at_ms + left_ms:
+        return False
+    warned_ms = MINUTE_MS * max(warning_minutes, default=0)
+    return remaining_ms <= left_ms and decision.next_beat_ms <= left_ms - warned_ms
 
 
 def available_again_ms(

@@ -136,6 +136,8 @@ class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
             next_allowance_ms = self.weekly.next_allowance_ms(
                 terms, week_left_ms, used_ms=self._own_ms(counted), at_ms=at_ms
             )
+        if not (counted.finish_until_ms or counted.borrowed_ms):
+            return next_allowance_ms
         allowance_ms = less_owed(terms.allowance_ms, counted.owed_ms)
         left_ms = terms.ends_ms - at_ms if allowance_ms == UNLIMITED else max(0, allowance_ms - counted.used_ms)
         borrowed_ms = borrowed_after_ms(
@@ -211,11 +213,13 @@ class WeeklyLimit(msgspec.Struct, frozen=True, gc=False):
         week: the limit, and the days that PostgreSQL has of the week.
         daily_limit_ms: the daily limit of the running day, -1 for unlimited.
         following: the next day, with all that the weekly limit may leave of it.
+        ends_week: whether the running day is the last one of its week.
     """
 
     week: WeekTerms
     daily_limit_ms: int
     following: DayTerms
+    ends_week: bool
 
     def reason(self, left_ms: int) -> str:
         """The rule that is stricter today, where earlier days leave so much of the week."""
@@ -223,7 +227,7 @@ class WeeklyLimit(msgspec.Struct, frozen=True, gc=False):
 
     def next_allowance_ms(self, terms: DayTerms, left_ms: int, *, used_ms: int, at_ms: int) -> int:
         """The allowance of the next day, if playback goes on until this one ends."""
-        if self.week.first_day(terms.number) != self.week.first_day(self.following.number):
+        if self.ends_week:
             return self.following.allowance_ms
         used_ms += max(0, terms.ends_ms - at_ms)
         return cut(self.following, max(0, left_ms - min(used_ms, terms.limit_ms))).allowance_ms
@@ -290,7 +294,12 @@ class EffectivePolicyPool:
         if week is None:
             return None
         daily = policy.limits.daily_minutes_on(day.number, weekend_days=market.weekend_days)
-        return WeeklyLimit(week, UNLIMITED if daily is None else daily * MINUTE_MS, self._terms(policy, following))
+        return WeeklyLimit(
+            week,
+            UNLIMITED if daily is None else daily * MINUTE_MS,
+            self._terms(policy, following),
+            week.first_day(day.number) != week.first_day(following.number),
+        )
 
     def _terms(self, policy: Policy, day: ViewingDay) -> DayTerms:
         return terms_of(policy, day, weekend_days=self._markets.weekend_days(policy.market))

@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from app.domain.breaks import NextBreak
 from app.domain.enforcement import Decision, decide, enforcement_of, not_enforced
 from app.domain.opening_hours import PARENT_PAUSE, OpeningHours
 from app.domain.policy import MINUTE_MS, UNLIMITED
@@ -329,3 +330,30 @@ def test_a_player_that_obeys_meets_every_threshold_and_stops_at_the_true_moment(
                 break  # late for its stop, it finds that another day has begun
         turn += 1
     assert player.at_ms - promised_ms in {0, 1}
+
+
+@given(
+    used_ms=st.integers(0, 3 * HOUR_MS),
+    day_ends_ms=st.integers(NOON_MS + 1, NOON_MS + 12 * HOUR_MS),
+    next_allowance_ms=st.sampled_from([0, MINUTE_MS, 2 * HOUR_MS, UNLIMITED]),
+    is_exempt=st.booleans(),
+    left_ms=st.integers(1, 12 * HOUR_MS),
+)
+@example(used_ms=0, day_ends_ms=NOON_MS + HOUR_MS, next_allowance_ms=0, is_exempt=False, left_ms=90 * MINUTE_MS)
+@example(used_ms=HOUR_MS, day_ends_ms=NOON_MS + 2, next_allowance_ms=0, is_exempt=False, left_ms=15 * MINUTE_MS + 1)
+def test_a_break_bounds_each_part_of_a_decision(left_ms: int, is_exempt: bool, **fields: Any) -> None:
+    """However far off it is: nothing lasts longer than until then, and no warning before it is missed."""
+    without = decision(is_exempt=is_exempt, **fields)
+    found = decision(is_exempt=is_exempt, next_break=NextBreak(left_ms, NOON_MS), **fields)
+    if not without.may_play:
+        assert found == without
+        return
+    ends_ms = [NOON_MS + left_ms, *([] if without.stop_at_ms is None else [without.stop_at_ms])]
+    assert found.stop_at_ms == min(ends_ms)
+    assert found.remaining_ms == (left_ms if without.remaining_ms is None else min(left_ms, without.remaining_ms))
+    assert found.lease_ms == min(left_ms, without.lease_ms)
+    assert found.next_beat_ms <= without.next_beat_ms
+    for warned_ms in (0, 5 * MINUTE_MS, 15 * MINUTE_MS):
+        assert not 0 < left_ms - warned_ms < found.next_beat_ms
+    is_nearer = without.stop_at_ms is None or NOON_MS + left_ms < without.stop_at_ms
+    assert found.reason == ("break" if is_nearer else without.reason)

@@ -12,7 +12,7 @@ from tests.deployed import SECRETS, Deployed, free_port, is_good
 from tests.servers import Databases
 from tests.watchers import Household, Watcher, add_title, flushed_seconds, households, repeated, watching
 
-pytestmark = [pytest.mark.skipif(NGINX is None, reason="nginx is not installed"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
 
 OLD = SECRETS
 NEW = {name: value.upper() for name, value in OLD.items()}

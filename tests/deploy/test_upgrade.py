@@ -24,7 +24,7 @@ from tests.deployed import ROOT, Deployed, free_port, is_good
 from tests.servers import Databases, running_postgres, running_valkey
 from tests.watchers import Watcher, add_title, flushed_seconds, households, repeated, watching
 
-pytestmark = [pytest.mark.skipif(NGINX is None, reason="nginx is not installed"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
 
 GIT = shutil.which("git")
 OLDER_COMMIT, OLDER_SCHEMA = "473488bdb0c79e29daaf3460e01b509b4960c141", "0018"

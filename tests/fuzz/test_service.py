@@ -9,11 +9,13 @@ from app.embedded.valkey import Valkey
 from tests.fuzz.api import fuzz, running_api
 
 ROUTES = 39
+EXAMPLES = 2
+"""Of each operation, in addition to some thousand requests that the phase of coverage makes of the document."""
 
 
 def test_row_50_nothing_made_from_the_document_is_a_defect(database_url: str, valkey: Valkey) -> None:
     with running_api(database_url=database_url, redis_url=valkey.url) as target:
-        run = fuzz(target, seed=50, examples=4)
+        run = fuzz(target, seed=50, examples=EXAMPLES)
         log = target.log.read_text()
     if not run.is_good:
         pytest.fail(run.report)

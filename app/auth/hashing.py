@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import time
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,10 +15,12 @@ import bcrypt
 
 from app.auth.hashing_process import HashingProcess
 from app.auth.hashing_queue import HashingKind, HashingQueue
-from app.errors import HashingInterrupted
+from app.errors import HashingInterrupted, TooManyRequests
 
 MAX_WAIT_SECONDS = 30.0
-"""Longer than a full queue takes; after that an answer is dropped."""
+"""A secret that would wait for longer is refused. One that does, because hashing became slower, is dropped."""
+_NEWEST_SHARE = 0.2
+"""Of the newest duration in the mean of the last ones."""
 IDLE_SECONDS = 60.0
 """After that the process ends, and its memory is free. It starts in a tenth of a second."""
 _NO_SALT = b"C6UzMDM.H6dfI/f/IKcEe."
@@ -60,6 +63,7 @@ class Hasher:
         self._queue: HashingQueue[_Work] = HashingQueue(queue + 1)
         self._process = HashingProcess(lock_file=lock_file, at_once=at_once)
         self._working: asyncio.Task[None] | None = None
+        self._mean_seconds = 0.0
         self._idle: asyncio.TimerHandle | None = None
         self._ending: asyncio.Task[None] | None = None
         self._nobody = f"$2b${cost:02}$".encode() + _NO_SALT + _NO_HASH
@@ -74,8 +78,10 @@ class Hasher:
         """A place in the queue, for a comparison that must not be refused once it was counted as a try.
 
         Raises:
-            TooManyRequests: too many wait.
+            TooManyRequests: too many wait, or for too long.
         """
+        if self._queue.taken * self._mean_seconds > MAX_WAIT_SECONDS:
+            raise TooManyRequests
         self._queue.take_place(kind, account_id)
         try:
             yield QueueSlot(self, kind, account_id)
@@ -122,12 +128,14 @@ class Hasher:
         work: _Work | None = None
         try:
             while (work := self._queue.next()) is not None:
+                began = time.monotonic()
                 try:
                     answer = await self._process.ask(work.request)
                 except HashingInterrupted as error:
                     _settle(work.answer, error)
                 else:
                     _settle(work.answer, answer)
+                    self._mean_seconds += _NEWEST_SHARE * (time.monotonic() - began - self._mean_seconds)
         finally:
             self._working = None
             while work is not None:  # cancelled, or a defect: nobody waits for an answer that cannot come
@@ -138,6 +146,7 @@ class Hasher:
     def _rest(self) -> None:
         async def rest() -> None:
             if self._working is None:
+                self._mean_seconds = 0.0
                 await self._process.close()
 
         self._ending = asyncio.create_task(rest(), name="end the idle hashing process")

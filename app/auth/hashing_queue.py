@@ -34,9 +34,14 @@ class HashingQueue(Generic[Work]):
         self._taken: Counter[tuple[HashingKind, str]] = Counter()
         self._waiting: OrderedDict[HashingKind, OrderedDict[str, deque[Work]]] = OrderedDict()
 
+    @property
+    def taken(self) -> int:
+        """Places that are taken."""
+        return self._taken.total()
+
     def take_place(self, kind: HashingKind, account_id: str) -> None:
         """Raises TooManyRequests: too many are taken, by all, by this kind or by this account."""
-        is_full = self._taken.total() >= self._places or self._free[kind] == 0
+        is_full = self.taken >= self._places or self._free[kind] == 0
         if is_full or self._taken[kind, account_id] >= MAX_PLACES_OF_AN_ACCOUNT:
             raise TooManyRequests
         self._free[kind] -= 1

@@ -215,6 +215,24 @@ async def test_an_account_with_few_requests_does_not_wait_for_all_of_another(tmp
     assert max(order.index("few"), order.index("other")) <= 3, "after one that was under way, and one more"
 
 
+async def test_who_would_wait_too_long_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slow(_: object, request: bytes) -> bytes:
+        await asyncio.sleep(0.05)
+        return request.split()[0] + b"\n"
+
+    monkeypatch.setattr(hashing_process.HashingProcess, "ask", slow)
+    async with opened(queue=64) as hasher:
+        assert await asyncio.gather(*(_hash(hasher, account=str(number)) for number in range(60)))
+        monkeypatch.setattr(hashing, "MAX_WAIT_SECONDS", 0.5)
+        calls = [asyncio.create_task(_hash(hasher, account=str(number))) for number in range(60)]
+        await asyncio.sleep(0)
+        refused = [call for call in calls if call.done()]
+        assert 60 - len(refused) <= 0.5 / 0.05 + 1
+        assert {type(call.exception()) for call in refused} == {TooManyRequests}
+        await asyncio.gather(*calls, return_exceptions=True)
+        assert _is_hash(await _hash(hasher)), "and not for long"
+
+
 async def test_waiting_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hashing, "MAX_WAIT_SECONDS", 0.5)
     async with opened(lock_file=tmp_path / "lock") as hasher:

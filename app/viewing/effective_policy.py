@@ -91,7 +91,8 @@ class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
             longest_lease_ms: upper bound of the lease.
         """
         has_finished = counted.finish_until_ms or counted.borrowed_ms or counted.owed_ms
-        if self.opening_hours is None and self.weekly is None and self.breaks is None and not has_finished:
+        has_rules = self.opening_hours is not None or self.weekly is not None or self.breaks is not None
+        if not has_rules and not has_finished:
             decision = decide_by_allowance(
                 at_ms,
                 counted.used_ms,
@@ -121,6 +122,8 @@ class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
             )
         if decision.enforcement != BLOCKED:
             return decision
+        if not has_rules and not has_finished and self.next_allowance_ms:
+            return msgspec.structs.replace(decision, available_again_ms=terms.ends_ms)
         found = self.next_break(counted, at_ms)
         again_ms = available_again_ms(
             self._with_time(terms, counted, at_ms, is_exempt=is_exempt, week_left_ms=week_left_ms),

@@ -208,6 +208,9 @@ class TestNamed:
         assert self.named(child, self.NOON_MS)[1] == self.RESET_MS + DAY_MS
         found = child.decided(self.RESET_MS + DAY_MS)
         assert found.remaining_ms == 10 * MINUTE_MS
+        rules = LimitRules(finish_title_minutes=30, weekly_limit_minutes=30)
+        child = child_at(self.NOON_MS, used=30, borrowed=15, weekday=15, weekend=60, rules=rules)
+        assert self.named(child, self.NOON_MS)[1] == utc("2026-03-30T01:00:00"), "nothing is left for Saturday"
 
     def test_a_window_on_a_day_without_an_allowance_is_passed_by(self) -> None:
         """The week is used up on Thursday; the window of Friday opens on a day that has nothing."""

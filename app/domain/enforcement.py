@@ -93,21 +93,11 @@ def decide(
         finish_until_ms,
     )
     if opening_hours is not None:
-        decision = _by_opening_hours(
-            decision, opening_hours, at_ms=at_ms, is_exempt=is_exempt, warning_minutes=warning_minutes
-        )
+        decision = _by_opening_hours(decision, opening_hours, at_ms, is_exempt, warning_minutes)
     if next_break is None or not decision.may_play:
         return decision
     if next_break.left_ms:
-        return _ended_after(
-            next_break.left_ms,
-            BREAK,
-            decision,
-            at_ms=at_ms,
-            is_exempt=is_exempt,
-            warning_minutes=warning_minutes,
-            wins_ties=False,
-        )
+        return _ended_after(next_break.left_ms, BREAK, decision, at_ms, is_exempt, warning_minutes, wins_ties=False)
     return Decision(BLOCKED, 0, at_ms, min(decision.next_beat_ms, next_break.ends_ms - at_ms), 0, None, BREAK)
 
 
@@ -145,7 +135,7 @@ def decide_by_allowance(  # noqa: PLR0917  every heartbeat comes here, and keywo
 
 
 def _by_opening_hours(
-    decision: Decision, opening_hours: OpeningHours, *, at_ms: int, is_exempt: bool, warning_minutes: Sequence[int]
+    decision: Decision, opening_hours: OpeningHours, at_ms: int, is_exempt: bool, warning_minutes: Sequence[int]
 ) -> Decision:
     """The decision of the allowance, where the opening hours may be stricter."""
     place = opening_hours.place_of(at_ms)
@@ -155,25 +145,18 @@ def _by_opening_hours(
         return Decision(BLOCKED, 0, at_ms, next_beat_ms, 0, None, closed_by)
     if changes_ms is None or not decision.may_play:
         return decision
-    return _ended_after(
-        changes_ms - at_ms,
-        opening_hours.closed_by[place + 1],
-        decision,
-        at_ms=at_ms,
-        is_exempt=is_exempt,
-        warning_minutes=warning_minutes,
-        wins_ties=True,
-    )
+    reason = opening_hours.closed_by[place + 1]
+    return _ended_after(changes_ms - at_ms, reason, decision, at_ms, is_exempt, warning_minutes, wins_ties=True)
 
 
-def _ended_after(
+def _ended_after(  # noqa: PLR0917  as above
     left_ms: int,
     reason: str | None,
     decision: Decision,
-    *,
     at_ms: int,
     is_exempt: bool,
     warning_minutes: Sequence[int],
+    *,
     wins_ties: bool,
 ) -> Decision:
     """The decision on a child that may play, where one more rule ends playback after so long.
@@ -187,30 +170,23 @@ def _ended_after(
         warning_minutes: as for ``decide``.
         wins_ties: whether the rule is named where the others end playback at the same instant.
     """
-    if _is_far(left_ms, decision, at_ms=at_ms, is_exempt=is_exempt, warning_minutes=warning_minutes):
-        return decision
-    remaining_ms = left_ms if decision.remaining_ms is None else min(left_ms, decision.remaining_ms)
-    stop_at_ms, known_ms = at_ms + left_ms, decision.stop_at_ms
+    remaining_ms, known_ms, stop_at_ms = decision.remaining_ms, decision.stop_at_ms, at_ms + left_ms
+    next_beat_ms = _next_beat_ms(left_ms, decision.next_beat_ms, warning_minutes)
     if known_ms is not None and (known_ms < stop_at_ms or (known_ms == stop_at_ms and not wins_ties)):
+        is_bounded = remaining_ms is not None and remaining_ms <= left_ms and next_beat_ms == decision.next_beat_ms
+        if is_bounded and not is_exempt:
+            return decision
         stop_at_ms, reason = known_ms, decision.reason
+    remaining_ms = left_ms if remaining_ms is None else min(left_ms, remaining_ms)
     return Decision(
         enforcement_of(stop_at_ms - at_ms if is_exempt else remaining_ms, warning_minutes),
         remaining_ms,
         stop_at_ms,
-        _next_beat_ms(left_ms, decision.next_beat_ms, warning_minutes),
+        next_beat_ms,
         min(left_ms, decision.lease_ms),
         None,
         reason,
     )
-
-
-def _is_far(left_ms: int, decision: Decision, *, at_ms: int, is_exempt: bool, warning_minutes: Sequence[int]) -> bool:
-    """Whether other rules end playback so long before this one that it changes nothing."""
-    remaining_ms, stop_at_ms = decision.remaining_ms, decision.stop_at_ms
-    if is_exempt or remaining_ms is None or stop_at_ms is None or stop_at_ms >= at_ms + left_ms:
-        return False
-    warned_ms = MINUTE_MS * max(warning_minutes, default=0)
-    return remaining_ms <= left_ms and decision.next_beat_ms <= left_ms - warned_ms
 
 
 def available_again_ms(

@@ -59,6 +59,10 @@ def _text(packed: bytes) -> msgspec.Raw:
     return msgspec.Raw(b"\xda%b%b" % (len(packed).to_bytes(2), packed))
 
 
+_NOTHING_KEPT = _text(b"")
+_NO_WEEK_KEPT = _text(_NOTHING_BEFORE_WEEK + _encode(()))
+
+
 class _Answer(msgspec.Struct, array_like=True, gc=False):
     """``figures`` are three per beat: used time, what the beat added, and the total of the session; -1 for others.
 
@@ -151,7 +155,7 @@ class BeatCall:
 
     def _add_with_rules(self, beat: Beat) -> None:
         week, breaks, finish, days = beat.week, beat.breaks, beat.finish, beat.days
-        kept = b""
+        kept = _NOTHING_KEPT
         if week is not None:
             if not days or not week.is_before(days[-1].number):
                 self._add_long(beat)
@@ -159,8 +163,10 @@ class BeatCall:
             left_ms = self._week_left_ms[len(self.lengths)] = week.left_ms(week.days)
             terms = cut(days[-1], left_ms)
             days = days if terms is days[-1] else (terms,)
-        if breaks is not None or (week is not None and week.days):
-            kept = _NOTHING_BEFORE_WEEK + _encode(() if week is None else week.days)
+        if week is not None and week.days:
+            kept = _text(_NOTHING_BEFORE_WEEK + _encode(week.days))
+        elif breaks is not None:
+            kept = _NO_WEEK_KEPT
         rules = _encode((beat.days, beat.synced, beat.closed, week, breaks, finish))
         packed = _encode(
             OrdinaryBeat(
@@ -172,7 +178,7 @@ class BeatCall:
                 0 if breaks is None else breaks.length_ms,
                 0 if finish is None else finish.longest_ms,
                 _NO_TITLE if finish is None else finish.title_left_ms,
-                _text(kept),
+                kept,
                 beat.session_id,
                 beat.title_id,
                 beat.is_educational,

@@ -31,11 +31,13 @@ def heartbeat_answer(
 ) -> HeartbeatAnswer:
     used_ms = outcome.used_ms + effective.offline.used_ms
     remaining_ms, again_ms = decision.remaining_ms, decision.available_again_ms
+    # Few children have opening hours: the others pay for no call.
+    closes_ms = None if effective.opening_hours is None else effective.closes_ms(outcome.at_ms)
     answer = HeartbeatAnswer(  # more than 15 keywords would be collected in a dictionary first
         outcome.session_id,
         decision.enforcement,
-        remaining_seconds=None if remaining_ms is None else remaining_ms / 1000,
-        used_seconds=used_ms / 1000,
+        None if remaining_ms is None else remaining_ms / 1000,
+        used_ms / 1000,
         remaining_minutes=None if remaining_ms is None else minutes(remaining_ms),
         used_minutes=minutes(used_ms),
         is_educational=is_educational,
@@ -48,10 +50,8 @@ def heartbeat_answer(
         would_be=_would_be(decision),
         reason=decision.reason,
         available_again_at=None if again_ms is None else _reset_text(again_ms),
+        closes_at=UNSET if closes_ms is None else _reset_text(closes_ms),
     )
-    has_hours = effective.opening_hours is not None  # few children have: the others pay for no call
-    if has_hours and (closes_ms := effective.closes_ms(outcome.at_ms)) is not None:
-        answer = msgspec.structs.replace(answer, closes_at=_reset_text(closes_ms))
     if outcome.borrowed_ms:
         answer = msgspec.structs.replace(answer, borrowed_seconds=outcome.borrowed_ms / 1000)
     return answer

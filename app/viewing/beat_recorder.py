@@ -194,6 +194,8 @@ class BeatRecorder:
     ) -> bool:
         """Reserve intervals for an offline sync, so that no later claim counts them.
 
+        Also where there is no session: the one that claims next may have been lost.
+
         Args:
             profile_id: the child.
             known: its policy.
@@ -206,7 +208,7 @@ class BeatRecorder:
         Raises:
             CountersUnavailable: nothing was reserved.
         """
-        if not counters.session_id or not ranges:
+        if not ranges:
             return True
         is_reserved = await self._counters.reserve(profile_id, counters.version, ranges)
         if is_reserved is None:

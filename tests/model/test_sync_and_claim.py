@@ -100,6 +100,14 @@ def test_a_claim_after_counters_expired_leaves_it_out_too(home: Household) -> No
     assert home.used_seconds() == 2 * 60 + 40 * 60
 
 
+def test_a_claim_after_everything_was_lost_leaves_it_out_too(home: Household) -> None:
+    """The sync finds no session; the one that claims next was lost, and begins before the sync's time."""
+    home.run(home.redis.flushall())
+    home.offline.before_commit = home.claim
+    assert home.sync(50, 20) == 20 * 60
+    assert home.used_seconds() == 2 * 60 + 40 * 60
+
+
 def test_a_redis_that_came_back_old_is_merged_with_what_was_flushed(home: Household) -> None:
     home.redis_is_copied()
     home.flushes(0)

@@ -105,7 +105,7 @@ class SentinelServers:
 
 @contextmanager
 def running_cluster(
-    *, masters: int = 3, replicas: bool = True, node_timeout_ms: int = 1500
+    *, masters: int = 3, replicas: bool = True, node_timeout_ms: int = 1500, binary: Path | None = None
 ) -> Iterator[ClusterOfServers]:
     """A cluster on loopback that notices the death of a node quickly."""
     number = masters * 2 if replicas else masters
@@ -119,6 +119,7 @@ def running_cluster(
                     **cluster_options(bus_port=ports[place + number], node_timeout_ms=node_timeout_ms),
                     "enable-debug-command": "local",
                 },
+                binary=binary,
             )
             for place in range(number)
         ]

@@ -1,6 +1,6 @@
 """A batcher per shard, so that the items of a shard whose server hangs delay no others."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
 from app.kit.batching import Batcher, Callback
@@ -14,7 +14,7 @@ class ShardedBatcher(Generic[Item, Answer]):
 
     Args:
         call: processes one batch of one shard, as for a Batcher.
-        shard_of: the shard number of an item. There are few shards.
+        shard_of: the shard of an item. There are few shards.
         max_batch: most items in one call.
         max_in_flight: most calls at once per shard.
     """
@@ -23,7 +23,7 @@ class ShardedBatcher(Generic[Item, Answer]):
         self,
         call: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
         *,
-        shard_of: Callable[[Item], int],
+        shard_of: Callable[[Item], Hashable],
         max_batch: int,
         max_in_flight: int,
     ) -> None:
@@ -31,7 +31,7 @@ class ShardedBatcher(Generic[Item, Answer]):
         self._shard_of = shard_of
         self._max_batch = max_batch
         self._max_in_flight = max_in_flight
-        self._batchers: dict[int, Batcher[Item, Answer]] = {}
+        self._batchers: dict[Hashable, Batcher[Item, Answer]] = {}
 
     def submit(self, item: Item) -> Awaitable[Answer]:
         """Queue an item in its shard and return a future of its answer. Raises app.kit.batching.Overloaded."""

@@ -22,8 +22,9 @@ SETTLE_SECONDS = 60.0
 class ClusterNode(Valkey):
     """A Valkey that also listens on a port."""
 
-    def __init__(self, folder: Path, port: int, options: Mapping[str, str]) -> None:
-        super().__init__(folder, options={"port": str(port), "bind": HOST, "protected-mode": "no", **options})
+    def __init__(self, folder: Path, port: int, options: Mapping[str, str], *, binary: Path | None = None) -> None:
+        listening = {"port": str(port), "bind": HOST, "protected-mode": "no"}
+        super().__init__(folder, binary=binary, options={**listening, **options})
         self.port = port
 
     def ask(self, *command: str | int) -> Any:  # noqa: ANN401  as redis-py

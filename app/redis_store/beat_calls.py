@@ -89,7 +89,7 @@ class BeatCall:
         days: the days that ordinary beats name by position.
         rules: bytes of what the long form of an ordinary beat has from ``days`` on, by the position of the beat. They
             follow the beat and are read only if it is not ordinary after all.
-        first_bucket: the bucket of the first beat.
+        buckets: the buckets in use, that of the first beat first.
     """
 
     def __init__(self, beats: Sequence[tuple[str, Beat]], names: Keys, generations: Sequence[int]) -> None:
@@ -100,7 +100,6 @@ class BeatCall:
         self.generations: list[int] = []
         self.days: list[Sequence[DayTerms]] = []
         self.rules: dict[int, int] = {}
-        self.first_bucket = names.bucket(beats[0][0])
         self._place_of_days: dict[int, int] = {}
         self._week_left_ms: dict[int, int] = {}  # by the place of the beat
         self._packed: list[bytes] = []
@@ -117,6 +116,7 @@ class BeatCall:
             self.generations.append(generations[bucket])
             self._add(beat)
         self.keys += bucket_keys
+        self.buckets = list(place_of)
 
     def _add(self, beat: Beat) -> None:
         if (

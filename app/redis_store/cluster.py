@@ -18,10 +18,12 @@ from redis.asyncio.client import PubSub
 from redis.asyncio.cluster import ClusterNode
 from redis.exceptions import (
     AskError,
+    ClusterCrossSlotError,
     ClusterDownError,
     MovedError,
     RedisClusterException,
     RedisError,
+    ResponseError,
     TryAgainError,
 )
 from redis.exceptions import (
@@ -34,6 +36,11 @@ from redis.exceptions import (
 _AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
 _ASKING = cast("bytes", pack_command(("ASKING",)))
 _LOOK_PAUSE_SECONDS = 0.2
+_APART_SECONDS = 5.0
+"""For how long a node gets no calls over several slots after one of its slots was not wholly there."""
+_ELSEWHERE = (MovedError, AskError, TryAgainError, ClusterDownError, ClusterCrossSlotError)
+_ELSEWHERE_TEXTS = ("non local key", "same slot", "cluster is down", "CROSSSLOT", "MOVED ", "ASK ", "TRYAGAIN")
+"""What a script says of a key whose slot is not wholly there; the code of the error is another one."""
 _PUBLISHERS = 3
 _PATIENCE_SECONDS = (0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 """Pauses before each repetition of a script that a node refused because its slot is on the move."""
@@ -53,6 +60,8 @@ class Cluster:
         self._nodes: dict[str, _Node] = {}
         self._looking: asyncio.Task[None] | None = None
         self._looked_at = 0.0
+        self._apart_until: dict[str, float] = {}
+        """By node, until when (on the loop's clock) each call must stay within a slot."""
         self._turns = count()
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  redis-py's commands are typed where they are used
@@ -81,15 +90,56 @@ class Cluster:
                 if self.owner(key) == owner:
                     raise
             except MovedError as error:
+                self._keep_apart(owner)
                 await self._note_move(error)
             except TryAgainError:
-                pass
+                self._keep_apart(owner)
             except ClusterDownError:
                 self._look_again()
             except (RedisClusterException, *_AWAY):
                 self._look_again()
                 raise
         raise ClusterDownError("the slot is on the move")
+
+    async def run_at(self, name: str, packed: bytes) -> object:
+        """Run a packed command at a node, by its address. Its keys are undeclared and may lie in several slots.
+
+        Raises:
+            SlotsElsewhere: the node does not have all keys, and nothing was done.
+            redis.exceptions.RedisError: it was refused, or not answered.
+        """
+        try:
+            return await self._nodes[name].run(packed)
+        except (NeverSent, *_ELSEWHERE) as error:
+            cause: Exception = error
+        except ResponseError as error:
+            if not any(text in str(error) for text in _ELSEWHERE_TEXTS):
+                raise
+            cause = error
+        except _AWAY:
+            self._look_again()
+            raise
+        self._keep_apart(name)
+        self._look_again()
+        raise SlotsElsewhere from cause
+
+    def whole_node(self, slot: int) -> str:
+        """The address of the node that has a slot, where it may be asked for several slots at once; else ''."""
+        nodes = self.commands.nodes_manager.slots_cache.get(slot)
+        if not nodes:
+            return ""
+        name: str = nodes[0].name
+        until = self._apart_until.get(name)
+        if until is not None:
+            if asyncio.get_running_loop().time() < until:
+                return ""
+            del self._apart_until[name]
+        if name not in self._nodes:
+            self._node(nodes[0].host, int(nodes[0].port))
+        return name
+
+    def _keep_apart(self, name: str) -> None:
+        self._apart_until[name] = asyncio.get_running_loop().time() + _APART_SECONDS
 
     def pubsub(self) -> PubSub:
         """A subscription at one node, another one each time: a published message reaches all nodes."""
@@ -144,6 +194,7 @@ class Cluster:
         except AskError as error:
             if isinstance(error, MovedError):
                 raise
+            self._keep_apart(owner.name)
             return await self._node(error.host, error.port).run(_ASKING, packed)
 
     async def _note_move(self, error: MovedError) -> None:
@@ -186,6 +237,10 @@ class Cluster:
         for name in set(self._nodes) - set(manager.nodes_cache):
             if self._nodes[name].is_away:  # it has left; else it may be the one that slots are moving to
                 await self._nodes.pop(name).redis.aclose()
+
+
+class SlotsElsewhere(Exception):
+    """A node does not have all keys of a call over several slots. Repeat it slot by slot."""
 
 
 class NeverSent(RedisConnectionError):

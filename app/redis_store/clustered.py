@@ -1,9 +1,12 @@
-"""What differs on a cluster: a call touches one slot, so calls over many profiles are split by bucket."""
+"""What differs on a cluster: a call touches one slot, so calls over many profiles are split by bucket.
+
+Heartbeats are the exception: a call takes those of a node, as long as the node has all their slots.
+"""
 
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from app.domain.adults import AdultBeat, AdultSession
 from app.domain.checkpoint import Checkpoint
@@ -12,18 +15,36 @@ from app.domain.policy import Policy
 from app.domain.tampering import PositionWatch
 from app.redis_store.adults import RedisAdultSessions
 from app.redis_store.checkpoints import RedisCheckpoints
+from app.redis_store.cluster import SlotsElsewhere, as_cluster
 from app.redis_store.counters import RedisCounters
 from app.redis_store.policies import SharedPolicies
 from app.redis_store.positions import RedisPositions
 
+Shard: TypeAlias = str | int
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
 class ClusteredCounters(RedisCounters):
-    """Where a bucket's node is away the whole call fails; who wants the others' answers asks bucket by bucket."""
+    """Where a bucket's node is away the whole call fails; who wants the others' answers asks shard by shard."""
+
+    def shard_of(self, profile_id: str) -> Shard:
+        """What a call of beats may hold: the address of a node for all its buckets, or one bucket.
+
+        A node's buckets are apart while one of its slots moves, and where the node takes no call over several slots.
+        """
+        bucket = self._keys.bucket(profile_id)
+        cluster = as_cluster(self._redis)
+        return (cluster and cluster.whole_node(self._keys.slot(bucket))) or bucket
 
     async def record(self, beats: Sequence[tuple[str, Beat]]) -> list[Outcome]:
+        """As in one call. It is one, if all beats are of one shard."""
+        node = self.shard_of(beats[0][0])
+        if isinstance(node, str):
+            try:
+                return await self._record_at(node, beats)
+            except SlotsElsewhere:
+                pass  # nothing was counted; these calls find the slots, and wait for those on the move
         return await by_bucket(beats, super().record, bucket_of=lambda beat: self._keys.bucket(beat[0]))
 
     async def seed(self, seeds: Sequence[tuple[str, Counters]]) -> None:

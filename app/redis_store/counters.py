@@ -62,24 +62,30 @@ class RedisCounters:
             CountersUnavailable: Redis did not answer in time, or came back with an older state that cannot be repaired
                 yet. Repeating later credits the time all the same.
         """
+        return await self._record_at(None, beats)
+
+    async def _record_at(self, node: str | None, beats: Sequence[tuple[str, Beat]]) -> list[Outcome]:
+        """As ``record``, in one call; on a cluster in one slot, or at a node that has the slots of all beats."""
         for _ in range(MAX_ATTEMPTS):
-            outcomes = await self._counted(beats)
+            outcomes = await self._counted(node, beats)
             if outcomes is not None:
                 return outcomes
             await refresh_checkpoints(self._rollback_guard)
         raise CountersUnavailable(retry_after_seconds=1)
 
-    async def _counted(self, beats: Sequence[tuple[str, Beat]]) -> list[Outcome] | None:
+    async def _counted(self, node: str | None, beats: Sequence[tuple[str, Beat]]) -> list[Outcome] | None:
         """The outcomes; None when the server is not as it is known, and nothing was counted."""
         call = BeatCall(beats, self._keys, self.generations)
         metrics.BEATS.inc(len(beats))
         metrics.SCRIPT_CALLS.inc()
-        first = call.first_bucket  # a server that came back older did so with all its buckets
-        mark = (self._rollback_guard.watermarks[first], self._rollback_guard.generations[first])
-        head = (self.at_ms, self._rules, call.lengths, call.places, call.generations, *mark, call.days, call.rules)
-        keys = [*call.keys, self._keys.mark(first)]
+        # A server that came back older did so with all its buckets, but a node may have got some from another one.
+        marked = call.buckets if node else call.buckets[:1]
+        guard = self._rollback_guard
+        marks = [number for bucket in marked for number in (guard.watermarks[bucket], guard.generations[bucket])]
+        head = (self.at_ms, self._rules, call.lengths, call.places, call.generations, marks, call.days, call.rules)
+        keys = [*call.keys, *map(self._keys.mark, marked)]
         with translate_errors():
-            answer = await self._record(self._redis, keys, (_encode(head), call.packed()))
+            answer = await self._record(self._redis, keys, (_encode(head), call.packed()), node=node)
         return None if answer is None else call.outcomes(cast("bytes", answer))
 
     async def seed(self, seeds: Sequence[tuple[str, Counters]]) -> None:

@@ -39,6 +39,8 @@ key                         type    holds; life
 
 import zlib
 
+from redis.crc import key_slot
+
 INVALIDATE = "hg:invalidate"
 PROBE = "hg:probe"
 PROFILE_ID_LENGTH = 36
@@ -50,6 +52,7 @@ class Keys:
     def __init__(self, buckets: int) -> None:
         self.buckets = buckets
         self._live = [f"hg:{{{bucket}}}:live:" for bucket in range(buckets)]
+        self._slots = [key_slot(b"%d" % bucket) for bucket in range(buckets)]
         self._unflushed = [(f"hg:{{{bucket}}}:dirty", f"hg:{{{bucket}}}:closed") for bucket in range(buckets)]
 
     def bucket(self, profile_id: str) -> int:
@@ -95,6 +98,10 @@ class Keys:
 
     def mark(self, bucket: int) -> str:
         return f"hg:{{{bucket}}}:mark"
+
+    def slot(self, bucket: int) -> int:
+        """The slot of a cluster that holds a bucket."""
+        return self._slots[bucket]
 
 
 def rewritten() -> str:

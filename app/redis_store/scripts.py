@@ -59,20 +59,35 @@ class Script:
         self._span_name = f"script {name}"
         self._seconds = metrics.SCRIPT_SECONDS.labels(name)
 
-    async def __call__(self, redis: Redis, keys: Sequence[str], args: Sequence[str | bytes | int]) -> object:
-        """Run the script. Raises redis.exceptions.RedisError; the caller names what that means."""
+    async def __call__(
+        self, redis: Redis, keys: Sequence[str], args: Sequence[str | bytes | int], *, node: str | None = None
+    ) -> object:
+        """Run the script.
+
+        Args:
+            redis: the server, or the cluster.
+            keys: of one slot, where it is a cluster.
+            args: what follows the keys.
+            node: the address of a node of the cluster that has the keys, of whichever slots. They come behind ``args``
+                then, undeclared: declared ones must be of one slot.
+
+        Raises:
+            redis.exceptions.RedisError: the caller names what that means.
+            app.redis_store.cluster.SlotsElsewhere: the node does not have all keys, and nothing was done.
+        """
         began_seconds = time.perf_counter()
+        operands = (len(keys), *keys, *args) if node is None else (0, *args, *keys)
         try:
             with tracing.span(self._span_name, db__system__name="redis", hourglass__keys=len(keys)):
-                return await send(redis, ("EVALSHA", self.digest, len(keys), *keys, *args), key=keys[0])
+                return await send(redis, ("EVALSHA", self.digest, *operands), key=keys[0], node=node)
         except NoScriptError:  # on a cluster each node learns it by itself
-            return await send(redis, ("EVAL", self.text, len(keys), *keys, *args), key=keys[0])
+            return await send(redis, ("EVAL", self.text, *operands), key=keys[0], node=node)
         finally:
             self._seconds.observe(time.perf_counter() - began_seconds)
 
 
-async def send(redis: Redis, command: tuple[str | bytes | int, ...], *, key: str) -> object:
-    """Send one command in one write; on a cluster, to the node of its key.
+async def send(redis: Redis, command: tuple[str | bytes | int, ...], *, key: str, node: str | None = None) -> object:
+    """Send one command in one write; on a cluster, to the given node or the one of its key.
 
     redis-py would encode the hundreds of arguments of a batch one by one in Python and write each by itself, which
     costs more than the whole rest of the call.
@@ -83,6 +98,6 @@ async def send(redis: Redis, command: tuple[str | bytes | int, ...], *, key: str
     packed = cast("bytes", pack_command(command))  # type: ignore[arg-type]
     cluster = as_cluster(redis)
     if cluster is not None:
-        return await cluster.run(key, packed)
+        return await (cluster.run(key, packed) if node is None else cluster.run_at(node, packed))
     pool: Any = redis.connection_pool  # a guarded one, which this module cannot name
     return await pool.scripts.run(packed)

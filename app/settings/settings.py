@@ -242,7 +242,7 @@ class Settings(BaseSettings):
     redis_timeout_seconds: float = Field(0.5, gt=0, le=10, description="time budget of one Redis call")
     redis_connections: int = Field(16, ge=1, description="connections per process, and one more for script calls")
     live_ttl_seconds: int = Field(48 * 3600, ge=3600, description="life of a flushed, idle child's counters")
-    max_calls_in_flight: int = Field(1, ge=1, description="concurrent script calls per process, on a single server")
+    max_calls_in_flight: int = Field(1, ge=1, description="concurrent script calls of a process to a server")
     max_batch: int = Field(256, ge=1, le=1000, description="heartbeats in one script call")
 
     # --- PostgreSQL

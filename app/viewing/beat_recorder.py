@@ -1,7 +1,7 @@
 """Records beats: repeats a beat until it is counted or refused, and supplies what the counters lack."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -20,7 +20,6 @@ from app.viewing.ports import CounterStore, FlushedUsage, Randomness
 _MAX_ATTEMPTS = 8
 _MAX_RECOVERED = 1000
 _QUERIES_IN_FLIGHT = 1
-_SHARD_CALLS_IN_FLIGHT = 2
 _DAYS_UNFLUSHED = 3
 REFUSED = frozenset({Status.SUPERSEDED, Status.ENDED})
 
@@ -33,7 +32,7 @@ class BeatRecorder:
 
     Args:
         max_batch: most beats in one call.
-        max_calls_in_flight: most calls at once.
+        max_calls_in_flight: most calls at once, to each shard if there are several.
         shard_of: the shard of a profile's counters, if several servers hold them. Each shard has calls of its own, so
             that a server that hangs or fails does not affect the others.
     """
@@ -48,7 +47,7 @@ class BeatRecorder:
         randomness: Randomness,
         max_batch: int,
         max_calls_in_flight: int,
-        shard_of: Callable[[str], int] | None = None,
+        shard_of: Callable[[str], Hashable] | None = None,
     ) -> None:
         self._counters = counters
         self._usage = usage
@@ -296,7 +295,7 @@ class BeatRecorder:
             call,
             shard_of=lambda item: shard_of(profile_of(item)),
             max_batch=self.max_batch,
-            max_in_flight=_SHARD_CALLS_IN_FLIGHT,
+            max_in_flight=self._max_calls_in_flight,
         )
 
     def _initial_counters(self, known: KnownPolicy, at_ms: int) -> Counters:

@@ -14,6 +14,7 @@ from app.postgres_store.policies import PostgresPolicies
 from app.postgres_store.tamper_hints import PostgresTamperHints
 from app.postgres_store.usage import PostgresUsage
 from app.redis_store.client import create_client
+from app.redis_store.clustered import ClusteredCounters
 from app.redis_store.counters import RedisCounters
 from app.redis_store.events import RedisEvents
 from app.redis_store.invalidation import Invalidations
@@ -193,7 +194,7 @@ def _recorder(
         randomness=randomness,
         max_batch=settings.max_batch,
         max_calls_in_flight=settings.max_calls_in_flight,
-        shard_of=stores.keys.bucket if stores.is_cluster else None,
+        shard_of=counters.shard_of if isinstance(counters, ClusteredCounters) else None,
     )
 
 

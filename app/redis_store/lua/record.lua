@@ -3,13 +3,16 @@
 -- KEYS[1..n]    counters of n profiles (string, MessagePack array of Counters)
 -- KEYS[n+1..]   per bucket in use: its dirty set (zset), then its closed sessions and days (hash)
 -- KEYS[#KEYS]   the mark of one of these buckets (hash)
--- ARGV[1]       MessagePack {at_ms, rules, lengths, places, generations, watermark, generation, days, rules}
+--               On a cluster a call may hold beats of a node's slots. Then KEYS is empty, and the keys follow in ARGV[3..],
+--               with the marks of all buckets in use at their end. Where a slot is not wholly there the call fails, before
+--               anything is written.
+-- ARGV[1]       MessagePack {at_ms, rules, lengths, places, generations, marks, days, rules}
 --                 at_ms   the instant to count at; 0 takes this server's clock
 --                 rules   array of Rules
 --                 lengths per beat, its bytes in ARGV[2]; negative for a beat of ordinary form
 --                 places  per beat, the position in KEYS of its bucket's dirty set
 --                 generations  per beat, that of its bucket; counters of an older one count as COLD
---                 watermark, generation  of that mark, as the caller knows them
+--                 marks   watermark and generation of each mark, as the caller knows them
 --                 days    the arrays of DayTerms that beats of ordinary form name by position
 --                 rules   per beat of ordinary form with rules, the bytes behind it in ARGV[2]: an array of what Beat has
 --                         from its days on
@@ -502,17 +505,28 @@ end
 local call = cmsgpack.unpack(ARGV[1])
 max_gap_ms, pause_grace_ms, long_absence_ms, beat_spacing_ms, beat_burst, longest_unknown_ms, longest_lease_ms =
   unpack(call[2])
-local lengths, places, generations, days, rules = call[3], call[4], call[5], call[8], call[9]
-local mark = redis.call('HMGET', KEYS[#KEYS], 'watermark', 'generation')
-if tonumber(mark[1] or 0) < call[6] or tonumber(mark[2] or 0) > call[7] then return false end
+local lengths, places, generations, marks, days, rules = call[3], call[4], call[5], call[6], call[7], call[8]
+local is_of_node = #KEYS == 0
+local keys = is_of_node and {unpack(ARGV, 3)} or KEYS
+local marks_at = #keys - #marks / 2
+for i = 1, #marks, 2 do
+  local mark = redis.call('HMGET', keys[marks_at + (i + 1) / 2], 'watermark', 'generation')
+  if tonumber(mark[1] or 0) < marks[i] or tonumber(mark[2] or 0) > marks[i + 1] then return false end
+end
 local at_ms = instant(call[1])
 
-local raws = redis.call('MGET', unpack(KEYS, 1, #lengths))
+local raws = {}
+if is_of_node then -- each command stays in a slot, and all that will be written is looked for
+  for i = 1, #lengths do raws[i] = redis.call('GET', keys[i]) end
+  for place = #lengths + 1, marks_at, 2 do redis.call('EXISTS', keys[place], keys[place + 1]) end
+else
+  raws = redis.call('MGET', unpack(keys, 1, #lengths))
+end
 local live_of, stored_of = {}, {} -- a child's second beat in this call continues from its first
 local changed, figures, others, unbroken = {}, {}, {}, {}
 
 local function change(i, key, was_clean, stored)
-  if was_clean then redis.call('ZADD', KEYS[places[i]], at_ms, string.sub(key, -36)) end
+  if was_clean then redis.call('ZADD', keys[places[i]], at_ms, string.sub(key, -36)) end
   changed[#changed + 1] = key
   changed[#changed + 1] = stored
 end
@@ -526,7 +540,7 @@ local function count(i, key, s, beat)
   for j = 1, #closed do
     local t = closed[j]
     local field = string.sub(key, -36) .. '|' .. t[C_SESSION_ID] .. '|' .. t[C_DAY_NUMBER]
-    redis.call('HSET', KEYS[places[i] + 1], field, packed(t))
+    redis.call('HSET', keys[places[i] + 1], field, packed(t))
   end
   change(i, key, was_clean, packed(s))
   return result
@@ -569,7 +583,7 @@ end
 
 local ends_at = 0
 for i = 1, #lengths do
-  local key, starts_at = KEYS[i], ends_at
+  local key, starts_at = keys[i], ends_at
   local raw = stored_of[key] or raws[i]
   ends_at = starts_at + math.abs(lengths[i])
   local beat
@@ -586,5 +600,9 @@ for i = 1, #lengths do
     figures[3 * i - 2], figures[3 * i - 1], figures[3 * i] = -1, -1, -1
   end
 end
-if #changed > 0 then redis.call('MSET', unpack(changed)) end
+if is_of_node then
+  for i = 1, #changed, 2 do redis.call('SET', changed[i], changed[i + 1]) end
+elseif #changed > 0 then
+  redis.call('MSET', unpack(changed))
+end
 return pack({at_ms, figures, others, unbroken})

@@ -35,6 +35,13 @@ ALLOWANCES_MS = [-1, 0, 100_000, 127_000, 7_200_000]
 DEVICES = [("living room", "tv"), ("Ålesund", "web"), ("x" * 100, "mobile"), ("", "tablet")]
 TITLES = ["title-00001", "title-00001", "t" * 40, "ninjago og drømmen"]
 
+NO_RULES = {"week": None, "breaks": None, "finish": None}
+ALL_RULES = {
+    "week": WeekTerms(9_000_000, 1, (EarlierDay(-2, 60_000, -1), EarlierDay(-1, 0, 7_200_000, 5_000))),
+    "breaks": BreakTerms(900_000, 300_000),
+    "finish": FinishTerms(600_000, 9_000_000),
+}
+
 
 class LongForms(BeatCall):
     """Sends every beat in the long form, as versions before the ordinary path did."""
@@ -208,7 +215,8 @@ async def test_both_ways_store_the_same_bytes(redis_client: Any, monkeypatch: py
     assert stored[0] == stored[1]
 
 
-async def test_the_short_way_takes_the_usual_beats(redis_client: Any, shares: list[int]) -> None:
+@pytest.mark.parametrize("rules", [NO_RULES, ALL_RULES], ids=["no rules", "all rules"])
+async def test_the_short_way_takes_the_usual_beats(redis_client: Any, shares: list[int], rules: dict[str, Any]) -> None:
     """The second beat of a session closes its lease; from the third on nothing is unusual, also after a flush."""
     chance = random.Random(1)  # noqa: S311  no secret
     child = Child(chance, 1)
@@ -216,7 +224,7 @@ async def test_the_short_way_takes_the_usual_beats(redis_client: Any, shares: li
     flush = RedisUnflushed(redis_client, KEYS, live_ttl_seconds=3600, clock=lambda: counters.at_ms)
     await counters.seed([(child.profile_id, child.begin(START_MS))])
     usual = msgspec.structs.replace(
-        child.beat(START_MS, 0), is_paused=0, is_end=0, synced=(), policy_version=1, device_id=child.device
+        child.beat(START_MS, 0), is_paused=0, is_end=0, synced=(), policy_version=1, device_id=child.device, **rules
     )
     await counters.record([(child.profile_id, usual)])
     going_on = msgspec.structs.replace(usual, session_id=child.session_id, new_session_id="")
@@ -233,7 +241,13 @@ async def test_the_ordinary_path_declines_another_day_and_an_older_generation(re
     counters = RedisCounters(redis_client, KEYS, Rules(), live_ttl_seconds=3600, at_ms=START_MS + DAY_MS - 90_000)
     await counters.seed([(child.profile_id, child.begin(counters.at_ms))])
     usual = msgspec.structs.replace(
-        child.beat(counters.at_ms, 0), is_paused=0, is_end=0, synced=(), policy_version=1, device_id=child.device
+        child.beat(counters.at_ms, 0),
+        is_paused=0,
+        is_end=0,
+        synced=(),
+        policy_version=1,
+        device_id=child.device,
+        **NO_RULES,
     )
     going_on = msgspec.structs.replace(usual, session_id=child.session_id, new_session_id="")
     statuses = []
@@ -242,7 +256,7 @@ async def test_the_ordinary_path_declines_another_day_and_an_older_generation(re
         statuses.append(outcome.status)
         counters.at_ms += 30_000
     assert statuses == [Status.OK, Status.OK, Status.OK, Status.DAY]
-    counters.at_ms -= 60_000
+    counters.at_ms -= 50_000
     counters.generations = [1] * KEYS.buckets
     assert [outcome.status for outcome in await counters.record([(child.profile_id, going_on)])] == [Status.COLD]
 
@@ -255,7 +269,7 @@ async def test_a_flood_of_ordinary_beats_is_refused(redis_client: Any, shares: l
     counters = RedisCounters(redis_client, KEYS, rules, live_ttl_seconds=3600, at_ms=START_MS)
     await counters.seed([(child.profile_id, child.begin(START_MS))])
     usual = msgspec.structs.replace(
-        child.beat(START_MS, 0), is_paused=0, is_end=0, synced=(), policy_version=1, device_id=child.device
+        child.beat(START_MS, 0), is_paused=0, is_end=0, synced=(), policy_version=1, device_id=child.device, **NO_RULES
     )
     await counters.record([(child.profile_id, usual)])
     going_on = msgspec.structs.replace(usual, session_id=child.session_id, new_session_id="")

@@ -39,7 +39,7 @@ key                         type    holds; life
 
 import zlib
 
-from redis.crc import key_slot
+from redis import crc
 
 INVALIDATE = "hg:invalidate"
 PROBE = "hg:probe"
@@ -52,7 +52,7 @@ class Keys:
     def __init__(self, buckets: int) -> None:
         self.buckets = buckets
         self._live = [f"hg:{{{bucket}}}:live:" for bucket in range(buckets)]
-        self._slots = [key_slot(b"%d" % bucket) for bucket in range(buckets)]
+        self._slots = [crc.key_slot(b"%d" % bucket) for bucket in range(buckets)]
         self._unflushed = [(f"hg:{{{bucket}}}:dirty", f"hg:{{{bucket}}}:closed") for bucket in range(buckets)]
 
     def bucket(self, profile_id: str) -> int:

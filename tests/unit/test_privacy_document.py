@@ -66,6 +66,7 @@ def test_every_key_of_redis_is_listed() -> None:
         "unflushed",
         "policy_in",
         "any_counters",
+        "slot",
     }
     by_account = {name for name, _ in inspect.getmembers(keys, inspect.isfunction)}
     assert set(_first_cells(_section("## What is kept in Redis"))) == by_profile | by_account

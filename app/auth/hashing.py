@@ -71,7 +71,8 @@ class Hasher:
     async def hash(self, secret: str, kind: HashingKind, account_id: str) -> str:
         """A hash to keep. Raises TooManyRequests when too many wait, HashingInterrupted."""
         with self.queue_slot(kind, account_id) as slot:
-            return (await slot.run(bcrypt.gensalt(self._cost), [_peppered(self._peppers[0], secret)]))[0].decode()
+            [made] = await slot.run(bcrypt.gensalt(self._cost), [_peppered(self._peppers[0], secret)])
+        return made.decode()
 
     @contextmanager
     def queue_slot(self, kind: HashingKind, account_id: str) -> Iterator["QueueSlot"]:

@@ -7,7 +7,7 @@ import msgspec
 API_US, REDIS_US, WORKER_US, POSTGRES_US = 50, 26, 6, 8
 """Processor time of a heartbeat in each part, all on one machine, with 47 heartbeats in a script call."""
 CLUSTER_FACTOR = 1.8
-"""By how much a heartbeat costs the API more on a cluster, where its calls are split by node: 1.3, and a margin."""
+"""How much more a heartbeat costs the API on a cluster, where calls are split by node: 1.2 to 1.5, and a margin."""
 REDIS_BYTES = 368 + 240 + 100
 """A viewer in Redis: counters, mark of what is unflushed, shared policy, key space."""
 API_BYTES, API_BASE_BYTES = 394, 91_000_000

@@ -129,28 +129,33 @@ class BeatCall:
         ):
             self._add_long(beat)
         elif beat.week is None and beat.breaks is None and beat.finish is None:
-            packed = _encode(
-                (
-                    beat.policy_version,
-                    beat.is_exempt,
-                    beat.is_exempt & beat.is_educational,
-                    beat.watched_ms,
-                    self._place(beat.days),
-                    beat.session_id,
-                    beat.title_id,
-                    beat.is_educational,
-                    beat.device_id,
-                    beat.device_type,
-                )
-            )
-            self.lengths.append(-len(packed))
-            self._packed.append(packed)
+            self._add_ordinary(beat, beat.days)
         else:
             self._add_with_rules(beat)
 
     def _add_long(self, beat: Beat) -> None:
         packed = _encode(beat)
         self.lengths.append(len(packed))
+        self._packed.append(packed)
+
+    def _add_ordinary(self, beat: Beat, days: "Sequence[DayTerms]", *rules: int | msgspec.Raw) -> None:
+        """Add what an OrdinaryBeat holds, with or without the fields of ``rules``."""
+        packed = _encode(
+            (
+                beat.policy_version,
+                beat.is_exempt,
+                beat.is_exempt & beat.is_educational,
+                beat.watched_ms,
+                self._place(days),
+                *rules,
+                beat.session_id,
+                beat.title_id,
+                beat.is_educational,
+                beat.device_id,
+                beat.device_type,
+            )
+        )
+        self.lengths.append(-len(packed))
         self._packed.append(packed)
 
     def _add_with_rules(self, beat: Beat) -> None:
@@ -168,27 +173,16 @@ class BeatCall:
         elif breaks is not None:
             kept = _NO_WEEK_KEPT
         rules = _encode((beat.days, beat.synced, beat.closed, week, breaks, finish))
-        packed = _encode(
-            OrdinaryBeat(
-                beat.policy_version,
-                beat.is_exempt,
-                beat.is_exempt & beat.is_educational,
-                beat.watched_ms,
-                self._place(days),
-                0 if breaks is None else breaks.length_ms,
-                0 if finish is None else finish.longest_ms,
-                _NO_TITLE if finish is None else finish.title_left_ms,
-                kept,
-                beat.session_id,
-                beat.title_id,
-                beat.is_educational,
-                beat.device_id,
-                beat.device_type,
-            )
+        self._add_ordinary(
+            beat,
+            days,
+            0 if breaks is None else breaks.length_ms,
+            0 if finish is None else finish.longest_ms,
+            _NO_TITLE if finish is None else finish.title_left_ms,
+            kept,
         )
-        self.lengths.append(-len(packed))
         self.rules[len(self.lengths)] = len(rules)
-        self._packed += (packed, rules)
+        self._packed.append(rules)
 
     def _place(self, days: "Sequence[DayTerms]") -> int:
         """The position of days in the call."""

@@ -90,9 +90,9 @@ class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
             interval_ms: the regular beat interval, jitter applied.
             longest_lease_ms: upper bound of the lease.
         """
-        has_finished = counted.finish_until_ms or counted.borrowed_ms or counted.owed_ms
         has_rules = self.opening_hours is not None or self.weekly is not None or self.breaks is not None
-        if not has_rules and not has_finished:
+        is_plain = not (has_rules or counted.finish_until_ms or counted.borrowed_ms or counted.owed_ms)
+        if is_plain:
             decision = decide_by_allowance(
                 at_ms,
                 counted.used_ms,
@@ -122,7 +122,7 @@ class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
             )
         if decision.enforcement != BLOCKED:
             return decision
-        if not has_rules and not has_finished and self.next_allowance_ms:
+        if is_plain and self.next_allowance_ms:
             return msgspec.structs.replace(decision, available_again_ms=terms.ends_ms)
         found = self.next_break(counted, at_ms)
         again_ms = available_again_ms(

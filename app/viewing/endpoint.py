@@ -46,7 +46,6 @@ _decode_beat = msgspec.json.Decoder(HeartbeatRequest).decode
 _decode_end = msgspec.json.Decoder(EndRequest).decode
 _decode_batch = msgspec.json.Decoder(BatchRequest).decode
 _split_batch = msgspec.json.Decoder(RawBatch).decode
-_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NDJSON = b"application/x-ndjson"
 _encode = msgspec.json.Encoder().encode
 SUCCESS_HEADERS = (
@@ -161,10 +160,7 @@ class HeartbeatEndpoint:
     def _principal(self, authorization: bytes | None) -> Principal:
         if authorization is None:
             raise Unauthenticated
-        principal = self._tokens.principal_of(authorization)
-        if principal.role not in self.callers:
-            raise Forbidden
-        return principal
+        return self._admitted(self._tokens.principal_of(authorization))
 
     async def _looked_up_principal(self, authorization: bytes | None) -> Principal:
         if authorization is None:
@@ -248,10 +244,7 @@ def decode_beat(body: bytes | msgspec.Raw) -> HeartbeatRequest:
         Malformed: the body is not JSON.
         InvalidInput: the JSON is not a heartbeat. The problem names the field.
     """
-    try:
-        beat = _decode_beat(body)
-    except _UNDECODABLE as error:
-        raise _refusal_of_body(error) from None
+    beat = decoded(_decode_beat, body)
     if not (beat.title_id + beat.device_id).isprintable():
         require_printable(beat.title_id, "/title_id")
         require_printable(beat.device_id, "/device_id")
@@ -278,12 +271,10 @@ def decoded(decode: Callable[[bytes | msgspec.Raw], Decoded], body: bytes | msgs
     """Decode a body. Raises Malformed or InvalidInput."""
     try:
         return decode(body)
-    except _UNDECODABLE as error:
-        raise _refusal_of_body(error) from None
-
-
-def _refusal_of_body(error: Exception) -> HourglassError:
-    return validation_problem(error) if isinstance(error, msgspec.ValidationError) else Malformed()
+    except msgspec.ValidationError as error:
+        raise validation_problem(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Malformed from None
 
 
 def _refusal_of(error: BaseException | None) -> HourglassError:

@@ -72,7 +72,6 @@ from app.viewing.schemas import (
 )
 from app.viewing.tampering import TamperWatch
 
-_OK = int(Status.OK)
 _NO_SESSION = ""
 _TRIES = 2
 """How often the platform's id is looked up: what is remembered of it may have been erased."""
@@ -160,19 +159,15 @@ class ViewingService:
 
     def try_fast_response(self, ready: PreparedBeat, outcome: Outcome) -> HeartbeatAnswer | None:
         """The answer to an ordinary beat that was counted and causes no events; None for any other."""
-        if outcome.status != _OK or ready.asked is not None:
+        if outcome.status != Status.OK or ready.asked is not None:
             return None
         known, terms = ready.known, ready.beat.days[-1]
         self._policies.confirm(known)
         effective = known.effective
         decision = self._decision_on(effective, terms, outcome, is_educational=ready.is_educational)
-        if outcome.superseded_id or (
-            decision.enforcement == BLOCKED and has_just_blocked(outcome, decision, effective)
-        ):
+        if _has_events(outcome, decision, effective):
             return None
-        metrics.count_decision(decision.enforcement)
-        if effective.enforcement != ENFORCE:
-            self._count_not_enforced(effective, decision)
+        self._count_decision(effective, decision)
         return heartbeat_answer(effective, terms, outcome, decision, is_educational=ready.is_educational)
 
     # --- the slow path
@@ -241,11 +236,9 @@ class ViewingService:
                 raise _refusal(outcome)
         effective = known.effective
         decision = self._decision_on(effective, terms, outcome, is_educational=ready.is_educational)
-        if outcome.superseded_id or has_just_blocked(outcome, decision, effective):
+        if _has_events(outcome, decision, effective):
             await self._publish_events(ready, terms, outcome, decision, effective)
-        metrics.count_decision(decision.enforcement)
-        if effective.enforcement != ENFORCE:
-            self._count_not_enforced(effective, decision)
+        self._count_decision(effective, decision)
         answer = heartbeat_answer(effective, terms, outcome, decision, is_educational=ready.is_educational)
         if ready.asked is not None and ready.asked.position_seconds is not None:
             self._tampering.note(ready.profile_id, _sighting(ready.asked, terms, outcome))
@@ -593,9 +586,11 @@ class ViewingService:
         )
         return DecidedBeat(ready.profile_id, at_ms, Decision(ALLOWED, None, None, interval_ms, lease_ms), answer)
 
-    def _count_not_enforced(self, effective: EffectivePolicy, decision: Decision) -> None:
-        market = self._markets.of(effective.policy.market).name
-        metrics.NOT_ENFORCED.labels(market, effective.enforcement, metrics.kind_of(decision.would_be)).inc()
+    def _count_decision(self, effective: EffectivePolicy, decision: Decision) -> None:
+        metrics.count_decision(decision.enforcement)
+        if effective.enforcement != ENFORCE:
+            market = self._markets.of(effective.policy.market).name
+            metrics.NOT_ENFORCED.labels(market, effective.enforcement, metrics.kind_of(decision.would_be)).inc()
 
     def _jittered_interval_ms(self) -> int:
         """The beat interval ± 10 %, so that players do not beat in step."""
@@ -644,6 +639,11 @@ async def _answer_or_refusal(answering: Awaitable[HeartbeatAnswer]) -> Heartbeat
         return await answering
     except HourglassError as error:
         return error
+
+
+def _has_events(outcome: Outcome, decision: Decision, effective: EffectivePolicy) -> bool:
+    """Whether the beat causes events for the child's devices."""
+    return outcome.superseded_id != "" or has_just_blocked(outcome, decision, effective)
 
 
 def has_just_blocked(outcome: Outcome, decision: Decision, effective: EffectivePolicy) -> bool:

@@ -26,9 +26,9 @@ PIN = "4711"
 PARALLEL = 50
 NOT_FOUND = 404
 OK = 200
-TOO_MANY = 429
+REFUSED_FOR_NOW = {429, 503}
 RETRY_SECONDS = 1.0
-"""What a client is told to wait where too many secrets wait already."""
+"""What a client is told to wait where too many secrets wait already, or one waited for too long."""
 RUNS = 7
 MAX_ADDED_MS = 10.0
 MAX_STORM_SECONDS = 25.0
@@ -105,7 +105,7 @@ async def _measured_in_storm(
 
     async def verify(connection: LoadConnection, request: bytes) -> None:
         status, answer = await connection.send(request)
-        if status == TOO_MANY:
+        if status in REFUSED_FOR_NOW:
             await asyncio.sleep(RETRY_SECONDS)
             await verify(connection, request)
         elif status != OK:

@@ -131,6 +131,11 @@ class Counters(msgspec.Struct, array_like=True, gc=False):
         return self.lease_ms > 0 and not self.has_ended and self.last_beat_ms == self.session_started_ms
 
     @property
+    def has_session_part(self) -> bool:
+        """Whether a part of the session lies in this day. It may begin after a day without a beat that is flushed."""
+        return bool(self.session_id) and self.session_started_ms < self.day_ends_ms
+
+    @property
     def charged_sessions(self) -> int:
         """Abandoned sessions of this day that were charged their lease."""
         return max(0, self.abandoned_sessions - FREE_ABANDONED_SESSIONS)
@@ -139,12 +144,6 @@ class Counters(msgspec.Struct, array_like=True, gc=False):
     def uncounted_ranges(self) -> list[tuple[int, int]]:
         """The pairs of ``uncounted``."""
         return list(zip(self.uncounted[::2], self.uncounted[1::2], strict=True))
-
-    def days_ended(self, number: int) -> tuple[EarlierDay, ...]:
-        """The days seen to end when a day runs; that of the counters too if no beat has opened the running one."""
-        if self.day_number == number:
-            return self.week
-        return (*self.week, self.of_week)
 
     @property
     def of_week(self) -> EarlierDay:
@@ -302,7 +301,7 @@ def carried_into(counters: Counters, days: Sequence[DayTerms], week: WeekTerms |
     now = msgspec.structs.replace(counters)
     for terms in days:
         if terms.starts_ms >= now.day_ends_ms:
-            now.week = now.days_ended(terms.number)
+            now.week = (*now.week, now.of_week)
             begin_day(now, terms if week is None else week.within(terms, week.earlier_days(now.week, terms.number)))
     return now
 

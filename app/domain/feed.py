@@ -127,7 +127,8 @@ class EndedSession(Facts, frozen=True, kw_only=True):
 class DayClosed(Facts, frozen=True, kw_only=True):
     """A viewing day is over on which something was watched. The event follows about ten minutes after the reset.
 
-    Time that is reported later, for example offline playback, changes the balance and not this event.
+    Time that is reported later, for example offline playback, changes the balance and not this event. A day on which
+    nothing was watched is told only if it owes time, after the next playback.
     """
 
     kind: ClassVar[str] = "day.closed"

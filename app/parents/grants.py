@@ -113,7 +113,7 @@ class GrantService:
             at_ms=at_ms,
             weekend_days=market.weekend_days,
             pinned=used.pinned,
-            week_left_ms=used.week_left_ms(policy, day, starts_on=market.week_starts_on),
+            week_left_ms=used.week_left_ms(policy, day, market),
             owed_ms=used.owed_ms(day),
         )
         return ExtraTime(
@@ -258,7 +258,7 @@ def _entry(
         day,
         used_ms=used.used_ms(policy, day),
         weekend_days=market.weekend_days,
-        week_left_ms=used.week_left_ms(policy, day, starts_on=market.week_starts_on),
+        week_left_ms=used.week_left_ms(policy, day, market),
         owed_ms=used.owed_ms(day),
     )
     return GrantEntry(

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from app.domain.counters import Counters
+from app.domain.counters import Counters, carried_into
 from app.domain.grants import RunningAllowance
-from app.domain.policy import UNLIMITED, Policy
+from app.domain.markets import Market
+from app.domain.policy import UNLIMITED, EarlierDay, Policy, terms_of
 from app.domain.viewing_day import ViewingDay
 from app.domain.weekly import week_of
 from app.errors import CountersUnavailable
@@ -39,12 +40,16 @@ class Used(msgspec.Struct, frozen=True):
         """What the running day owes to the one before."""
         return 0 if self.counters is None else self.counters.owed_on(day)
 
-    def week_left_ms(self, policy: Policy, day: ViewingDay, *, starts_on: int) -> int | None:
+    def week_left_ms(self, policy: Policy, day: ViewingDay, market: Market) -> int | None:
         """What the earlier days of the week leave of a weekly limit; None without one."""
-        week = week_of(policy, starts_on=starts_on)
+        week = week_of(policy, starts_on=market.week_starts_on)
         if week is None:
             return None
-        ended = () if self.counters is None else self.counters.days_ended(day.number)
+        ended: Sequence[EarlierDay] = ()
+        if self.counters is not None and policy.calendar is not None:
+            passed = policy.calendar.days_after(self.counters.day, until_ms=day.starts_ms)
+            terms = [terms_of(policy, each, weekend_days=market.weekend_days) for each in passed]
+            ended = carried_into(self.counters, terms, week).week
         return week.left_ms(week.earlier_days(ended, day.number))
 
     def remaining_ms(self, policy: Policy, allowance: RunningAllowance) -> int | None:

@@ -118,7 +118,7 @@ class UsageFeed:
                 news, ("limit", profile_id, day, counters.allowance_ms)
             ):
                 news.events.append(_limit_reached(profile_id, counters))
-            if counters.session_id:
+            if counters.has_session_part:
                 self._add_session(news, profile_id, counters)
         for session_id in news.ended:
             news.sessions.pop(session_id, None)

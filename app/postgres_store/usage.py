@@ -349,7 +349,7 @@ def _session_rows(entries: Sequence[tuple[str, Counters]]) -> list[_Row]:
     """One row per session and day, the newest: the columns of ``flushed_session_v2``, in order."""
     newest: dict[tuple[str, int], tuple[str, Counters]] = {}
     for profile_id, counters in entries:
-        if not counters.session_id:
+        if not counters.has_session_part:
             continue
         known = newest.get((counters.session_id, counters.day_number))
         if known is None or counters.version > known[1].version:

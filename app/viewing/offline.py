@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from app.auth.tokens import Principal
-from app.domain.counters import Counters, Rules
+from app.domain.counters import Counters, Rules, carried_into
 from app.domain.offline import (
     DayUse,
     OfflineBatch,
@@ -27,7 +27,7 @@ from app.domain.offline import (
     settle_tampered,
 )
 from app.domain.past_terms import PastTerms
-from app.domain.policy import DayTerms
+from app.domain.policy import DayTerms, EarlierDay
 from app.domain.viewing_day import LONG_ABSENCE_MS, Calendar, ViewingDay
 from app.errors import CountersUnavailable, InvalidInput
 from app.http.requests import require_printable
@@ -168,10 +168,11 @@ class OfflineSync:
             around=(min([terms.starts_ms, *(starts_ms for _, (starts_ms, _) in named)]), at_ms),
             at_ms=at_ms,
         )
+        ended = carried_into(counters, known.days, known.effective.week).week
         running = counted_ranges(counters, until_ms=counted_until_ms(counters, at_ms=at_ms, rules=self._rules))
 
         def decide(flushed: Sequence[TimeRange], past: PastTerms) -> Settlement:
-            days = _Days(calendar, terms, counters, past)
+            days = _Days(calendar, terms, counters, past, ended=ended)
             covered = [*flushed, *closed, *running]
             if batch.is_tampered:
                 return settle_tampered(
@@ -242,11 +243,20 @@ class OfflineSync:
 class _Days:
     """The viewing days of a child, and how much of each is used."""
 
-    def __init__(self, calendar: Calendar, running: DayTerms, counters: Counters, past: PastTerms) -> None:
+    def __init__(
+        self,
+        calendar: Calendar,
+        running: DayTerms,
+        counters: Counters,
+        past: PastTerms,
+        *,
+        ended: Sequence[EarlierDay],
+    ) -> None:
         self._calendar = calendar
         self._running = running
         self._live = counters
         self._past = past
+        self._ended = ended
 
     def day_at(self, at_ms: int) -> ViewingDay:
         """The day of an instant: the running one, one that was kept, or as the settings shape it."""
@@ -261,7 +271,7 @@ class _Days:
             used_ms = max(used_ms, self._live.used_ms)
         owed_ms = max(self._past.owed_ms(day), self._live.owed_on(day))
         is_running = day.number == self._running.number
-        terms = self._past.terms(day, ended=self._live.days_ended(self._running.number), is_running=is_running)
+        terms = self._past.terms(day, ended=self._ended, is_running=is_running)
         return DayUse(terms, used_ms + self._past.offline_use(day).deducted_ms, owed_ms)
 
 

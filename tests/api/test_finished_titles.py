@@ -261,6 +261,32 @@ async def test_a_week_counts_what_a_day_owes_also_from_postgresql(child: Child) 
         await child.loses_redis()
 
 
+async def test_a_week_counts_what_a_day_without_a_beat_owes(child: Child) -> None:
+    """For extra time and for a sync of the day after it, before a beat opens that."""
+    await child.saves(weekly_limit_minutes=120)
+    await child.opens(D + HOUR, lasts=70)
+    await child.plays(70)
+    child.is_now(D + 2 * DAY_MS + 3 * HOUR)
+    assert await child.minutes() == (50, 0, 0)
+    given = await child.http.post(f"/parental-controls/profiles/{child.id}/viewing-time/grant", json={"minutes": 15})
+    assert given.json()["remaining_seconds"] == 65 * 60, given.text
+    assert await child.syncs(child.at_ms - 2 * HOUR, child.at_ms - HOUR) == [3600]
+    assert await child.minutes() == (5, 0, 0)
+    await child.is_flushed()
+    assert (await child.history(2))["overrun_seconds"] == 0
+
+
+async def test_a_day_without_a_beat_is_kept_with_what_it_owes_and_without_a_session(child: Child) -> None:
+    await child.opens(D + HOUR, lasts=70)
+    await child.plays(70)
+    await child.beat(title_remaining_seconds=0)
+    await child.opens(D + 2 * DAY_MS + HOUR, lasts=10)
+    await child.is_flushed()
+    day = await child.history(1)
+    assert (day["counted_seconds"], day["owed_seconds"], day["sessions"]) == (0, 600, [])
+    assert [each["session_id"] for each in (await child.history(2))["sessions"]] == [child.session_id]
+
+
 async def test_a_batch_and_co_viewers_tell_what_is_left_as_well(api: Api, child: Child) -> None:
     sibling = await api.rows.child(child.account_id, at_ms=D - 10 * DAY_MS, timezone="UTC")
     other = Child(api, sibling, child.account_id, child.http)

@@ -181,6 +181,19 @@ async def test_a_session_over_a_reset_is_told_with_all_its_time(scene: Scene) ->
     assert (await scene.told())[0][1]["total_seconds"] == 180.0
 
 
+async def test_a_day_without_a_beat_is_told_with_what_it_owes_and_without_the_session_after_it(scene: Scene) -> None:
+    opened_ms = STARTS_MS + DAY_MS + MINUTE
+    skipped = counters(str(uuid4()), used_ms=0, session_started_ms=opened_ms, last_beat_ms=opened_ms)
+    await scene.flush(msgspec.structs.replace(skipped, owed_ms=4 * MINUTE))
+    await scene.close(opened_ms + SETTLING_MS)
+    [(kind, facts)] = await scene.told()
+    assert (kind, facts["used_seconds"], facts["owed_seconds"]) == ("day.closed", 0.0, 240.0)
+    async with scene.rows.engine.connect() as database:
+        for table in (tables.feed_open_sessions, tables.viewing_sessions):
+            found = select(table.c.profile_id).where(table.c.profile_id == scene.child)
+            assert (await database.execute(found)).all() == []
+
+
 async def test_a_day_is_told_when_it_has_passed_even_if_the_child_never_returns(scene: Scene) -> None:
     ended = counters(str(uuid4()), used_ms=5 * MINUTE, educational_ms=MINUTE, overrun_ms=2 * MINUTE, has_ended=1)
     ended = msgspec.structs.replace(ended, borrowed_ms=3 * MINUTE, owed_ms=4 * MINUTE)

@@ -57,7 +57,7 @@ class MemoryLedger:
             (counters.session_id, counters.day_number): (owner, counters) for owner, counters in _oldest_first(entries)
         }
         for (session_id, day_number), (owner, counters) in parts.items():
-            if session_id:
+            if counters.has_session_part:
                 part = session_id, day_number, max(counters.session_started_ms, counters.day_starts_ms)
                 _, known = self.sessions.get(part, (owner, None))
                 self.sessions[part] = owner, _newer(counters, known)

@@ -123,7 +123,8 @@ class Home:
     def is_given(self, minutes: int | None) -> int:
         """Extra time, as a parent gives it: what the child is over is covered. Answers what is left then, in ms."""
         used = Used(self.counters, finished_ms=self.counters.finished_since_ms(self.at_ms, RULES.max_gap_ms))
-        day, week_left_ms = self.counters.day, used.week_left_ms(self.policy, self.counters.day, starts_on=0)
+        day = self.effective.days[-1].day
+        week_left_ms = used.week_left_ms(self.policy, day, Market())
         over_ms = exceeded_ms(
             self.policy, day, used_ms=used.used_ms(self.policy, day), weekend_days=(5, 6), week_left_ms=week_left_ms,
             owed_ms=used.owed_ms(day),
@@ -500,6 +501,16 @@ class TestWeek:
         home.opens()
         assert home.left == 40, "120 less 60 on Monday less 20 on Tuesday"
         assert [day.used_ms // MINUTE_MS for day in home.counters.week] == [70, 20]
+
+    def test_extra_time_after_a_day_without_a_beat_leaves_what_that_day_owes_to_its_week(self) -> None:
+        home = Home(60, rules=LimitRules(finish_title_minutes=15, weekly_limit_minutes=120))
+        home.opens(lasts=70)
+        home.plays(70)
+        home.beat(is_end=1)
+        home.at_ms += 2 * DAY_MS
+        assert home.left == 120 - 60 - 10
+        assert home.is_given(15) == (120 - 60 - 10 + 15) * MINUTE_MS
+        assert home.left == 120 - 60 - 10 + 15
 
     def test_the_last_day_of_a_week_borrows_from_the_next_week(self) -> None:
         home = Home(None, LimitRules(finish_title_minutes=15, weekly_limit_minutes=60))

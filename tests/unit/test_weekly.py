@@ -14,7 +14,7 @@ from app.domain.markets import Market, Markets
 from app.domain.policy import MINUTE_MS, EarlierDay, Grant, OfflineUse, Policy
 from app.domain.reference import apply_policy, record
 from app.domain.viewing_day import DAY_MS, HOUR_MS, Calendar
-from app.domain.weekly import WeekTerms, cut
+from app.domain.weekly import cut
 from app.viewing.effective_policy import EffectivePolicy, EffectivePolicyPool
 from app.viewing.service import has_just_blocked
 
@@ -231,12 +231,6 @@ class TestDecision:
         home = self.home(daily=None, weekly=90, starts_on=1)
         home.beat(late_ms, "")
         assert self.decide(home, late_ms)[3] == MONDAY_MS + DAY_MS + 90 * MINUTE_MS, "the next week begins"
-
-    def test_the_reading_of_a_day_that_no_beat_has_opened_knows_the_one_before(self) -> None:
-        home = self.home()
-        assert home.counters is not None
-        tuesday = home.counters.day_number + 1
-        assert WeekTerms(90 * MINUTE_MS, 0).left_ms(home.counters.days_ended(tuesday)) == 30 * MINUTE_MS
 
     @pytest.mark.parametrize(("offline", "left"), [(15, 45), (30, 30), (90, 30)])
     def test_offline_playback_of_an_earlier_day_counts_up_to_its_limit(self, offline: int, left: int) -> None:

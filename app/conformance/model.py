@@ -6,6 +6,7 @@ HTTP. Instants inside are UTC ms; instants in answers are ms after the start of 
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -25,7 +26,7 @@ from app.domain.counters import (
     carried_into,
     cold,
 )
-from app.domain.enforcement import ALLOWED, Decision, not_enforced
+from app.domain.enforcement import ALLOWED, Decision, not_enforced, playable_always
 from app.domain.finishing import FinishTerms, finish_of, less_owed
 from app.domain.markets import ENFORCE, Market, Markets
 from app.domain.offline import (
@@ -261,7 +262,10 @@ class Model:
         terms = terms if effective.week is None else cut(terms, left_ms)
         soonest, latest = self._decisions(effective, at_ms, terms, outcome, left_ms, is_exempt=is_exempt)
         answer = heartbeat_answer(effective, terms, outcome, soonest, is_educational=bool(is_educational))
-        return DecidedPair(DecidedBeat("", at_ms, soonest, answer), DecidedBeat("", at_ms, latest, answer))
+        playable = partial(effective.playable, terms, outcome, at_ms, is_exempt, left_ms)
+        return DecidedPair(
+            DecidedBeat("", at_ms, soonest, answer, playable), DecidedBeat("", at_ms, latest, answer, playable)
+        )
 
     def expectation(self, decided: "DecidedPair") -> Expectation:
         """The answer to a beat."""
@@ -584,7 +588,8 @@ class Model:
             answer = adult_heartbeat_answer(
                 session_id, is_educational=is_educational, interval_ms=interval_ms, lease_ms=lease_ms, at_ms=at_ms
             )
-            return DecidedBeat("", at_ms, Decision(ALLOWED, None, None, interval_ms, lease_ms), answer)
+            decision = Decision(ALLOWED, None, None, interval_ms, lease_ms)
+            return DecidedBeat("", at_ms, decision, answer, partial(playable_always, at_ms))
 
         return DecidedPair(decided(self._interval_ms(-1)), decided(self._interval_ms(1)))
 

@@ -7,7 +7,7 @@ the same instants, on the same device and with the same title, watched it togeth
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from typing import NamedTuple
 
@@ -76,20 +76,21 @@ def _length_ms(ranges: Iterable[TimeRange]) -> int:
     return sum(ends_ms - starts_ms for starts_ms, ends_ms in ranges)
 
 
-def strictest(own: Decision, others: Sequence[Decision]) -> Decision:
+def strictest(own: Decision, others: Sequence[Decision], *, together_ms: Callable[[], int | None]) -> Decision:
     """The decision for all who watch together.
 
-    Playback ends for everybody when it ends for one of them, and goes on when the last one may play again.
-    ``remaining_ms`` and ``would_be`` stay the child's own.
+    Playback ends for everybody when it ends for one of them, and goes on when all may play again. ``remaining_ms`` and
+    ``would_be`` stay the child's own.
 
     Args:
         own: the decision for the child who is answered.
         others: the decisions for all the others.
+        together_ms: answers when all may play again. It is called if one of them is blocked.
     """
     if not others:
         return own
     everybody = (own, *others)
-    first, blocked = deciding(everybody), [each for each in everybody if not each.may_play]
+    first, may_all_play = deciding(everybody), all(each.may_play for each in everybody)
     return msgspec.structs.replace(
         own,
         enforcement=min((each.enforcement for each in everybody), key=_leniency),
@@ -97,14 +98,25 @@ def strictest(own: Decision, others: Sequence[Decision]) -> Decision:
         next_beat_ms=min(each.next_beat_ms for each in everybody),
         lease_ms=min(each.lease_ms for each in everybody),
         reason=own.reason if first is None else everybody[first].reason,
-        available_again_ms=_all_again_ms(blocked) if blocked else own.available_again_ms,
+        available_again_ms=own.available_again_ms if may_all_play else together_ms(),
     )
 
 
-def _all_again_ms(blocked: Sequence[Decision]) -> int | None:
-    """When the last one of those who are blocked may play again; None if that is not known of one."""
-    instants_ms = [each.available_again_ms for each in blocked if each.available_again_ms is not None]
-    return max(instants_ms) if len(instants_ms) == len(blocked) else None
+def first_shared_ms(playable: Sequence[Iterable[TimeRange]]) -> int | None:
+    """The first instant that lies in a time range of each child; None without one. The ranges of a child ascend."""
+    waiting = [iter(ranges) for ranges in playable]
+    found = [next(ranges, None) for ranges in waiting]
+    while True:
+        current = [time_range for time_range in found if time_range is not None]
+        if len(current) < len(found):
+            return None
+        latest_ms = max(from_ms for from_ms, _ in current)
+        if all(latest_ms < until_ms for _, until_ms in current):
+            return latest_ms
+        found = [
+            time_range if latest_ms < time_range[1] else next(ranges, None)
+            for time_range, ranges in zip(current, waiting, strict=True)
+        ]
 
 
 def deciding(decisions: Sequence[Decision]) -> int | None:

@@ -3,7 +3,7 @@
 Heartbeat, balance and eligibility all decide here.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -11,6 +11,7 @@ from app.domain.breaks import BREAK, NextBreak
 from app.domain.markets import SHADOW
 from app.domain.offline import TimeRange
 from app.domain.opening_hours import OpeningHours
+from app.domain.past_terms import FOREVER_MS
 from app.domain.policy import MINUTE_MS, UNLIMITED
 
 ALLOWED = "allowed"
@@ -189,10 +190,10 @@ def _ended_after(  # noqa: PLR0917  as above
     )
 
 
-def available_again_ms(
+def playable_ranges(
     with_time: Iterable[TimeRange], *, from_ms: int, opening_hours: OpeningHours | None
-) -> int | None:
-    """The first instant at which something is left and open; None where that is not known.
+) -> Iterator[TimeRange]:
+    """The time ranges in which something is left and open, as far as they are known.
 
     Args:
         with_time: time ranges in which something is left of an allowance, ascending and disjoint.
@@ -200,12 +201,22 @@ def available_again_ms(
         opening_hours: as for ``decide``.
     """
     for starts_ms, ends_ms in with_time:
-        again_ms: int | None = max(from_ms, starts_ms)
-        if opening_hours is not None and again_ms is not None:
-            again_ms = opening_hours.opens_ms(again_ms)
-        if again_ms is None or again_ms < ends_ms:
-            return again_ms
-    return None
+        again_ms = max(from_ms, starts_ms)
+        while again_ms < ends_ms:
+            opens_ms, closes_ms = again_ms, None
+            if opening_hours is not None:
+                found_ms = opening_hours.opens_ms(again_ms)
+                if found_ms is None:
+                    return
+                opens_ms, closes_ms = found_ms, opening_hours.closes_ms(found_ms)
+            again_ms = ends_ms if closes_ms is None else min(ends_ms, closes_ms)
+            if opens_ms < again_ms:
+                yield opens_ms, again_ms
+
+
+def playable_always(at_ms: int) -> Iterator[TimeRange]:
+    """The time ranges of ``playable_ranges`` where nothing ends playback."""
+    yield at_ms, FOREVER_MS
 
 
 def not_enforced(decision: Decision, mode: str, *, longest_lease_ms: int) -> Decision:

@@ -1,11 +1,13 @@
 """A heartbeat on its way: what it needs to be counted, and what it meant."""
 
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeAlias
 
 import msgspec
 
 from app.domain.counters import Beat
 from app.domain.enforcement import Decision
+from app.domain.offline import TimeRange
 from app.viewing.policy_cache import KnownPolicy
 from app.viewing.schemas import HeartbeatAnswer, HeartbeatRequest
 
@@ -51,9 +53,13 @@ Prepared: TypeAlias = PreparedBeat | PreparedAdult
 
 
 class DecidedBeat(NamedTuple):
-    """What a beat meant for its profile at an instant."""
+    """What a beat meant for its profile at an instant.
+
+    ``playable`` answers the time ranges from then on in which the profile may play, if nothing plays.
+    """
 
     profile_id: str
     at_ms: int
     decision: Decision
     answer: HeartbeatAnswer
+    playable: Callable[[], Iterable[TimeRange]]

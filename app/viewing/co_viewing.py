@@ -14,7 +14,7 @@ import msgspec
 from msgspec import UNSET
 
 from app.auth.tokens import Principal
-from app.domain.co_viewing import deciding, strictest
+from app.domain.co_viewing import deciding, first_shared_ms, strictest
 from app.errors import HourglassError, InvalidInput, ProfileAccessDenied
 from app.http.requests import require_printable
 from app.observability import metrics
@@ -154,15 +154,18 @@ def _refused(pointer: str, detail: str) -> InvalidInput:
 
 def joined(request: HeartbeatRequest, own: DecidedBeat, others: Sequence[DecidedBeat | HourglassError]) -> DecidedBeat:
     """The beat of the profile itself, with the strictest decision of all that go on watching."""
-    watching = [(request.profile_id, own.decision)]
+    watching = [(request.profile_id, own)]
     closings, answers = [own.answer.closes_at], []
     for co_viewer, each in zip(request.co_viewers or (), others, strict=True):
         answers.append(_co_viewer_answer(co_viewer, each))
         if isinstance(each, DecidedBeat) and not co_viewer.has_left:
-            watching.append((co_viewer.profile_id, each.decision))
+            watching.append((co_viewer.profile_id, each))
             closings.append(each.answer.closes_at)
-    decisions = [each for _, each in watching]
-    decision, first = strictest(own.decision, decisions[1:]), deciding(decisions)
+    decisions = [each.decision for _, each in watching]
+    decision = strictest(
+        own.decision, decisions[1:], together_ms=lambda: first_shared_ms([each.playable() for _, each in watching])
+    )
+    first = deciding(decisions)
     answer = msgspec.structs.replace(
         own.answer,
         enforcement=decision.enforcement,

@@ -12,9 +12,10 @@ from app.domain.enforcement import (
     DAILY_LIMIT,
     WEEKLY_LIMIT,
     Decision,
-    available_again_ms,
     decide,
     decide_by_allowance,
+    playable_always,
+    playable_ranges,
 )
 from app.domain.finishing import borrowed_after_ms, less_owed
 from app.domain.limits import LimitRules
@@ -124,13 +125,36 @@ class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
             return decision
         if is_plain and self.next_allowance_ms:
             return msgspec.structs.replace(decision, available_again_ms=terms.ends_ms)
-        found = self.next_break(counted, at_ms)
-        again_ms = available_again_ms(
+        playable = playable_ranges(
             self._with_time(terms, counted, at_ms, is_exempt=is_exempt, week_left_ms=week_left_ms),
-            from_ms=at_ms if found is None or found.left_ms else found.ends_ms,
+            from_ms=self._rested_ms(counted, at_ms),
             opening_hours=self.opening_hours,
         )
-        return msgspec.structs.replace(decision, available_again_ms=again_ms)
+        return msgspec.structs.replace(decision, available_again_ms=next((from_ms for from_ms, _ in playable), None))
+
+    def playable(
+        self, terms: DayTerms, counted: Counted, at_ms: int, is_exempt: bool, week_left_ms: int
+    ) -> Iterator[TimeRange]:
+        """The time ranges of two weeks in which the child may play, if nothing plays and nothing else changes.
+
+        The arguments are as for ``decision``; the weekly limit need not be applied to ``terms``.
+        """
+        if self.enforcement != ENFORCE:
+            return playable_always(at_ms)
+        terms = terms if self.weekly is None else cut(terms, week_left_ms)
+        hours = self.opening_hours
+        if self.policy.has_windows:
+            hours = opening_hours_of(self.policy, terms.day, known_after_ms=terms.ends_ms + _LOOKAHEAD_MS)
+        return playable_ranges(
+            self._with_time(terms, counted, at_ms, is_exempt=is_exempt, week_left_ms=week_left_ms),
+            from_ms=self._rested_ms(counted, at_ms),
+            opening_hours=hours,
+        )
+
+    def _rested_ms(self, counted: Counted, at_ms: int) -> int:
+        """The first instant from ``at_ms`` on that is in no break, if nothing plays."""
+        found = self.next_break(counted, at_ms)
+        return at_ms if found is None or found.left_ms else found.ends_ms
 
     def _next_allowance_ms(self, terms: DayTerms, counted: Counted, at_ms: int, week_left_ms: int) -> int:
         """The allowance of the next day, if playback goes on until this one ends."""

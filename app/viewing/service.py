@@ -18,7 +18,7 @@ from app.auth.tokens import Principal, Role
 from app.clock import Clock
 from app.domain.breaks import BREAK
 from app.domain.counters import NO_CLAIM, Beat, Counted, Outcome, Status
-from app.domain.enforcement import ALLOWED, BLOCKED, DAILY_LIMIT, Decision, not_enforced
+from app.domain.enforcement import ALLOWED, BLOCKED, DAILY_LIMIT, Decision, not_enforced, playable_always
 from app.domain.external_ids import canonical, is_uuid
 from app.domain.finishing import finish_of
 from app.domain.ids import SessionIds
@@ -242,7 +242,9 @@ class ViewingService:
         answer = heartbeat_answer(effective, terms, outcome, decision, is_educational=ready.is_educational)
         if ready.asked is not None and ready.asked.position_seconds is not None:
             self._tampering.note(ready.profile_id, _sighting(ready.asked, terms, outcome))
-        return DecidedBeat(ready.profile_id, outcome.at_ms, decision, answer)
+        is_exempt = ready.is_educational and effective.policy.educational_exempt
+        playable = partial(effective.playable, terms, outcome, outcome.at_ms, is_exempt, outcome.week_left_ms)
+        return DecidedBeat(ready.profile_id, outcome.at_ms, decision, answer, playable)
 
     # --- batches of a gateway
 
@@ -564,8 +566,8 @@ class ViewingService:
 
     async def _with_lease(self, decided: DecidedBeat) -> HeartbeatAnswer:
         """The answer to a beat with a signed lease for its decision."""
-        profile_id, at_ms, decision, answer = decided
-        lease = await self.leases.lease(profile_id, answer.session_id, decision, at_ms=at_ms)
+        answer = decided.answer
+        lease = await self.leases.lease(decided.profile_id, answer.session_id, decided.decision, at_ms=decided.at_ms)
         return msgspec.structs.replace(answer, playback_lease=lease)
 
     def _decided_for_adult(self, ready: PreparedAdult) -> DecidedBeat:
@@ -584,7 +586,8 @@ class ViewingService:
         answer = adult_heartbeat_answer(
             session_id, is_educational=ready.is_educational, interval_ms=interval_ms, lease_ms=lease_ms, at_ms=at_ms
         )
-        return DecidedBeat(ready.profile_id, at_ms, Decision(ALLOWED, None, None, interval_ms, lease_ms), answer)
+        decision = Decision(ALLOWED, None, None, interval_ms, lease_ms)
+        return DecidedBeat(ready.profile_id, at_ms, decision, answer, partial(playable_always, at_ms))
 
     def _count_decision(self, effective: EffectivePolicy, decision: Decision) -> None:
         metrics.count_decision(decision.enforcement)

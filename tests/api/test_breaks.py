@@ -194,6 +194,22 @@ async def test_of_those_who_watch_together_the_first_break_decides(scene: Scene)
     assert told["co_viewers"][0]["available_again_at"] == told["available_again_at"] == rfc3339(NOON + 25 * MINUTE_MS)
 
 
+async def test_those_who_watch_together_play_again_when_all_may(scene: Scene) -> None:
+    """The break of one ends after the window of the other, who may play now, has closed."""
+    other = await scene.family.child(name="Bo")
+    await scene.saves(child=other, break_after_minutes=15, break_minutes=10)
+    opened = [
+        {"days": ["mon"], "from": opens, "until": closes} for opens, closes in (("12:00", "12:20"), ("14:00", "15:00"))
+    ]
+    await scene.saves(windows=opened)
+    first = await scene.beat(co_viewers=[{"profile_id": other}])
+    theirs = {"profile_id": other, "session_id": first["co_viewers"][0]["session_id"]}
+    told = await scene.plays(15, co_viewers=[theirs])
+    assert (told["enforcement"], told["reason"], told["remaining_seconds"]) == ("blocked", "break", 5 * 60)
+    assert told["co_viewers"][0]["available_again_at"] == rfc3339(NOON + 25 * MINUTE_MS)
+    assert told["available_again_at"] == rfc3339(NOON + 120 * MINUTE_MS)
+
+
 async def test_a_gateway_is_told_for_each_child(scene: Scene) -> None:
     free = await scene.family.child(name="Cy")
     beats = [{"profile_id": each, "title_id": FILM, "device_id": "tv"} for each in (scene.child, free)]

@@ -1,19 +1,23 @@
 """When a blocked child may play again: at the instant that is named the decision allows it, and never before."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.domain.co_viewing import first_shared_ms
 from app.domain.counters import Counters, carried_into, cold
 from app.domain.enforcement import Decision
 from app.domain.limits import LimitRules, Window
 from app.domain.markets import Market, Markets
+from app.domain.offline import TimeRange
 from app.domain.policy import MINUTE_MS, EarlierDay, Grant, OfflineUse, Policy
 from app.domain.viewing_day import DAY_MS, HOUR_MS, Calendar
-from app.viewing.effective_policy import EffectivePolicyPool
+from app.viewing.effective_policy import EffectivePolicy, EffectivePolicyPool
 
 EVERY_DAY = tuple(range(7))
 THURSDAY_MS = int(datetime(2026, 3, 26, tzinfo=UTC).timestamp()) * 1000
@@ -32,15 +36,21 @@ class Child:
     def __post_init__(self) -> None:
         self.pool = EffectivePolicyPool(Markets(Market(week_starts_on=self.starts_on)))
 
-    def decided(self, at_ms: int) -> Decision:
-        """The decision of a balance at an instant."""
+    def asked(self, at_ms: int) -> tuple[EffectivePolicy, dict[str, Any]]:
         effective = self.pool.of(self.policy, self.counters.day, at_ms)
         counters = carried_into(self.counters, effective.days, effective.week)
         terms, left_ms = effective.within_week(effective.days[-1], counters)
-        return effective.decision(
-            terms, counters, at_ms, is_exempt=self.is_exempt, week_left_ms=left_ms, interval_ms=30_000,
-            longest_lease_ms=300_000,
-        )  # fmt: skip
+        asked = {"terms": terms, "counted": counters, "at_ms": at_ms, "is_exempt": self.is_exempt}
+        return effective, asked | {"week_left_ms": left_ms}
+
+    def decided(self, at_ms: int) -> Decision:
+        """The decision of a balance at an instant."""
+        effective, asked = self.asked(at_ms)
+        return effective.decision(**asked, interval_ms=30_000, longest_lease_ms=300_000)
+
+    def playable(self, at_ms: int) -> Iterator[TimeRange]:
+        effective, asked = self.asked(at_ms)
+        return effective.playable(**asked)
 
 
 def child_at(
@@ -121,9 +131,12 @@ def _rules(draw: st.DrawFn) -> LimitRules:
     )
 
 
+INSTANTS = st.integers(0, 6 * DAY_MS).map(lambda later_ms: THURSDAY_MS + later_ms)
+
+
 @st.composite
-def children(draw: st.DrawFn) -> tuple[Child, int]:
-    at_ms = THURSDAY_MS + draw(st.integers(0, 6 * DAY_MS))
+def children(draw: st.DrawFn, instants: st.SearchStrategy[int] = INSTANTS) -> tuple[Child, int]:
+    at_ms = draw(instants)
     rules = draw(_rules())
     can_borrow, has_break = rules.finish_title_minutes is not None, rules.break_minutes is not None
     limits = draw(st.sampled_from([(60, 90), (15, 30), (None, None)]))
@@ -171,6 +184,43 @@ def test_playback_is_possible_at_the_instant_that_is_named_and_never_before(
     for before_ms in (again_ms - 1, *(at_ms + int(place * (again_ms - at_ms)) for place in places)):
         assert not child.decided(before_ms).may_play
         assert child.decided(before_ms).available_again_ms in {found.available_again_ms, None, again_ms}
+
+
+@st.composite
+def groups(draw: st.DrawFn) -> tuple[list[Child], int]:
+    at_ms = draw(INSTANTS)
+    return [draw(children(st.just(at_ms)))[0] for _ in range(draw(st.integers(2, 4)))], at_ms
+
+
+@given(groups(), st.lists(st.floats(0, 1, exclude_max=True), min_size=12, max_size=12))
+@settings(max_examples=400, deadline=None)
+def test_children_who_watch_together_play_at_the_instant_that_all_share_and_never_before(
+    case: tuple[list[Child], int], places: list[float]
+) -> None:
+    group, at_ms = case
+
+    def may_all_play(instant_ms: int) -> bool:
+        return all(child.decided(instant_ms).may_play for child in group)
+
+    again_ms = first_shared_ms([child.playable(at_ms) for child in group])
+    if again_ms is None:
+        again_ms = at_ms + 10 * DAY_MS
+    else:
+        assert may_all_play(again_ms)
+    alone = [each.available_again_ms for child in group if not (each := child.decided(at_ms)).may_play]
+    assert again_ms >= max((instant_ms for instant_ms in alone if instant_ms is not None), default=at_ms)
+    if again_ms > at_ms:
+        for before_ms in (again_ms - 1, *(at_ms + int(place * (again_ms - at_ms)) for place in places)):
+            assert not may_all_play(before_ms)
+
+
+@given(children(), st.floats(0, 14, allow_nan=False))
+@settings(max_examples=400, deadline=None)
+def test_a_child_may_play_in_its_time_ranges_and_at_no_other_time(case: tuple[Child, int], days: float) -> None:
+    child, at_ms = case
+    instant_ms = at_ms + int(days * DAY_MS)
+    is_within = any(from_ms <= instant_ms < until_ms for from_ms, until_ms in child.playable(at_ms))
+    assert child.decided(instant_ms).may_play == is_within
 
 
 def utc(text: str) -> int:
@@ -244,6 +294,21 @@ class TestNamed:
         for paused_until_ms in (self.NOON_MS + HOUR_MS, self.RESET_MS + HOUR_MS):
             child = child_at(self.NOON_MS, used=60, paused_until_ms=paused_until_ms)
             assert self.named(child, self.NOON_MS) == ("parent_pause", max(self.RESET_MS, paused_until_ms))
+
+    def test_who_may_play_now_and_not_when_the_other_one_may_is_waited_for(self) -> None:
+        """One has used up the week until Monday; the other plays from 15:00 to 19:00, and may play now."""
+        windows = (Window(days=EVERY_DAY, from_minute=12 * 60, until_minute=19 * 60),)
+        weekly = child_at(self.NOON_MS, used=60, rules=LimitRules(weekly_limit_minutes=60))
+        within = child_at(self.NOON_MS, rules=LimitRules(windows=windows))
+        assert within.decided(self.NOON_MS).may_play
+        assert self.named(weekly, self.NOON_MS)[1] == utc("2026-03-30T01:00:00")
+        together = first_shared_ms([each.playable(self.NOON_MS) for each in (weekly, within)])
+        assert together == utc("2026-03-30T10:00:00")
+
+    def test_children_whose_windows_never_meet_wait_for_ever(self) -> None:
+        early, late = (Window(days=EVERY_DAY, from_minute=at, until_minute=at + 60) for at in (8 * 60, 18 * 60))
+        group = [child_at(self.NOON_MS, rules=LimitRules(windows=(each,))) for each in (early, late)]
+        assert first_shared_ms([each.playable(self.NOON_MS) for each in group]) is None
 
     def test_an_exempt_title_waits_for_windows_and_breaks_only(self) -> None:
         rules = LimitRules(weekly_limit_minutes=60, break_after_minutes=30, break_minutes=10)

@@ -1,5 +1,6 @@
 """Co-viewing: the strictest decision, and each child once."""
 
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -7,12 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.co_viewing import CoViewed, Overlap, PartKey, deciding, strictest, together_of
+from app.domain.co_viewing import CoViewed, Overlap, PartKey, deciding, first_shared_ms, together_of
+from app.domain.co_viewing import strictest as strictest_until
 from app.domain.enforcement import Decision, decide
 from app.domain.policy import MINUTE_MS, UNLIMITED
 
 NOON_MS = 1_790_000_000_000
 HOUR_MS = 60 * MINUTE_MS
+AGAIN_MS = NOON_MS + 20 * HOUR_MS
+"""When all may play again, where one is blocked."""
 
 
 def decision(remaining_ms: int | None, *, is_exempt: bool = False, day_ends_in_ms: int = 12 * HOUR_MS) -> Decision:
@@ -28,6 +32,10 @@ def decision(remaining_ms: int | None, *, is_exempt: bool = False, day_ends_in_m
         interval_ms=30_000,
         longest_lease_ms=300_000,
     )
+
+
+def strictest(own: Decision, others: Sequence[Decision]) -> Decision:
+    return strictest_until(own, others, together_ms=lambda: AGAIN_MS)
 
 
 def decisions() -> st.SearchStrategy[Decision]:
@@ -86,14 +94,10 @@ def test_the_order_of_the_co_viewers_changes_nothing(group: list[Decision], rand
 
 
 @given(GROUPS)
-def test_all_play_again_when_the_last_one_may(group: list[Decision]) -> None:
-    joined = strictest(group[0], group[1:])
-    blocked = [each.available_again_ms for each in group if not each.may_play]
-    if joined.available_again_ms is not None:
-        assert not joined.may_play
-        assert all(at_ms is not None and at_ms <= joined.available_again_ms for at_ms in blocked)
-    else:
-        assert not blocked or None in blocked
+def test_a_blocked_group_waits_until_all_may_play(group: list[Decision]) -> None:
+    assert strictest(group[0], group[1:]).available_again_ms == (
+        AGAIN_MS if len(group) > 1 and any(not each.may_play for each in group) else group[0].available_again_ms
+    )
 
 
 @given(GROUPS)
@@ -109,6 +113,12 @@ def test_the_one_that_decides_is_the_first_whose_time_ends(group: list[Decision]
 RANGES = st.lists(st.integers(0, 40), max_size=8, unique=True).map(
     lambda cuts: tuple(zip(sorted(cuts)[::2], sorted(cuts)[1::2], strict=False))
 )
+
+
+@given(st.lists(RANGES, min_size=1, max_size=4))
+def test_the_first_shared_instant_lies_in_a_range_of_each(groups: Any) -> None:
+    shared = set.intersection(*({at for starts, ends in ranges for at in range(starts, ends)} for ranges in groups))
+    assert first_shared_ms(groups) == min(shared, default=None)
 
 
 @given(RANGES, st.lists(RANGES, max_size=3))

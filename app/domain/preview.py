@@ -6,13 +6,14 @@ from types import MappingProxyType
 
 import msgspec
 
+from app.domain.breaks import BREAK, breaks_of
 from app.domain.config import Config
 from app.domain.enforcement import DAILY_LIMIT, WEEKLY_LIMIT
 from app.domain.finishing import less_owed
-from app.domain.offline import TimeRange, uncovered
+from app.domain.offline import TimeRange, uncovered, union
 from app.domain.opening_hours import WINDOW, open_ranges
 from app.domain.policy import MINUTE_MS, UNLIMITED
-from app.domain.report import DayTotals, ReportedDay, SessionPart
+from app.domain.report import DayTotals, ReportedDay, SessionPart, Source
 from app.domain.viewing_day import day_number_of
 from app.domain.weekly import WeekTerms
 
@@ -20,7 +21,7 @@ NO_WEEK: Mapping[date, int] = MappingProxyType({})
 
 
 class BlockedDay(msgspec.Struct, frozen=True):
-    """A viewing day on which a rule would have ended playback: by using up the allowance, or outside of the windows.
+    """A viewing day on which a rule would have ended playback: a limit, a window or a break.
 
     That was at ``from_ms``, or, where what is kept does not tell exactly, by ``until_ms``.
     """
@@ -45,6 +46,7 @@ def blocked_days(
     sessions: Mapping[date, Sequence[SessionPart]],
     *,
     weekend_days: Collection[int],
+    pause_grace_ms: int,
     week_left_ms: Mapping[date, int] = NO_WEEK,
 ) -> list[BlockedDay]:
     """The days that settings would have blocked, in the order given.
@@ -58,12 +60,19 @@ def blocked_days(
         days: what was watched in all, and the grants that stood when the day ended.
         sessions: of each day, offline playback included. What a day holds beyond them lies anywhere in it.
         weekend_days: Monday = 0.
+        pause_grace_ms: how long the counted part of each pause is.
         week_left_ms: what the weekly limit leaves of days, as ``left_of_week`` tells it.
     """
-    found = [
-        _blocked(config, day, sessions.get(day.totals.day, ()), weekend_days, week_left_ms.get(day.totals.day))
-        for day in days
-    ]
+    breaks_ms = _breaks(config, days, sessions, pause_grace_ms)
+    found = []
+    for day in days:
+        name, parts = day.totals.day, sessions.get(day.totals.day, ())
+        by_rule = (  # of those that end playback at the same instant the first one is named
+            _by_windows(config, day, parts, weekend_days=weekend_days),
+            _by_limit(config, day, parts, weekend_days, week_left_ms.get(name)),
+            _stopped(config, day, weekend_days, at_ms=breaks_ms.get(name), reason=BREAK),
+        )
+        found.append(min((each for each in by_rule if each is not None), key=lambda each: each.from_ms, default=None))
     return [blocked for blocked in found if blocked is not None]
 
 
@@ -95,26 +104,11 @@ def may_be_blocked(
     config: Config, day: ReportedDay, *, weekend_days: Collection[int], week_left_ms: Mapping[date, int] = NO_WEEK
 ) -> bool:
     """Whether a rule can have ended playback on a day, judged without its sessions."""
-    if config.rules is not None and config.rules.windows and day.totals.total_ms > 0:
+    if config.rules is not None and (config.rules.windows or config.rules.break_minutes) and day.totals.total_ms > 0:
         return True
     exempt_ms = day.totals.educational_ms if config.educational_exempt else 0
     allowed_ms = _allowed_ms(config, day, weekend_days, week_left_ms.get(day.totals.day))
     return allowed_ms is not None and day.totals.total_ms - exempt_ms >= allowed_ms
-
-
-def _blocked(
-    config: Config,
-    day: ReportedDay,
-    sessions: Sequence[SessionPart],
-    weekend_days: Collection[int],
-    left_ms: int | None,
-) -> BlockedDay | None:
-    """By the rule that would have ended playback first."""
-    by_limit = _by_limit(config, day, sessions, weekend_days, left_ms)
-    by_window = _by_windows(config, day, sessions, weekend_days=weekend_days)
-    if by_limit is None or by_window is None:
-        return by_limit or by_window
-    return by_window if by_window.from_ms <= by_limit.from_ms else by_limit
 
 
 def _by_windows(
@@ -136,17 +130,62 @@ def _by_windows(
         for closes_ms, opens_ms in closed
         if max(from_ms, closes_ms) < min(until_ms, opens_ms)
     ]
-    if not found:
+    return _stopped(config, day, weekend_days, at_ms=min(found, default=None), reason=WINDOW)
+
+
+def _stopped(
+    config: Config, day: ReportedDay, weekend_days: Collection[int], *, at_ms: int | None, reason: str
+) -> BlockedDay | None:
+    """A day on which a rule would have ended playback whatever was left of a limit; None without an instant."""
+    if at_ms is None:
         return None
     return BlockedDay(
-        day=totals.day,
-        limit_minutes=config.limits.minutes_on(day_number_of(totals.day), weekend_days=weekend_days),
+        day=day.totals.day,
+        limit_minutes=config.limits.minutes_on(day_number_of(day.totals.day), weekend_days=weekend_days),
         granted_minutes=day.granted.minutes,
-        counted_ms=totals.total_ms,
-        from_ms=min(found),
-        until_ms=min(found),
-        reason=WINDOW,
+        counted_ms=day.totals.total_ms,
+        from_ms=at_ms,
+        until_ms=at_ms,
+        reason=reason,
     )
+
+
+def _breaks(
+    config: Config, days: Sequence[ReportedDay], sessions: Mapping[date, Sequence[SessionPart]], pause_grace_ms: int
+) -> Mapping[date, int]:
+    """When a break would first have been due on each day, in ms; days without one are left out.
+
+    A break that is due is taken at once. Pauses that counted whole are not kept: they are taken for playback. Only
+    sessions count of which it is known when they played, and no offline playback.
+    """
+    found: dict[date, int] = {}
+    breaks = breaks_of(config.rules)
+    if breaks is None:
+        return found
+    unbroken_ms = played_until_ms = over_ms = 0
+    for totals in sorted((day.totals for day in days), key=lambda totals: totals.starts_ms):
+        parts = [part for part in sessions.get(totals.day, ()) if part.source is Source.HEARTBEAT]
+        for starts_ms, ends_ms in union(
+            time_range for part in parts for time_range in _unpaused(part, totals, pause_grace_ms)
+        ):
+            from_ms = max(starts_ms, over_ms)
+            while from_ms < ends_ms:
+                left_ms = breaks.next_break(unbroken_ms, played_until_ms, at_ms=from_ms).left_ms
+                until_ms = min(ends_ms, from_ms + left_ms)
+                unbroken_ms, played_until_ms = breaks.played(
+                    unbroken_ms, played_until_ms, from_ms=from_ms, until_ms=until_ms
+                )
+                from_ms = until_ms
+                if unbroken_ms == breaks.after_ms:
+                    found.setdefault(totals.day, until_ms)
+                    from_ms = over_ms = until_ms + breaks.length_ms
+    return found
+
+
+def _unpaused(part: SessionPart, totals: DayTotals, pause_grace_ms: int) -> Sequence[TimeRange]:
+    """Where a session played on a day, without the counted part of a pause, which is before the uncounted one."""
+    counted_pauses = [(from_ms - pause_grace_ms, from_ms) for from_ms, _ in part.uncounted]
+    return [rest for played in _played(part, totals) for rest in uncovered(played, counted_pauses)]
 
 
 def _by_limit(

@@ -291,7 +291,8 @@ class BlockedDayAnswer(BaseModel):
     """A viewing day that would have been cut short by the rule in ``reason``.
 
     `daily_limit`, `weekly_limit`: ``counted_seconds`` would have reached limit and grants. `window`: something was
-    watched outside of all windows.
+    watched outside of all windows. `break`: a break would have been due; pauses of less than five minutes, which are
+    not kept, are taken for playback.
 
     ``blocked_at`` is null where what is kept does not tell it exactly; it lies between ``blocked_from`` and
     ``blocked_until``, which are the same where it does.
@@ -304,7 +305,7 @@ class BlockedDayAnswer(BaseModel):
     limit_minutes: int | None
     granted_minutes: int
     counted_seconds: float
-    reason: Literal["daily_limit", "weekly_limit", "window"]
+    reason: Literal["daily_limit", "weekly_limit", "window", "break"]
 
 
 class PreviewAnswer(BaseModel):

@@ -29,7 +29,7 @@ class Preview(msgspec.Struct, frozen=True):
 
 
 class ChildSettings:
-    """The viewing-time settings of the children of an account."""
+    """The viewing-time settings of the children of an account. ``pause_grace_ms`` is the counted part of each pause."""
 
     def __init__(
         self,
@@ -39,12 +39,14 @@ class ChildSettings:
         ended_days: EndedDays,
         announcements: Announcements,
         markets: Markets,
+        pause_grace_ms: int,
     ) -> None:
         self._configs = configs
         self._ended_days = ended_days
         self._past = past
         self._announcements = announcements
         self._markets = markets
+        self._pause_grace_ms = pause_grace_ms
 
     async def read(self, *, account_id: str, profile_id: str) -> tuple[Config, Market]:
         """The settings of a child, and the market of the account.
@@ -127,5 +129,12 @@ class ChildSettings:
         sessions: defaultdict[date, list[SessionPart]] = defaultdict(list)
         for part in parts:
             sessions[part.day].append(part)
-        blocked = blocked_days(candidate, days, sessions, weekend_days=weekend_days, week_left_ms=week_left_ms)
+        blocked = blocked_days(
+            candidate,
+            days,
+            sessions,
+            weekend_days=weekend_days,
+            pause_grace_ms=self._pause_grace_ms,
+            week_left_ms=week_left_ms,
+        )
         return Preview(first, last, tuple(blocked))

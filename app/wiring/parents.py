@@ -30,9 +30,8 @@ def parents(
     stores: Stores, counters: RedisCounters, announcements: Announcements, settings: Settings, clock: Clock
 ) -> Parents:
     engine, feed, markets = stores.engine, stores.feed, stores.markets
-    used = UsedTime(
-        counters=counters, flushed=PostgresUsage(engine, clock), max_gap_ms=counting_rules(settings).max_gap_ms
-    )
+    rules = counting_rules(settings)
+    used = UsedTime(counters=counters, flushed=PostgresUsage(engine, clock), max_gap_ms=rules.max_gap_ms)
     return Parents(
         clock=clock,
         settings=ChildSettings(
@@ -41,6 +40,7 @@ def parents(
             ended_days=counters,
             announcements=announcements,
             markets=markets,
+            pause_grace_ms=rules.pause_grace_ms,
         ),
         grants=GrantService(
             grants=PostgresGrants(engine, feed),

@@ -267,6 +267,27 @@ async def test_tries_windows(api: Api, family: Scene) -> None:
     ]
 
 
+async def test_tries_breaks(api: Api, family: Scene) -> None:
+    """An hour from 8:00 UTC with a pause of ten minutes at 8:30, of which five counted, and half an hour from 9:05."""
+    starts_ms = start_of(FRIDAY, 8)
+    await api.rows.balance(family.child, FRIDAY, used_ms=85 * MINUTE)
+    hour = {"used_ms": 55 * MINUTE, "lasted_ms": 60 * MINUTE}
+    session_id = await api.rows.session(family.child, FRIDAY, started_ms=starts_ms, **hour)
+    await _note_uncounted(api, session_id, starts_ms + 35 * MINUTE, starts_ms + 40 * MINUTE)
+    await api.rows.session(family.child, FRIDAY, started_ms=starts_ms + 65 * MINUTE, used_ms=30 * MINUTE)
+
+    async def due(after: int, length: int, **change: Any) -> list[tuple[str, str, int]]:
+        blocked = (await family.preview(break_after_minutes=after, break_minutes=length, **change))["blocked_days"]
+        return [(day["blocked_at"][11:16], day["reason"], day["limit_minutes"]) for day in blocked]
+
+    assert await due(30, 20) == [("08:30", "break", 120)]
+    assert await due(35, 20) == [("08:45", "break", 120)]
+    assert await due(35, 10) == [("09:20", "break", 120)]
+    assert await due(60, 10) == []
+    assert await due(40, 10, weekday_limit_minutes=60) == [("09:10", "daily_limit", 60)]
+    assert await due(45, 30, weekday_limit_minutes=60) == [("08:55", "break", 60)]
+
+
 async def test_tries_a_weekly_limit(api: Api, family: Scene) -> None:
     """50 minutes on Thursday, Friday and Saturday of a week that begins on Monday; 15 extra on Saturday."""
     for age in (1, 0, -1):

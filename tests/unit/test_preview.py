@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import Any
 
 import msgspec
 from hypothesis import given
@@ -11,10 +12,12 @@ from hypothesis import strategies as st
 from app.domain.config import Config
 from app.domain.limits import LimitRules
 from app.domain.preview import BlockedDay, blocked_days, left_of_week
-from app.domain.report import DayTotals, Granted, ReportedDay, SessionPart
+from app.domain.report import DayTotals, Granted, ReportedDay, SessionPart, Source
 from app.domain.viewing_day import Calendar
 
 SECOND = 1000
+MINUTE_MS = 60 * SECOND
+GRACE_MS = 5 * MINUTE_MS
 DAY = date(2026, 2, 27)
 STARTS_MS = 1_772_172_000_000  # 06:00 UTC
 ENDS_MS = STARTS_MS + 86_400_000
@@ -92,6 +95,13 @@ def blocked_minute(minutes: Sequence[Minute | None], allowed: int, *, is_exempt:
     return None
 
 
+def _config(limit: int, rules: LimitRules | None = None, *, is_exempt: bool = False) -> Config:
+    return Config(
+        version=1, weekday_limit_minutes=limit, weekend_limit_minutes=limit, reset_hour=6, timezone="Etc/UTC",
+        educational_exempt=is_exempt, warning_minutes=(), limits_reviewed=True, calendar=CALENDAR, rules=rules,
+    )  # fmt: skip
+
+
 def previewed(
     parts: Sequence[SessionPart],
     limit: int,
@@ -99,19 +109,18 @@ def previewed(
     *,
     is_exempt: bool = False,
     gone: Sequence[SessionPart] = (),
+    rules: LimitRules | None = None,
 ) -> BlockedDay | None:
     """A day with removed sessions whose sums still include them."""
     all_parts = [*parts, *gone]
-    config = Config(
-        version=1, weekday_limit_minutes=limit, weekend_limit_minutes=limit, reset_hour=6, timezone="Etc/UTC",
-        educational_exempt=is_exempt, warning_minutes=(), limits_reviewed=True, calendar=CALENDAR,
-    )  # fmt: skip
+    config = _config(limit, rules, is_exempt=is_exempt)
     totals = DayTotals(
         day=DAY, starts_ms=STARTS_MS, ends_ms=ENDS_MS,
         counted_ms=sum(part.counted_ms for part in all_parts),
         educational_ms=sum(part.educational_ms for part in all_parts),
     )  # fmt: skip
-    found = blocked_days(config, [ReportedDay(totals, Granted(1, granted))], {DAY: parts}, weekend_days=(5, 6))
+    days = [ReportedDay(totals, Granted(1, granted))]
+    found = blocked_days(config, days, {DAY: parts}, weekend_days=(5, 6), pause_grace_ms=GRACE_MS)
     return found[0] if found else None
 
 
@@ -147,6 +156,64 @@ def test_the_interval_holds_the_truth_where_less_is_kept(todo: Moves, limit: int
             assert found.from_ms <= STARTS_MS + expected * 60 * SECOND <= found.until_ms
 
 
+def break_minute(minutes: Sequence[Minute | None], after: int, length: int) -> int | None:
+    """The minute at whose end a break would have been due, by looking at what is played."""
+    unbroken = gap = 0
+    for place, minute in enumerate(minutes):
+        gap = gap + 1 if minute is None else 0
+        unbroken = 0 if gap >= length else unbroken + (minute is not None)
+        if unbroken == after:
+            return place + 1
+    return None
+
+
+@given(moves, st.sampled_from([15, 30, 60]), st.sampled_from([5, 10, 20]), LIMITS)
+def test_tells_when_a_break_would_have_been_due(todo: Moves, after: int, length: int, limit: int) -> None:
+    """Every pause here is longer than its counted part, which is no playback."""
+    todo = [(what, max(6, minutes) if what == "pause" else minutes) for what, minutes in todo]
+    minutes, parts = lived(todo, 0)
+    played: list[Minute | None] = []
+    for what, lasts in todo:
+        played += [None if what == "pause" else minute for minute in minutes[len(played) :][:lasts]]
+    due, used_up = break_minute(played, after, length), blocked_minute(minutes, limit, is_exempt=False)
+    rules = LimitRules(break_after_minutes=after, break_minutes=length)
+    found = previewed(parts, limit, rules=rules)
+    ends = [minute for minute in (due, used_up) if minute is not None]
+    if not ends:
+        assert found is None
+    else:
+        assert found is not None
+        assert found.at_ms == STARTS_MS + min(ends) * 60 * SECOND
+        assert found.reason == ("break" if used_up is None or (due is not None and due < used_up) else "daily_limit")
+
+
+def test_breaks_go_on_over_the_reset_and_are_taken_when_they_are_due() -> None:
+    """Played from 70 minutes before the reset to 70 minutes after it, with a break of ten after each hour."""
+    before = msgspec.structs.replace(
+        _opened("film", ENDS_MS - 70 * MINUTE_MS, place=0), counted_ms=70 * MINUTE_MS, last_beat_ms=ENDS_MS
+    )
+    after = msgspec.structs.replace(
+        before, day=DAY + timedelta(days=1), started_ms=ENDS_MS, last_beat_ms=ENDS_MS + 70 * MINUTE_MS
+    )
+    totals = DayTotals(day=DAY, starts_ms=STARTS_MS, ends_ms=ENDS_MS, counted_ms=70 * MINUTE_MS)
+    next_totals = msgspec.structs.replace(
+        totals, day=after.day, starts_ms=ENDS_MS, ends_ms=ENDS_MS + (ENDS_MS - STARTS_MS)
+    )
+    days = [ReportedDay(each, Granted()) for each in (next_totals, totals)]
+
+    def due(**changes: Any) -> list[int]:
+        parts = {each.day: [msgspec.structs.replace(each, **changes)] for each in (before, after)}
+        found = blocked_days(
+            _config(480, LimitRules(break_after_minutes=60, break_minutes=10)), days, parts, weekend_days=(5, 6),
+            pause_grace_ms=GRACE_MS,
+        )  # fmt: skip
+        assert {each.reason for each in found} <= {"break"}
+        return [(each.from_ms - ENDS_MS) // MINUTE_MS for each in found]
+
+    assert due() == [60, -10]
+    assert due(source=Source.OFFLINE) == []
+
+
 def test_finished_titles_are_tried_only_by_settings_that_allow_them() -> None:
     """60 minutes were watched on a day that owed 10 and borrowed 5."""
     part = msgspec.structs.replace(_opened("film", STARTS_MS, place=0), counted_ms=3600 * SECOND)
@@ -157,13 +224,10 @@ def test_finished_titles_are_tried_only_by_settings_that_allow_them() -> None:
     )  # fmt: skip
     blocked = []
     for finish_minutes, weekly in ((None, None), (15, None), (15, 45)):
-        config = Config(
-            version=1, weekday_limit_minutes=45, weekend_limit_minutes=45, reset_hour=6, timezone="Etc/UTC",
-            educational_exempt=True, warning_minutes=(), limits_reviewed=True, calendar=CALENDAR,
-            rules=LimitRules(finish_title_minutes=finish_minutes, weekly_limit_minutes=weekly),
-        )  # fmt: skip
+        rules = LimitRules(finish_title_minutes=finish_minutes, weekly_limit_minutes=weekly)
+        config = _config(45, rules, is_exempt=True)
         days = [ReportedDay(totals, Granted())]
-        [found] = blocked_days(config, days, {DAY: [part]}, weekend_days=(5, 6))
+        [found] = blocked_days(config, days, {DAY: [part]}, weekend_days=(5, 6), pause_grace_ms=GRACE_MS)
         left = left_of_week(config, [*days, _next_day(totals)], weekend_days=(5, 6), week_starts_on=4)
         blocked.append(
             (((found.at_ms or 0) - STARTS_MS) // (60 * SECOND), found.limit_minutes, list(left.values())[1:])

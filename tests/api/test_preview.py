@@ -271,8 +271,9 @@ async def test_tries_breaks(api: Api, family: Scene) -> None:
     """An hour from 8:00 UTC with a pause of ten minutes at 8:30, of which five counted, and half an hour from 9:05."""
     starts_ms = start_of(FRIDAY, 8)
     await api.rows.balance(family.child, FRIDAY, used_ms=85 * MINUTE)
-    hour = {"used_ms": 55 * MINUTE, "lasted_ms": 60 * MINUTE}
-    session_id = await api.rows.session(family.child, FRIDAY, started_ms=starts_ms, **hour)
+    session_id = await api.rows.session(
+        family.child, FRIDAY, started_ms=starts_ms, used_ms=55 * MINUTE, lasted_ms=60 * MINUTE
+    )
     await _note_uncounted(api, session_id, starts_ms + 35 * MINUTE, starts_ms + 40 * MINUTE)
     await api.rows.session(family.child, FRIDAY, started_ms=starts_ms + 65 * MINUTE, used_ms=30 * MINUTE)
 

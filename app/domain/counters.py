@@ -117,6 +117,12 @@ class Counters(msgspec.Struct, array_like=True, gc=False):
     def day(self) -> ViewingDay:
         return ViewingDay(self.day_number, self.day_starts_ms, self.day_ends_ms)
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing is known of the child but its day."""
+        counted_ms = self.used_ms + self.educational_ms + self.overrun_ms
+        return not (self.session_id or counted_ms or self.owed_ms)
+
     def is_silent(self, at_ms: int, max_gap_ms: int) -> bool:
         """Whether the session's last beat is longer ago than a gap that counts."""
         return at_ms - self.last_beat_ms > max_gap_ms

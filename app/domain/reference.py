@@ -76,7 +76,7 @@ def record(counters: Counters | None, beat: Beat, *, at_ms: int, rules: Rules, g
     now.gcra_tat_ms = gcra_tat_ms if rules.beat_spacing_ms else 0
     closed: list[Counters] = []
     superseded_id = ""
-    is_unflushed = bool(counters.dirty_since_ms)
+    is_unflushed = bool(counters.dirty_since_ms) and not counters.is_blank
     beat = _with_reserved(counters, beat)
     _keep_unbroken(now, beat, at_ms=at_ms)
     if match is not SessionMatch.RUNNING:

@@ -211,6 +211,10 @@ class BeatRecorder:
             return True
         is_reserved = await self._counters.reserve(profile_id, counters.version, ranges)
         if is_reserved is None:
+            if counters.is_blank:
+                # A lost session may have begun as long ago, and each of its days gets its share.
+                earliest = self._initial_counters(known, counters.version - MAX_UNKNOWN_MS)
+                counters = msgspec.structs.replace(earliest, version=counters.version)
             await _submitted(self._seed, (profile_id, msgspec.structs.replace(counters, policy_version=known.version)))
             is_reserved = await self._counters.reserve(profile_id, counters.version, ranges)
         return bool(is_reserved)

@@ -10,6 +10,7 @@ from app.domain.breaks import BreakTerms
 from app.domain.counters import MAX_UNCOUNTED, Beat, Counters, Rules, cold
 from app.domain.offline import TimeRange
 from app.domain.policy import DayTerms
+from app.domain.reference import record
 from app.redis_store.counters import RedisCounters
 from app.redis_store.keys import Keys
 from app.timestamps import utc
@@ -108,6 +109,18 @@ def test_a_claim_after_everything_was_lost_leaves_it_out_too(home: Household) ->
     assert home.used_seconds() == 2 * 60 + 40 * 60
 
 
+def test_a_claim_after_everything_was_lost_gives_each_day_its_share(home: Household) -> None:
+    """The sync of a new day finds no session, and the lost one began the day before."""
+    home.run(home.redis.flushall())
+    home.the_reset_comes_near(-10 * MINUTE_MS)
+    home.today()
+    for process in home.processes:
+        process.is_at(home.at_ms)
+    home.offline.before_commit = home.claim
+    assert home.sync(5, 4) == 4 * 60
+    assert home.used_seconds() == 6 * 60
+
+
 def test_a_redis_that_came_back_old_is_merged_with_what_was_flushed(home: Household) -> None:
     home.redis_is_copied()
     home.flushes(0)
@@ -162,6 +175,21 @@ async def test_reservations_of_two_syncs_are_one_list(redis_client: Any) -> None
     counters = silent(uncounted=(START_MS + 10, START_MS + 20))
     after = await reserved(redis_client, counters, [(START_MS + 1, START_MS + 2), (START_MS + 15, START_MS + 30)])
     assert after.uncounted == (START_MS + 1, START_MS + 2, START_MS + 10, START_MS + 30)
+
+
+async def test_no_day_before_the_first_session_is_flushed_with_it(redis_client: Any) -> None:
+    blank = cold(terms=TERMS, policy_version=1, at_ms=START_MS)
+    after = await reserved(redis_client, blank, [(NOON_MS - 7, NOON_MS)])
+    tomorrow = DayTerms(TERMS.number + 1, TERMS.ends_ms, TERMS.ends_ms + DAY_MS, -1, -1)
+    counters = RedisCounters(redis_client, KEYS, Rules(), live_ttl_seconds=3600, at_ms=TERMS.ends_ms + 1)
+    opening = Beat(
+        session_id="", new_session_id="a", issued_at_ms=0, title_id="", is_educational=0, is_exempt=0, is_paused=0,
+        is_end=0, watched_ms=-1, device_id="", device_type="", policy_version=1, days=[TERMS, tomorrow],
+    )  # fmt: skip
+    expected = record(after, opening, at_ms=counters.at_ms, rules=Rules())
+    assert await counters.record([(CHILD, opening)]) == [expected.outcome]
+    assert expected.closed == []
+    assert await counters.closed_shares(CHILD, "a", [TERMS.number, tomorrow.number]) == []
 
 
 async def test_counters_of_an_older_generation_are_merged_before_anything_is_reserved(redis_client: Any) -> None:

@@ -361,6 +361,12 @@ local function next_tat(gcra_tat_ms, at_ms)
   return tat_ms + beat_spacing_ms
 end
 
+-- Whether nothing is known of the child but its day.
+local function is_blank(s)
+  local counted_ms = s[C_USED_MS] + s[C_EDUCATIONAL_MS] + s[C_OVERRUN_MS]
+  return s[C_SESSION_ID] == '' and counted_ms == 0 and (s[C_OWED_MS] or 0) == 0
+end
+
 -- Answers the outcome, and the copies for the outbox if the counters changed.
 local function record(s, b, at_ms, generation)
   if s[C_GENERATION] < generation then return outcome(s, STATUS_COLD, at_ms) end
@@ -380,7 +386,7 @@ local function record(s, b, at_ms, generation)
   s[C_GCRA_TAT_MS] = beat_spacing_ms > 0 and gcra_tat_ms or 0
   local closed = {}
   local superseded_id = ''
-  local is_unflushed = s[C_DIRTY_SINCE_MS] ~= 0
+  local is_unflushed = s[C_DIRTY_SINCE_MS] ~= 0 and not is_blank(s)
   local synced = b[B_SYNCED]
   if s[C_UNCOUNTED] then synced = with_reserved(s, synced) end
   if s[C_PLAYED_UNTIL_MS] then

@@ -70,8 +70,9 @@ class Hasher:
 
     async def hash(self, secret: str, kind: HashingKind, account_id: str) -> str:
         """A hash to keep. Raises TooManyRequests when too many wait, HashingInterrupted."""
-        with self.queue_slot(kind, account_id) as slot:
-            [made] = await slot.run(bcrypt.gensalt(self._cost), [_peppered(self._peppers[0], secret)])
+        with self.queue_slot(kind, account_id):
+            secrets = [_peppered(self._peppers[0], secret)]
+            [made] = await self._run(bcrypt.gensalt(self._cost), secrets, kind, account_id)
         return made.decode()
 
     @contextmanager
@@ -89,17 +90,14 @@ class Hasher:
         finally:
             self._queue.give_back(kind, account_id)
 
-    async def match(self, secret: str, hashed: str | None, slot: "QueueSlot") -> int | None:
-        """With which pepper a secret is the hashed one: 0 is today's, None is with none.
-
-        None in place of a hash, for an unknown account, takes as long and is never right.
-        """
+    async def match(self, secret: str, hashed: str | None, kind: HashingKind, account_id: str) -> int | None:
+        """As ``QueueSlot.match``, which calls it: only who has a place in the queue may compare."""
         known = self._nobody if hashed is None else hashed.encode("ascii")
-        made = await slot.run(known, [_peppered(pepper, secret) for pepper in self._peppers])
+        made = await self._run(known, [_peppered(pepper, secret) for pepper in self._peppers], kind, account_id)
         matches = [hmac.compare_digest(each, known) for each in made]
         return matches.index(True) if True in matches else None
 
-    async def run(self, salt: bytes, secrets: Sequence[bytes], kind: HashingKind, account_id: str) -> list[bytes]:
+    async def _run(self, salt: bytes, secrets: Sequence[bytes], kind: HashingKind, account_id: str) -> list[bytes]:
         """The hashes of secrets, in their turn. Raises HashingInterrupted."""
         work = _Work(b" ".join((salt, *secrets)) + b"\n", asyncio.get_running_loop().create_future())
         self._queue.put(kind, account_id, work)
@@ -182,8 +180,8 @@ class QueueSlot:
     account_id: str
 
     async def match(self, secret: str, hashed: str | None) -> int | None:
-        """With which pepper it is, see ``Hasher.match``. Raises HashingInterrupted."""
-        return await self.hasher.match(secret, hashed, self)
+        """With which pepper a secret is the hashed one: 0 is today's, None is with none. Raises HashingInterrupted.
 
-    async def run(self, salt: bytes, secrets: Sequence[bytes]) -> list[bytes]:
-        return await self.hasher.run(salt, secrets, self.kind, self.account_id)
+        None in place of a hash, for an unknown account, takes as long and is never right.
+        """
+        return await self.hasher.match(secret, hashed, self.kind, self.account_id)

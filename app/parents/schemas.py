@@ -333,15 +333,20 @@ class PreviewAnswer(BaseModel):
         return cls(first_date=preview.first, last_date=preview.last, blocked_days=blocked)
 
 
-class NewGrant(RequestModel):
+class ProvenByPin(RequestModel):
+    """A household proves that a parent asks with the PIN, or with what a right PIN unlocked."""
+
+    pin: Pin | None = None
+    pin_token: Annotated[str, Field(max_length=100)] | None = None
+
+
+class NewGrant(ProvenByPin):
     """Extra time for the running day; null lifts the limit until the day ends.
 
     A household proves that a parent gives it with the PIN, or with what a right PIN unlocked.
     """
 
     minutes: Literal[15, 30, 60] | None
-    pin: Pin | None = None
-    pin_token: Annotated[str, Field(max_length=100)] | None = None
 
 
 class GrantAnswer(BaseModel):
@@ -414,15 +419,13 @@ class GrantLedger(BaseModel):
     server_time: Instant
 
 
-class NewPause(RequestModel):
+class NewPause(ProvenByPin):
     """A pause from now on; null lasts until the running day ends.
 
     A household proves that a parent asks for it with the PIN, or with what a right PIN unlocked.
     """
 
     minutes: Annotated[int, Field(ge=1, le=MAX_PAUSE_MINUTES)] | None
-    pin: Pin | None = None
-    pin_token: Annotated[str, Field(max_length=100)] | None = None
 
 
 class ChildPauseAnswer(BaseModel):

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from app.domain.report import ChildWeek, DayTotals, SessionPart, TitleTime, WeeklyReport
-from app.domain.tampering import TEXTS, TamperHint
+from app.http.hints import HintAnswer
 from app.reports.history import HistoryDay, HistoryPage
 from app.timestamps import rfc3339
 
@@ -74,20 +74,6 @@ class SessionAnswer(msgspec.Struct, frozen=True):
             co_viewers=[CoViewedAnswer(each.profile_id, each.name) for each in part.co_viewers] or UNSET,
             together_seconds=seconds(part.together_ms) if part.co_viewers else UNSET,
         )
-
-
-class HintAnswer(msgspec.Struct, frozen=True):
-    """What the heartbeats of a session told that does not fit together. It is no proof, and it decided nothing."""
-
-    kind: str
-    text: str
-    session_id: str
-    device_id: str
-    noted_at: Instant
-
-    @classmethod
-    def of(cls, hint: TamperHint) -> Self:
-        return cls(hint.kind, TEXTS[hint.kind], hint.session_id, hint.device_id, rfc3339(hint.noted_ms))
 
 
 class DayAnswer(msgspec.Struct, frozen=True):

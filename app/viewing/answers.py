@@ -12,6 +12,7 @@ from app.domain.markets import ENFORCE, Market
 from app.domain.opening_hours import PARENT_PAUSE, WINDOW
 from app.domain.policy import MINUTE_MS, UNLIMITED, DayTerms, Policy
 from app.domain.tampering import TEXTS, TamperHint
+from app.http.hints import HintAnswer
 from app.timestamps import minutes, rfc3339
 from app.viewing.effective_policy import EffectivePolicy
 from app.viewing.schemas import (
@@ -20,7 +21,6 @@ from app.viewing.schemas import (
     HeartbeatAnswer,
     WhyAnswer,
     WhyDay,
-    WhyHint,
     WhySession,
     seconds,
 )
@@ -243,7 +243,7 @@ def why_answer(
             is_holiday=_is_holiday(policy, terms),
         ),
         session=_why_session(counters) if counters.session_id else None,
-        tamper_hints=[_why_hint(hint) for hint in hints],
+        tamper_hints=[HintAnswer.of(hint) for hint in hints],
         reason=decision.reason,
         available_again_at=_again_text(decision),
         paused_until=_paused_until(policy, at_ms),
@@ -252,10 +252,6 @@ def why_answer(
         borrowed_seconds=seconds(counters.borrowed_ms),
         owed_seconds=seconds(counters.owed_ms),
     )
-
-
-def _why_hint(hint: TamperHint) -> WhyHint:
-    return WhyHint(hint.kind, TEXTS[hint.kind], hint.session_id, hint.device_id, rfc3339(hint.noted_ms))
 
 
 def _why_session(counters: Counters) -> WhySession:

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from app.domain.external_ids import MAX_EXTERNAL_ID
+from app.http.hints import HintAnswer
 
 MAX_WATCHED_SECONDS = 31 * 86_400
 MAX_POSITION_SECONDS = 10_000_000_000
@@ -263,16 +264,6 @@ class WhySession(msgspec.Struct, frozen=True):
     credited_seconds: float
 
 
-class WhyHint(msgspec.Struct, frozen=True):
-    """What a session's heartbeats told that does not fit together. It is no proof, and it decides nothing."""
-
-    kind: str
-    text: str
-    session_id: str
-    device_id: str
-    noted_at: str
-
-
 class WhyAnswer(msgspec.Struct, frozen=True):
     """The decision spelled out. ``sentences`` say the same in words, in the order in which the rules apply.
 
@@ -309,7 +300,7 @@ class WhyAnswer(msgspec.Struct, frozen=True):
     would_be: str | UnsetType = UNSET
     reason: str | None = None
     available_again_at: str | None = None
-    tamper_hints: list[WhyHint] = []
+    tamper_hints: list[HintAnswer] = []
     week_remaining_seconds: float | None = None
     break_in_seconds: float | None = None
     borrowed_seconds: float = 0.0

@@ -86,6 +86,11 @@ def beats(instants: Iterable[float], session: str) -> tuple[Act, ...]:
     return tuple(beat(at, session) for at in instants)
 
 
+def watches(instants: Iterable[float]) -> tuple[Act, ...]:
+    """The first session of a scenario, from the start on, with beats at some instants."""
+    return (beat(0), *beats(instants, "$s1"))
+
+
 def pauses(instants: Iterable[float], session: str) -> tuple[Act, ...]:
     return tuple(beat(at, session, is_paused=True) for at in instants)
 

@@ -95,6 +95,13 @@ class Child:
         self.counters = first
         return first
 
+    def usual_beat(self, at_ms: int, rules: dict[str, Any]) -> Beat:
+        """The next beat, without anything unusual but these rules."""
+        beat = self.beat(at_ms, 0)
+        return msgspec.structs.replace(
+            beat, is_paused=0, is_end=0, synced=(), policy_version=1, device_id=self.device, **rules
+        )
+
     def beat(self, at_ms: int, gap_ms: int) -> Beat:
         chance = self.chance
         if chance.random() < 0.04:
@@ -221,9 +228,7 @@ async def test_the_short_way_takes_the_usual_beats(redis_client: Any, shares: li
     counters = RedisCounters(redis_client, KEYS, Rules(beat_spacing_ms=100), live_ttl_seconds=3600, at_ms=START_MS)
     flush = RedisUnflushed(redis_client, KEYS, live_ttl_seconds=3600, clock=lambda: counters.at_ms)
     await counters.seed([(child.profile_id, child.begin(START_MS))])
-    usual = msgspec.structs.replace(
-        child.beat(START_MS, 0), is_paused=0, is_end=0, synced=(), policy_version=1, device_id=child.device, **rules
-    )
+    usual = child.usual_beat(START_MS, rules)
     await counters.record([(child.profile_id, usual)])
     going_on = msgspec.structs.replace(usual, session_id=child.session_id, new_session_id="")
     for number in range(1, 6):
@@ -238,15 +243,7 @@ async def test_the_ordinary_path_declines_another_day_and_an_older_generation(re
     child = Child(random.Random(1), 1)  # noqa: S311  no secret
     counters = RedisCounters(redis_client, KEYS, Rules(), live_ttl_seconds=3600, at_ms=START_MS + DAY_MS - 90_000)
     await counters.seed([(child.profile_id, child.begin(counters.at_ms))])
-    usual = msgspec.structs.replace(
-        child.beat(counters.at_ms, 0),
-        is_paused=0,
-        is_end=0,
-        synced=(),
-        policy_version=1,
-        device_id=child.device,
-        **NO_RULES,
-    )
+    usual = child.usual_beat(counters.at_ms, NO_RULES)
     going_on = msgspec.structs.replace(usual, session_id=child.session_id, new_session_id="")
     statuses = []
     for beat in (usual, going_on, going_on, going_on):
@@ -266,9 +263,7 @@ async def test_a_flood_of_ordinary_beats_is_refused(redis_client: Any, shares: l
     rules = Rules(beat_spacing_ms=1000, beat_burst=2)
     counters = RedisCounters(redis_client, KEYS, rules, live_ttl_seconds=3600, at_ms=START_MS)
     await counters.seed([(child.profile_id, child.begin(START_MS))])
-    usual = msgspec.structs.replace(
-        child.beat(START_MS, 0), is_paused=0, is_end=0, synced=(), policy_version=1, device_id=child.device, **NO_RULES
-    )
+    usual = child.usual_beat(START_MS, NO_RULES)
     await counters.record([(child.profile_id, usual)])
     going_on = msgspec.structs.replace(usual, session_id=child.session_id, new_session_id="")
     for _ in range(2):

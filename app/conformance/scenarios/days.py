@@ -4,12 +4,12 @@ from app.conformance.acts import (
     Draft,
     balance,
     beat,
-    beats,
     child,
     eligible,
     end,
     grant,
     settings,
+    watches,
 )
 
 
@@ -29,7 +29,7 @@ def days() -> tuple[Draft, ...]:
             about="Who is blocked may watch again after the reset; a beat falls on it.",
             child=child(15),
             starts_at="2026-03-03T05:44:00.000Z",
-            acts=(beat(0), *beats((300, 600, 900, 940, 960), "$s1"), eligible(961), balance(961)),
+            acts=(*watches((300, 600, 900, 940, 960)), eligible(961), balance(961)),
         ),
         Draft(
             name="stop-after-reset",
@@ -37,7 +37,7 @@ def days() -> tuple[Draft, ...]:
             "is still Friday; on Saturday morning the weekend's limit begins.",
             child=child(60, 30),
             starts_at="2026-03-07T05:30:00.000Z",
-            acts=(beat(0), *beats((300, 600, 900, 1200, 1500, 1790, 1800, 1810), "$s1"), balance(1810)),
+            acts=(*watches((300, 600, 900, 1200, 1500, 1790, 1800, 1810)), balance(1810)),
         ),
         Draft(
             name="dst-short-day",

@@ -22,6 +22,7 @@ from app.conformance.acts import (
     revoke,
     settings,
     sync,
+    watches,
 )
 
 _LATER = {"days": ["tue", "wed"], "from": "15:00", "until": "18:30"}
@@ -43,8 +44,7 @@ def limits() -> tuple[Draft, ...]:
             "on each threshold and on the end.",
             child=child(30),
             acts=(
-                beat(0),
-                *beats((300, 600, 880, 899.999, 900), "$s1"),
+                *watches((300, 600, 880, 899.999, 900)),
                 *beats((1200, 1480, 1499.999, 1500), "$s1"),
                 *beats((1780, 1799.999, 1800), "$s1"),
             ),
@@ -54,8 +54,7 @@ def limits() -> tuple[Draft, ...]:
             about="A parent chooses the thresholds, and enforcement is named after them.",
             child=child(60, warnings=(45, 1)),
             acts=(
-                beat(0),
-                *beats((300, 600, 900, 1200), "$s1"),
+                *watches((300, 600, 900, 1200)),
                 *beats(range(1500, 3301, 300), "$s1"),
                 *beats((3539, 3540, 3600), "$s1"),
             ),
@@ -64,7 +63,7 @@ def limits() -> tuple[Draft, ...]:
             name="no-thresholds",
             about="Without thresholds it is allowed until it is blocked.",
             child=child(15, warnings=()),
-            acts=(beat(0), *beats((300, 600, 870, 899.999, 900), "$s1")),
+            acts=watches((300, 600, 870, 899.999, 900)),
         ),
         Draft(
             name="blocked",
@@ -72,8 +71,7 @@ def limits() -> tuple[Draft, ...]:
             "overrun. A session may still be opened, so that a player need not ask first.",
             child=child(15),
             acts=(
-                beat(0),
-                *beats((300, 600, 890, 900), "$s1"),
+                *watches((300, 600, 890, 900)),
                 eligible(900),
                 beat(930, "$s1"),
                 balance(930),
@@ -106,13 +104,13 @@ def limits() -> tuple[Draft, ...]:
             name="not-enforced",
             about="With mode off time is counted, nothing is decided, and no answer says what it would be.",
             child=child(15, enforcement="off"),
-            acts=(beat(0), *beats((300, 600, 890, 900, 930), "$s1"), balance(930), eligible(930)),
+            acts=(*watches((300, 600, 890, 900, 930)), balance(930), eligible(930)),
         ),
         Draft(
             name="overshoot",
             about="A beat that comes late: the limit takes what it has left, the rest is overrun.",
             child=child(15),
-            acts=(beat(0), *beats((300, 600, 880, 960), "$s1"), balance(960)),
+            acts=(*watches((300, 600, 880, 960)), balance(960)),
         ),
         Draft(
             name="daily-limits",
@@ -156,8 +154,7 @@ def limits() -> tuple[Draft, ...]:
             child=child(30, 30),
             acts=(
                 settings(0, weekly_limit_minutes=45),
-                beat(0),
-                *beats(range(300, 1801, 300), "$s1"),
+                *watches(range(300, 1801, 300)),
                 end(1810, "$s1"),
                 balance(1810),
                 eligible(86_400),
@@ -278,8 +275,7 @@ def limits() -> tuple[Draft, ...]:
             child=child(120),
             acts=(
                 settings(0, break_after_minutes=15, break_minutes=5),
-                beat(0),
-                *beats((300, 599.999, 600, 880, 900), "$s1"),
+                *watches((300, 599.999, 600, 880, 900)),
                 eligible(900),
                 eligible(900, LESSON),
                 balance(900),
@@ -303,8 +299,7 @@ def limits() -> tuple[Draft, ...]:
             child=child(None, None),
             acts=(
                 settings(0, break_after_minutes=15, break_minutes=10),
-                beat(0),
-                *beats((240,), "$s1"),
+                *watches((240,)),
                 *pauses((240, 500, 800), "$s1"),
                 *beats((830, 1000), "$s1"),
                 beat(1030, "$s1", title=LESSON),
@@ -330,7 +325,7 @@ def limits() -> tuple[Draft, ...]:
 
 
 def parents() -> tuple[Draft, ...]:
-    used_up = (beat(0), *beats((300, 600, 900, 930), "$s1"))
+    used_up = watches((300, 600, 900, 930))
     return (
         Draft(
             name="grant",
@@ -385,8 +380,7 @@ def parents() -> tuple[Draft, ...]:
             about="A limit below what is used blocks at once and takes nothing back; a higher one frees the rest.",
             child=child(60),
             acts=(
-                beat(0),
-                *beats((300, 600, 900, 1200), "$s1"),
+                *watches((300, 600, 900, 1200)),
                 settings(1210, weekday_limit_minutes=15),
                 beat(1230, "$s1"),
                 balance(1230),
@@ -401,8 +395,7 @@ def parents() -> tuple[Draft, ...]:
             "with the grant.",
             child=child(60),
             acts=(
-                beat(0),
-                *beats((300, 600, 900, 1200), "$s1"),
+                *watches((300, 600, 900, 1200)),
                 settings(1210, weekday_limit_minutes=15, weekend_limit_minutes=15),
                 beat(1220, "$s1"),
                 balance(1220),
@@ -463,8 +456,7 @@ def offline() -> tuple[Draft, ...]:
             "count, is credited.",
             child=DAILY,
             acts=(
-                beat(0),
-                *beats(range(30, 120, 30), "$s1"),
+                *watches(range(30, 120, 30)),
                 *pauses(range(120, 3901, 30), "$s1"),
                 sync(3900, (600, 3000)),
                 balance(3900),

@@ -12,12 +12,12 @@ from app.conformance.acts import (
     Draft,
     balance,
     beat,
-    beats,
     child,
     eligible,
     end,
     pauses,
     settings,
+    watches,
 )
 
 
@@ -34,7 +34,7 @@ def sessions() -> tuple[Draft, ...]:
             name="ten-minutes",
             about="Beats each 30 s add up to the time that passed.",
             child=child(),
-            acts=(beat(0), *beats(range(30, 601, 30), "$s1"), balance(600)),
+            acts=(*watches(range(30, 601, 30)), balance(600)),
         ),
         Draft(
             name="repeated-beat",
@@ -371,8 +371,7 @@ def titles() -> tuple[Draft, ...]:
             about="With the limit used up an educational title still plays, and any other is blocked.",
             child=child(15),
             acts=(
-                beat(0),
-                *beats((300, 600, 900), "$s1"),
+                *watches((300, 600, 900)),
                 eligible(901, LESSON),
                 eligible(901, FILM),
                 beat(902, title=LESSON),

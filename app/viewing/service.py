@@ -17,7 +17,7 @@ from app.auth.external_ids import ANY_ACCOUNT, ExternalIds
 from app.auth.tokens import Principal, Role
 from app.clock import Clock
 from app.domain.breaks import BREAK
-from app.domain.counters import NO_CLAIM, Beat, Counted, Outcome, Status
+from app.domain.counters import NO_CLAIM, Beat, Counted, Counters, Outcome, Status
 from app.domain.enforcement import ALLOWED, BLOCKED, DAILY_LIMIT, Decision, not_enforced, playable_always
 from app.domain.external_ids import canonical, is_uuid
 from app.domain.finishing import finish_of
@@ -91,6 +91,17 @@ class _PolicyFound(NamedTuple):
     request: HeartbeatRequest
     known: KnownPolicy
     is_new: bool
+
+
+class _RunningDay(NamedTuple):
+    """A child's running day as it was read, its ``terms`` within the weekly limit, and the decision on it."""
+
+    effective: EffectivePolicy
+    terms: DayTerms
+    counters: Counters
+    at_ms: int
+    is_exempt: bool
+    decision: Decision
 
 
 class ViewingService:
@@ -363,10 +374,8 @@ class ViewingService:
         known = await self.owned(principal, profile_id)
         if not known.policy.is_kids:
             return adult_balance_answer(profile_id, at_ms=self._clock())
-        known, at_ms, counters, terms = await self._recorder.read_counters(profile_id, known)
-        terms, left_ms = known.effective.within_week(terms, counters)
-        decision = self._decide(known.effective, terms, counters, at_ms, False, left_ms)
-        return balance_answer(profile_id, known.effective, terms, counters, decision, at_ms=at_ms)
+        day = await self._read_day(profile_id, known)
+        return balance_answer(profile_id, day.effective, day.terms, day.counters, day.decision, at_ms=day.at_ms)
 
     async def running_day(self, principal: Principal, profile_id: str) -> tuple[ViewingDay, int]:
         """A child's running day, and the ms until it ends by the clock of the counters."""
@@ -391,31 +400,43 @@ class ViewingService:
         if not known.policy.is_kids:
             return adult_eligibility_answer(profile_id, at_ms=self._clock())
         is_educational = bool(title_id and await self._titles.get(title_id))
-        known, at_ms, counters, terms = await self._recorder.read_counters(profile_id, known)
-        is_exempt = is_educational and known.policy.educational_exempt
-        terms, left_ms = known.effective.within_week(terms, counters)
-        asked = msgspec.structs.replace(counters, finish_until_ms=0)  # another session finishes nothing
-        decision = self._decide(known.effective, terms, asked, at_ms, is_exempt, left_ms)
-        return eligibility_answer(profile_id, terms, decision, is_exempt=is_exempt, at_ms=at_ms)
+        day = await self._read_day(profile_id, known, is_educational=is_educational, opens=True)
+        return eligibility_answer(profile_id, day.terms, day.decision, is_exempt=day.is_exempt, at_ms=day.at_ms)
 
     async def why(self, principal: Principal, profile_id: str) -> WhyAnswer:
         """The decision on a child's running day, explained in sentences. Raises NoConfig for an adult."""
         known = await self.owned(principal, profile_id)
         if not known.policy.is_kids:
             raise NoConfig
-        known, at_ms, counters, terms = await self._recorder.read_counters(profile_id, known)
-        terms, left_ms = known.effective.within_week(terms, counters)
-        decision = self._decide(known.effective, terms, counters, at_ms, False, left_ms)
+        day = await self._read_day(profile_id, known)
         return why_answer(
             profile_id,
-            known.effective,
-            terms,
-            counters,
-            decision,
-            at_ms=at_ms,
-            market=self._markets.of(known.policy.market),
-            hints=await self._tampering.hints_of(profile_id, terms.number),
+            day.effective,
+            day.terms,
+            day.counters,
+            day.decision,
+            at_ms=day.at_ms,
+            market=self._markets.of(day.effective.policy.market),
+            hints=await self._tampering.hints_of(profile_id, day.terms.number),
         )
+
+    async def _read_day(
+        self, profile_id: str, known: KnownPolicy, *, is_educational: bool = False, opens: bool = False
+    ) -> _RunningDay:
+        """Read the counters of a child's running day, and decide.
+
+        Args:
+            profile_id: the child.
+            known: its policy.
+            is_educational: whether the title is educational.
+            opens: whether it would be played in another session, which finishes no title of the running one.
+        """
+        known, at_ms, counters, terms = await self._recorder.read_counters(profile_id, known)
+        effective, is_exempt = known.effective, is_educational and known.policy.educational_exempt
+        terms, left_ms = effective.within_week(terms, counters)
+        decided = msgspec.structs.replace(counters, finish_until_ms=0) if opens else counters
+        decision = self._decide(effective, terms, decided, at_ms, is_exempt, left_ms)
+        return _RunningDay(effective, terms, counters, at_ms, is_exempt, decision)
 
     async def drain(self) -> None:
         """Wait for what is in flight."""

@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 from app.domain.counters import NO_CLAIM, Beat, Counters, Rules, Status, cold
 from app.domain.policy import UNLIMITED, DayTerms
 from app.domain.reference import record
+from app.redis_store.counters import RedisCounters
+from app.redis_store.keys import Keys
+from app.redis_store.unflushed import RedisUnflushed
 from tests.model.ledger import MemoryLedger
 
 MINUTE_MS = 60_000
@@ -120,3 +123,25 @@ async def test_a_running_session_loses_nothing_at_a_reset(*, is_running_flushed:
             await home.flush(running=is_running_flushed)
             await home.lose()
     assert await home.counted_ms() == {FIRST_DAY: 2 * HOUR_MS, FIRST_DAY + 1: 260 * 29_000 - 2 * HOUR_MS}
+
+
+async def test_a_child_that_beat_after_the_reading_stays_dirty(redis_client: Any) -> None:
+    child, keys = "11111111-2222-3333-4444-555555555555", Keys(1)
+    counters = RedisCounters(redis_client, keys, RULES, live_ttl_seconds=3600, at_ms=BEGIN_MS)
+    unflushed = RedisUnflushed(redis_client, keys, live_ttl_seconds=3600, clock=lambda: counters.at_ms)
+    today = _terms(FIRST_DAY)
+    beat = Beat(
+        session_id="", new_session_id="a", issued_at_ms=0, title_id="", is_educational=0, is_exempt=0, is_paused=0,
+        is_end=0, watched_ms=NO_CLAIM, device_id="", device_type="", policy_version=1, days=[today],
+    )  # fmt: skip
+
+    await counters.seed([(child, cold(terms=today, policy_version=1, at_ms=BEGIN_MS))])
+    await counters.record([(child, beat)])
+    [opened] = (await unflushed.peek([0], older_than_ms=0, limit=10))[0]
+    counters.at_ms += 30_000
+    await counters.record([(child, msgspec.structs.replace(beat, session_id="a", new_session_id=""))])
+    await unflushed.forget(0, [opened])
+    [changed] = (await unflushed.peek([0], older_than_ms=0, limit=10))[0]
+    assert (opened.counters.used_ms, changed.counters.used_ms) == (0, 30_000)
+    await unflushed.forget(0, [changed])
+    assert await unflushed.peek([0], older_than_ms=0, limit=10) == {0: []}

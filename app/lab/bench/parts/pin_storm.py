@@ -98,10 +98,12 @@ async def _measured_in_storm(
 ) -> tuple[dict[str, Any], float]:
     """The same while PINs are verified: all at once, and when all are answered, each again after its answer.
 
+    It ends with the last answer, so that nothing of it waits in the service when the next storm begins.
+
     Returns:
         The figures of the heartbeats, and the seconds until all PINs were verified for the first time.
     """
-    answered: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+    is_over = asyncio.Event()
 
     async def verify(connection: LoadConnection, request: bytes) -> None:
         status, answer = await connection.send(request)
@@ -112,32 +114,29 @@ async def _measured_in_storm(
             raise BenchFailed(f"{PATH} answers {status}: {answer.decode(errors='replace')}")
 
     async def verify_again(connection: LoadConnection, request: bytes) -> None:
-        while True:
+        while not is_over.is_set():
             await verify(connection, request)
 
-    async def rage() -> None:
+    async def rage() -> float:
         connections = [await LoadConnection.opened(crew.url) for _ in requests]
         began = time.monotonic()
         try:
             await asyncio.gather(*map(verify, connections, requests))
-            answered.set_result(time.monotonic() - began)
+            seconds = time.monotonic() - began
             await asyncio.gather(*map(verify_again, connections, requests))
         finally:
             for connection in connections:
                 connection.close()
+        return seconds
 
     raging = asyncio.create_task(rage())
     what = f"heartbeats while {PARALLEL} PINs are verified"
     figures = await asyncio.to_thread(_measured, stage, crew, players, what)
-    either: list[asyncio.Future[Any]] = [raging, answered]
-    await asyncio.wait(either, timeout=HOPELESS_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-    raging.cancel()
-    [ended] = await asyncio.gather(raging, return_exceptions=True)
-    if isinstance(ended, BenchFailed):
-        raise ended
-    if not answered.done():
-        raise BenchFailed(f"{PARALLEL} PINs at once were not answered after {HOPELESS_SECONDS:.0f} s")
-    return figures, answered.result()
+    is_over.set()
+    try:
+        return figures, await asyncio.wait_for(raging, HOPELESS_SECONDS)
+    except TimeoutError as error:
+        raise BenchFailed(f"{PARALLEL} PINs at once were not answered after {HOPELESS_SECONDS:.0f} s") from error
 
 
 def _requests(stage: BenchEnvironment, parents: range) -> list[bytes]:

@@ -130,15 +130,8 @@ async def kept_config(database: AsyncConnection, profile_id: str) -> Config | No
     return None if found is None else _decode(found)
 
 
-async def store_config(database: AsyncConnection, profile_id: str, config: Config, *, at_ms: int) -> None:
-    """Replace the settings of a profile. Their zone is the profile's as well."""
-    values = msgspec.to_builtins(config)
-    await database.execute(_KEEP_EXEMPTION, {"profile_id": profile_id})
-    await database.execute(
-        update(viewing_time_configs)
-        .where(viewing_time_configs.c.profile_id == profile_id)
-        .values(**values, updated_at=utc(at_ms))
-    )
+async def keep_version(database: AsyncConnection, profile_id: str, config: Config, *, at_ms: int) -> None:
+    """Add settings to the history, as in force from an instant on."""
     await database.execute(
         insert(viewing_time_config_history).values(
             profile_id=profile_id,
@@ -150,6 +143,18 @@ async def store_config(database: AsyncConnection, profile_id: str, config: Confi
             valid_from=utc(at_ms),
         )
     )
+
+
+async def store_config(database: AsyncConnection, profile_id: str, config: Config, *, at_ms: int) -> None:
+    """Replace the settings of a profile. Their zone is the profile's as well."""
+    values = msgspec.to_builtins(config)
+    await database.execute(_KEEP_EXEMPTION, {"profile_id": profile_id})
+    await database.execute(
+        update(viewing_time_configs)
+        .where(viewing_time_configs.c.profile_id == profile_id)
+        .values(**values, updated_at=utc(at_ms))
+    )
+    await keep_version(database, profile_id, config, at_ms=at_ms)
     await database.execute(update(profiles).where(profiles.c.id == profile_id).values(timezone=config.timezone))
 
 

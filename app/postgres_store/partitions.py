@@ -7,7 +7,7 @@ Nobody who reads or writes usage waits. A partition is made as a table of its ow
 only those exclude each other by who make or drop partitions.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -16,6 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.domain.offline import uncovered
 from app.domain.viewing_day import DAY_MS, day_number_of
 from app.errors import DatabaseUnavailable
 from app.postgres_store.access import transaction
@@ -158,19 +159,8 @@ def periods(period_of: PeriodOf, first: date, last: date) -> Iterator[Range]:
 
 def gaps(wanted: Iterable[Range], taken: Iterable[Range]) -> list[Range]:
     """The parts of these ranges that no other has taken, in order. Neither may overlap among themselves."""
-    ordered: Sequence[Range] = sorted(taken)
-    free: list[Range] = []
-    for first_ms, until_ms in wanted:
-        begins_ms = first_ms
-        for taken_from_ms, taken_until_ms in ordered:
-            if taken_until_ms <= begins_ms or taken_from_ms >= until_ms:
-                continue
-            if taken_from_ms > begins_ms:
-                free.append((begins_ms, taken_from_ms))
-            begins_ms = taken_until_ms
-        if begins_ms < until_ms:
-            free.append((begins_ms, until_ms))
-    return free
+    ordered = sorted(taken)
+    return [free for each in wanted for free in uncovered(each, ordered)]
 
 
 def literal_of(at_ms: int) -> str:

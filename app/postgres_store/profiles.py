@@ -11,7 +11,7 @@ from app.domain.profile import Profile
 from app.errors import ExternalIdTaken, ProfileAccessDenied, TooManyProfiles, Unauthenticated
 from app.postgres_store.access import connection, transaction
 from app.postgres_store.audit import note
-from app.postgres_store.configs import config_changed, kept_config, store_config, touch_policy
+from app.postgres_store.configs import config_changed, keep_version, kept_config, store_config, touch_policy
 from app.postgres_store.feed import NO_FEED, FeedWriter
 from app.postgres_store.tables import (
     accounts,
@@ -199,17 +199,7 @@ class PostgresProfiles:
         await database.execute(
             insert(viewing_time_configs).values(**values, profile_id=profile_id, updated_at=utc(at_ms))
         )
-        await database.execute(
-            insert(viewing_time_config_history).values(
-                profile_id=profile_id,
-                version=config.version,
-                weekday_limit_minutes=config.weekday_limit_minutes,
-                weekend_limit_minutes=config.weekend_limit_minutes,
-                educational_exempt=config.educational_exempt,
-                rules=msgspec.to_builtins(config.rules),
-                valid_from=utc(at_ms),
-            )
-        )
+        await keep_version(database, profile_id, config, at_ms=at_ms)
 
 
 def _profiles() -> Select[tuple[str, str, bool, str, bool, str | None, str | None]]:

@@ -144,11 +144,10 @@ def _paused_until(policy: Policy, at_ms: int) -> str | None:
 
 def _week_remaining(effective: EffectivePolicy, terms: DayTerms, counters: Counters) -> float | None:
     """What is left of the weekly limit after what today has used of its own limit."""
-    if (week := effective.week) is None:
+    if effective.week is None:
         return None
-    left_ms = week.left_ms(week.earlier_days(counters.week, terms.number))
-    used_ms = counters.used_ms + counters.owed_ms + effective.offline.used_ms
-    return seconds(max(0, left_ms - min(used_ms, terms.limit_ms)))
+    terms, left_ms = effective.within_week(terms, counters)
+    return seconds(max(0, left_ms - min(effective.own_ms(counters), terms.limit_ms)))
 
 
 def _break_in(effective: EffectivePolicy, counters: Counters, *, at_ms: int) -> float | None:

@@ -161,7 +161,7 @@ class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
         next_allowance_ms = self.next_allowance_ms
         if self.weekly is not None:
             next_allowance_ms = self.weekly.next_allowance_ms(
-                terms, week_left_ms, used_ms=self._own_ms(counted), at_ms=at_ms
+                terms, week_left_ms, used_ms=self.own_ms(counted), at_ms=at_ms
             )
         if not (counted.finish_until_ms or counted.borrowed_ms):
             return next_allowance_ms
@@ -172,7 +172,7 @@ class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
         )
         return less_owed(next_allowance_ms, borrowed_ms)
 
-    def _own_ms(self, counted: Counted) -> int:
+    def own_ms(self, counted: Counted) -> int:
         """What the running day has used so far, for its week."""
         return counted.used_ms + counted.owed_ms + self.offline.used_ms
 
@@ -185,7 +185,7 @@ class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
             yield at_ms, terms.ends_ms
         elif counted.finish_until_ms > at_ms:
             yield at_ms, counted.finish_until_ms
-        used_ms, owed_ms = self._own_ms(counted), counted.borrowed_ms
+        used_ms, owed_ms = self.own_ms(counted), counted.borrowed_ms
         known_until_ms = terms.ends_ms + _LOOKAHEAD_MS
         while (following := self._following(terms.day)) is not None and following.starts_ms < known_until_ms:
             if (week := self.week) is not None:

@@ -46,7 +46,11 @@ class Trial:
 
     def __enter__(self) -> Self:
         self.clients.start()
-        self._wait(lambda: self._heard >= 2 * self.clients.size and self.clients.is_watching(), "everybody watches")
+        try:
+            self._wait(lambda: self._heard >= 2 * self.clients.size and self.clients.is_watching(), "everybody watches")
+        except BaseException:
+            self.clients.leave()  # nobody plays on during the next test
+            raise
         self.before = self.clients.cut_stats()
         return self
 

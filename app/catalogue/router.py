@@ -12,10 +12,8 @@ from app.auth.external_ids import ExternalRoute
 from app.catalogue.schemas import CatalogueTitle, TitlePage, UploadAnswer, titles_of
 from app.catalogue.service import Catalogue
 from app.domain.title import UploadCounts
-from app.errors import InvalidInput, UnsupportedMediaType
-from app.http.requests import API_PREFIX, read_body
-
-NDJSON = "application/x-ndjson"
+from app.errors import InvalidInput
+from app.http.requests import API_PREFIX, NDJSON, read_bulk
 
 router = APIRouter(prefix=f"{API_PREFIX}/catalog", tags=["catalogue"], route_class=ExternalRoute)
 
@@ -52,13 +50,7 @@ _UPLOAD_SCHEMA = {
 @router.put("/titles", response_model=UploadAnswer, openapi_extra=_UPLOAD_SCHEMA)
 async def upload(request: Request, _: Service, catalogue: Titles) -> UploadCounts:
     """Upload titles: a JSON list or NDJSON of at most 10,000. Titles that are not listed stay unchanged."""
-    settings = request.app.state.services.settings
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type not in {"application/json", NDJSON}:
-        raise UnsupportedMediaType
-    body = await read_body(
-        request.receive, limit_bytes=settings.bulk_body_limit_bytes, timeout_seconds=settings.body_timeout_seconds
-    )
+    media_type, body = await read_bulk(request)
     return await catalogue.upload(titles_of(body, is_ndjson=media_type == NDJSON))
 
 

@@ -9,15 +9,17 @@ from typing import Annotated, Any, NoReturn
 
 import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from starlette.requests import Request
 from starlette.responses import Response
 
 from app.domain.viewing_day import TIMEZONES
-from app.errors import BodyTimeout, HourglassError, InvalidInput, Malformed, TooLarge
+from app.errors import BodyTimeout, HourglassError, InvalidInput, Malformed, TooLarge, UnsupportedMediaType
 from app.timestamps import ms_of, rfc3339
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 API_PREFIX = "/api/v1"
+NDJSON = "application/x-ndjson"
 """Prefix of every path except health and metrics."""
 MAX_DEPTH = 32
 _MAX_DIGITS = 20
@@ -102,6 +104,23 @@ async def read_body(receive: Receive, *, limit_bytes: int, timeout_seconds: floa
     except TimeoutError:
         raise BodyTimeout from None
     return b"".join(chunks)
+
+
+async def read_bulk(request: Request) -> tuple[str, bytes]:
+    """Read a bulk upload: its media type, which is JSON or NDJSON, and its body.
+
+    Raises:
+        UnsupportedMediaType: it is neither; nothing was read.
+        TooLarge, BodyTimeout, ClientGone: as for ``read_body``.
+    """
+    settings = request.app.state.services.settings
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type not in {"application/json", NDJSON}:
+        raise UnsupportedMediaType
+    body = await read_body(
+        request.receive, limit_bytes=settings.bulk_body_limit_bytes, timeout_seconds=settings.body_timeout_seconds
+    )
+    return media_type, body
 
 
 def _chunk(message: MutableMapping[str, Any], limit_bytes: int) -> bytes:

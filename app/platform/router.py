@@ -12,8 +12,7 @@ from app.auth.external_ids import ExternalRoute
 from app.domain.external_ids import MAX_EXTERNAL_ID, canonical
 from app.domain.markets import MAX_MARKET_NAME
 from app.domain.platform import AccountFacts, Change
-from app.errors import UnsupportedMediaType
-from app.http.requests import API_PREFIX, read_body
+from app.http.requests import API_PREFIX, NDJSON, read_bulk
 from app.platform.schemas import (
     MAX_BULK,
     AccountChange,
@@ -38,7 +37,6 @@ from app.timestamps import utc
 if TYPE_CHECKING:
     from app.platform.shadow_report import ShadowReport
 
-NDJSON = "application/x-ndjson"
 
 router = APIRouter(prefix=f"{API_PREFIX}/platform", tags=["platform"], route_class=ExternalRoute)
 
@@ -101,13 +99,7 @@ async def put_platform_accounts(request: Request, caller: Service, platform: Acc
 
     NDJSON is answered by NDJSON, a JSON list by a list.
     """
-    settings = request.app.state.services.settings
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type not in {"application/json", NDJSON}:
-        raise UnsupportedMediaType
-    body = await read_body(
-        request.receive, limit_bytes=settings.bulk_body_limit_bytes, timeout_seconds=settings.body_timeout_seconds
-    )
+    media_type, body = await read_bulk(request)
     told = facts_of(lines_of(body, is_ndjson=media_type == NDJSON))
     facts = [one for one in told if isinstance(one, AccountFacts)]
     results = iter(await platform.put_accounts(facts, actor=caller.actor))

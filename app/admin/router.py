@@ -10,6 +10,7 @@ from app.admin.service import AdminReadings
 from app.auth.dependencies import Admin
 from app.auth.external_ids import ExternalIds, ExternalRoute
 from app.domain.external_ids import MAX_EXTERNAL_ID, canonical, is_uuid
+from app.domain.pages import cut_page
 from app.domain.support import ProfileKind
 from app.errors import NotFound, ProfileAccessDenied
 from app.http.requests import API_PREFIX, as_json
@@ -105,8 +106,7 @@ async def admin_audit(
 ) -> AuditPage:
     """The audit log of an account, newest first. This reading is its first entry."""
     found = await readings.audit(admin, account_id, before=_entry_id(cursor), limit=limit + 1)
-    entries = found[:limit]
-    next_cursor = str(entries[-1].entry_id) if len(found) > limit else None
+    entries, next_cursor = cut_page(found, limit, lambda entry: str(entry.entry_id))
     return AuditPage(entries=[AuditEntryAnswer.of(entry) for entry in entries], next_cursor=next_cursor)
 
 
@@ -116,8 +116,7 @@ async def admin_dead_letters(
 ) -> DeadLetterPage:
     """Counters of an account that PostgreSQL can never take as they are, newest first."""
     found = await readings.dead_letters(admin, account_id, before=_entry_id(cursor), limit=limit + 1)
-    letters = found[:limit]
-    next_cursor = str(letters[-1].id) if len(found) > limit else None
+    letters, next_cursor = cut_page(found, limit, lambda letter: str(letter.id))
     return DeadLetterPage(dead_letters=[DeadLetterAnswer.of(letter) for letter in letters], next_cursor=next_cursor)
 
 

@@ -6,6 +6,7 @@ import structlog
 
 from app.catalogue.ports import TitleAnnouncer, Titles
 from app.clock import Clock
+from app.domain.pages import cut_page
 from app.domain.title import Title, UploadCounts
 from app.errors import CountersUnavailable, NotFound
 
@@ -33,8 +34,7 @@ class Catalogue:
 
     async def page(self, *, after_id: str, limit: int) -> tuple[list[Title], str | None]:
         """A page of titles, and the id after which the next page begins; None on the last page."""
-        titles = await self._titles.page(after_id=after_id, limit=limit + 1)
-        return titles[:limit], (titles[limit - 1].id if len(titles) > limit else None)
+        return cut_page(await self._titles.page(after_id=after_id, limit=limit + 1), limit, lambda title: title.id)
 
     async def _announce(self) -> None:
         try:

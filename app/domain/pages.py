@@ -1,8 +1,24 @@
-"""Where a page of grants or requests ended: the instant and the id of its last entry."""
+"""Pages of a list, and where a page of grants or requests ended: the instant and the id of its last entry."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 CURSOR = r"^[0-9]{1,13}\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+
+
+Entry = TypeVar("Entry")
+
+
+def cut_page(found: list[Entry], limit: int, cursor_of: Callable[[Entry], str]) -> tuple[list[Entry], str | None]:
+    """The first entries of those found, and the cursor of the next page; None on the last one.
+
+    Args:
+        found: at most one entry more than a page has: that one shows that there is a next page.
+        limit: how many a page has.
+        cursor_of: the cursor of the page after an entry.
+    """
+    entries = found[:limit]
+    return entries, cursor_of(entries[-1]) if len(found) > limit else None
 
 
 class PageEnd(NamedTuple):

@@ -16,9 +16,9 @@ from app.auth.dependencies import (
 )
 from app.auth.external_ids import ProfileRoute
 from app.auth.tokens import Principal, Role
-from app.domain.grants import RequestStatus
+from app.domain.grants import ExtraTimeRequest, RequestStatus
 from app.domain.idempotency import MAX_KEY
-from app.domain.pages import CURSOR, PageEnd, page_end
+from app.domain.pages import CURSOR, PageEnd, cut_page, page_end
 from app.http.requests import API_PREFIX
 from app.parents import Parents
 from app.parents.grants import Actor
@@ -63,6 +63,11 @@ def _proven(caller: Principal, parent: Principal) -> Actor:
         is_remote=caller.role is not Role.HOUSEHOLD,
         caregiver_id=parent.device_id if parent.role is Role.CAREGIVER else None,
     )
+
+
+def _after(request: ExtraTimeRequest) -> str:
+    """The cursor of the page after a request."""
+    return PageEnd(request.requested_ms, request.request_id).cursor
 
 
 def _etag(answer: ViewingTime) -> str:
@@ -247,8 +252,7 @@ async def grants(  # noqa: PLR0917  FastAPI passes these by name
     found = await controls.grants.entries(
         account_id=parent.account_id, profile_id=profile_id, day=day, before=page_end(cursor), most=limit + 1
     )
-    entries = found[:limit]
-    end = PageEnd(entries[-1].granted_ms, entries[-1].grant_id).cursor if len(found) > limit else None
+    entries, end = cut_page(found, limit, lambda entry: PageEnd(entry.granted_ms, entry.grant_id).cursor)
     return GrantLedger(
         grants=[GrantEntryAnswer.of(entry) for entry in entries], next_cursor=end, server_time=utc(controls.clock())
     )
@@ -303,8 +307,7 @@ async def requests(
     found = await controls.requests.entries(
         account_id=caller.account_id, profile_id=profile_id, before=page_end(cursor), most=limit + 1
     )
-    entries = found[:limit]
-    end = PageEnd(entries[-1].requested_ms, entries[-1].request_id).cursor if len(found) > limit else None
+    entries, end = cut_page(found, limit, _after)
     return RequestList(
         requests=[RequestAnswer.of(request, at_ms=at_ms) for request in entries],
         next_cursor=end,
@@ -328,11 +331,10 @@ async def household_requests(
     found = await controls.requests.of_account(
         parent.account_id, status=status, before=page_end(cursor), most=limit + 1, at_ms=at_ms
     )
-    entries = found[:limit]
-    last = entries[-1][1] if len(found) > limit else None
+    entries, end = cut_page(found, limit, lambda entry: _after(entry[1]))
     return HouseholdRequestList(
         requests=[HouseholdRequest.by(profile_id, request, at_ms=at_ms) for profile_id, request in entries],
-        next_cursor=None if last is None else PageEnd(last.requested_ms, last.request_id).cursor,
+        next_cursor=end,
         server_time=utc(at_ms),
     )
 

@@ -6,6 +6,7 @@ from app.auth.tokens import Principal
 from app.clock import Clock
 from app.domain.external_ids import is_uuid
 from app.domain.markets import SHADOW, Markets
+from app.domain.pages import cut_page
 from app.domain.platform import ShadowDay
 from app.errors import InvalidInput
 from app.platform.ports import ShadowDays
@@ -44,11 +45,11 @@ class ShadowReport:
             after=None if cursor is None else _position(cursor),
             most=limit + 1,
         )
-        page = found[:limit]
+        page, end = cut_page(found, limit, lambda last: f"{last.day.isoformat()}_{last.profile_id}")
         if page:
             actor = f"{reader.role}:{reader.account_id}"
             await self._days.note_reading(page, actor=actor, at_ms=self._clock())
-        return page, f"{page[-1].day.isoformat()}_{page[-1].profile_id}" if len(found) > limit else None
+        return page, end
 
 
 def _position(cursor: str) -> tuple[date, str]:

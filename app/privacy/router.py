@@ -7,6 +7,7 @@ from fastapi.responses import StreamingResponse
 
 from app.auth.dependencies import JustSignedIn, ParentRights
 from app.auth.external_ids import ProfileRoute
+from app.domain.pages import cut_page
 from app.http.requests import API_PREFIX
 from app.privacy import Privacy
 from app.privacy.schemas import AccountErasure, AuditEntryAnswer, AuditPage, Receipt
@@ -50,8 +51,7 @@ async def audit_log(
     """The audit log of this account for a year, newest first."""
     before = None if cursor is None else int(cursor)
     found = await privacy.audit.entries(parent.account_id, before=before, limit=limit + 1)
-    entries = found[:limit]
-    next_cursor = str(entries[-1].entry_id) if len(found) > limit else None
+    entries, next_cursor = cut_page(found, limit, lambda entry: str(entry.entry_id))
     return AuditPage(entries=[AuditEntryAnswer.of(entry) for entry in entries], next_cursor=next_cursor)
 
 

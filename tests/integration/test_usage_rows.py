@@ -17,7 +17,8 @@ PROFILE, SESSION = UUID(int=1), UUID(int=2)
 _VALUES: dict[str, Any] = {
     name: f"value {place}" if name in _TEXTS else 100 + place for place, name in enumerate(Counters.__struct_fields__)
 }
-DISTINCT = Counters(**_VALUES | {"session_id": str(SESSION), "uncounted": (1, 2), "is_educational": 1, "has_ended": 0})
+_SET = {"session_id": str(SESSION), "uncounted": (1, 2), "is_educational": 1, "has_ended": 0, "day_ends_ms": 1000}
+DISTINCT = Counters(**_VALUES | _SET)
 """Every field differs."""
 ENTRIES = [(str(PROFILE), DISTINCT)]
 

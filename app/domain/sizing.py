@@ -6,8 +6,9 @@ import msgspec
 
 API_US, REDIS_US, WORKER_US, POSTGRES_US = 50, 26, 6, 8
 """Processor time of a heartbeat in each part, all on one machine, with 47 heartbeats in a script call."""
-CLUSTER_FACTOR = 1.8
-"""How much more a heartbeat costs the API on a cluster, where calls are split by node: 1.2 to 1.5, and a margin."""
+CLUSTER_API_FACTOR, CLUSTER_REDIS_FACTOR = 1.8, 2.0
+"""How much more a heartbeat costs on a cluster, where calls are split by node: the API 1.4 on 3 masters and 1.7 to 2.2
+on 6, Redis 2.0 and 3.0 to 3.7, with 12 and 5 heartbeats in a call. Larger deployments have more of them in a call."""
 REDIS_BYTES = 368 + 240 + 100
 """A viewer in Redis: counters, mark of what is unflushed, shared policy, key space."""
 API_BYTES, API_BASE_BYTES = 394, 91_000_000
@@ -30,6 +31,7 @@ PROXY_BITS_PER_SECOND = 1_000_000_000
 _SECOND_US = 1_000_000
 _CONNECTIONS_OF_WORKERS = 12
 _LEAST_PROCESSES = 2
+_LEAST_MASTERS = 3
 
 
 class Assumptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,9 +79,13 @@ def size(asked: Assumptions) -> Size:
     """The size of a deployment. One Redis counts on one core; where that is too little, a cluster has several."""
     beats = asked.viewers / asked.beat_interval_seconds
     redis_cores = beats * REDIS_US / _SECOND_US
-    masters = max(1, math.ceil(redis_cores / BUSY))
-    factor = CLUSTER_FACTOR if masters > 1 else 1.0
-    processes = max(_LEAST_PROCESSES, math.ceil(beats * API_US * factor / _SECOND_US / BUSY))
+    api_cores = beats * API_US / _SECOND_US
+    masters = 1
+    if redis_cores > BUSY:
+        redis_cores *= CLUSTER_REDIS_FACTOR
+        api_cores *= CLUSTER_API_FACTOR
+        masters = max(_LEAST_MASTERS, math.ceil(redis_cores / BUSY))
+    processes = max(_LEAST_PROCESSES, math.ceil(api_cores / BUSY))
     rows = asked.children * (asked.balance_days + SESSIONS_A_DAY * asked.session_days)
     rows_per_second = asked.viewers / FLUSHED_EVERY_SECONDS
     deployments = max(1, math.ceil(rows_per_second / (FLUSHER_ROWS_PER_SECOND * BUSY)))
@@ -90,7 +96,7 @@ def size(asked: Assumptions) -> Size:
         beats_per_second=beats,
         api_processes=processes,
         api_bytes=API_BASE_BYTES + API_BYTES * viewers,
-        redis_masters=masters if masters == 1 else max(3, masters),
+        redis_masters=masters,
         redis_cores=redis_cores,
         redis_bytes=int(REDIS_BYTES * asked.viewers * FORK / masters),
         postgres_cores=beats * POSTGRES_US / _SECOND_US / BUSY,

@@ -7,9 +7,13 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from app.embedded.deployment import locate
+from app.lab.chaos.deployment import ChaosDeployment
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,3 +79,15 @@ def surroundings() -> dict[str, str]:
         for name, value in os.environ.items()  # noqa: TID251  handed on
         if not name.startswith(("HOURGLASS_", "DATABASE_URL", "REDIS_URL", "PROMETHEUS_"))
     }
+
+
+def worker_url(deployment: ChaosDeployment) -> str:
+    port = locate(deployment._data_dir).variables["HOURGLASS_WORKER_PORT"]
+    return f"http://127.0.0.1:{port}"
+
+
+def worker_metric(deployment: ChaosDeployment, name: str) -> float:
+    """A metric that the worker alone tells."""
+    with urllib.request.urlopen(f"{worker_url(deployment)}/metrics", timeout=5) as answer:  # noqa: S310  ours
+        text = answer.read().decode()
+    return next(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(f"{name} "))

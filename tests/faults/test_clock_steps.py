@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from app.embedded.deployment import locate
 from app.lab.chaos.deployment import ChaosDeployment
 from tests.faults.households import PASSWORD, Home
+from tests.faults.services import worker_metric, worker_url
 from tests.servers import Cache, Databases, reachable_folder
 
 HOUR_MS = 3_600_000
@@ -66,20 +66,13 @@ class Stepped:
     deployment: ChaosDeployment
     clock: WallClock
 
-    @property
-    def worker_url(self) -> str:
-        port = locate(self.deployment._data_dir).variables["HOURGLASS_WORKER_PORT"]
-        return f"http://127.0.0.1:{port}"
-
     def readiness(self) -> dict[str, object]:
-        with urllib.request.urlopen(f"{self.worker_url}/health/ready", timeout=5) as answer:  # noqa: S310  ours
+        with urllib.request.urlopen(f"{worker_url(self.deployment)}/health/ready", timeout=5) as answer:  # noqa: S310  ours
             found: dict[str, object] = json.loads(answer.read())
         return found
 
     def metric(self, name: str) -> float:
-        with urllib.request.urlopen(f"{self.worker_url}/metrics", timeout=5) as answer:  # noqa: S310  ours
-            text = answer.read().decode()
-        return next(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(f"{name} "))
+        return worker_metric(self.deployment, name)
 
     def flushed_used_ms(self, home: Home) -> int:
         """What PostgreSQL knows of a child, over all days."""

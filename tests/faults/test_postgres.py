@@ -1,9 +1,7 @@
 """PostgreSQL fails, is cut off, locked, full, overloaded, or migrated."""
 
 import asyncio
-import re
 import shutil
-import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -21,6 +19,7 @@ from app.errors import DatabaseUnavailable
 from app.lab.chaos.deployment import ChaosDeployment
 from app.lab.chaos.proxy import NetworkFault
 from app.postgres_store import usage as usage_module
+from app.postgres_store.compatibility import MIGRATIONS
 from app.postgres_store.engine import create_engine
 from app.postgres_store.migrate import alembic_config
 from app.postgres_store.partitions import make_partitions
@@ -30,9 +29,9 @@ from app.redis_store.keys import Keys
 from tests.faults.disks import tiny_disk
 from tests.faults.households import Home
 from tests.faults.record import PATIENT, Trial
+from tests.faults.services import worker_metric
 
 Begin = Callable[..., Trial]
-ROOT = Path(__file__).parents[2]
 FLUSH_LAG_SECONDS = 3.0
 """Two flush intervals with the settings of the test deployment."""
 SOON_SECONDS = 15.0
@@ -86,7 +85,7 @@ def test_a_poison_row(deployment: ChaosDeployment, trial: Begin) -> None:
         assert [
             each.profile_id for each in deployment.findings().differences if each.kind is DifferenceKind.DEAD_LETTERS
         ] == [poisoned]
-        assert deployment.eventually(lambda: _metric(deployment, "hourglass_parked_rows_total") > 0, seconds=30)
+        assert deployment.eventually(lambda: worker_metric(deployment, "hourglass_parked_rows_total") > 0, seconds=30)
         deployment.sql("ALTER TABLE viewing_time_balances DROP CONSTRAINT poison")
         deployment.sql("DELETE FROM parked_rows")
     # Counters are absolute: once the cause is gone, the child's next flush carries everything.
@@ -172,19 +171,13 @@ def test_migrations_under_load(deployment: ChaosDeployment, trial: Begin) -> Non
     config = alembic_config(deployment.postgres.url)
     own = Path(__file__).parent / "migrations"
     config.set_main_option("path_separator", "newline")
-    config.set_main_option("version_locations", f"{ROOT / 'app' / 'postgres_store' / 'migrations' / 'versions'}\n{own}")
+    config.set_main_option("version_locations", f"{MIGRATIONS / 'versions'}\n{own}")
     with trial(27, "migration up and down, 3 times") as watching:
         for _ in range(3):
             command.upgrade(config, "more")
             command.downgrade(config, "-1")
     watching.expect_exact()
     watching.expect_answers("200")
-
-
-def _metric(deployment: ChaosDeployment, name: str) -> float:
-    with urllib.request.urlopen(f"{deployment.url}/metrics", timeout=10) as answer:  # noqa: S310  http, our own
-        found = re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE)
-    return float(found[1]) if found else 0.0
 
 
 # --- two writers

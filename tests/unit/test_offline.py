@@ -3,15 +3,19 @@
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.domain.counters import Counters, Rules, cold
 from app.domain.offline import (
     DayUse,
     OfflineInterval,
     Part,
     Settlement,
     TimeRange,
+    counted_ranges,
+    counted_until_ms,
     credited,
     settle,
     settle_tampered,
@@ -162,3 +166,21 @@ def test_a_day_that_owes_takes_so_much_less() -> None:
     assert settlement.owed_ms == (1_200_000,)
     unlimited = DayUse(DayTerms(0, 0, DAY_MS, UNLIMITED, UNLIMITED), 600_000, 1_200_000)
     assert settled([interval(0, 3_600_000)], use_of=lambda _: unlimited).by_day[0].used_ms == 3_600_000
+
+
+def session(session_id: str = "session", **fields: Any) -> Counters:
+    """The counters of a session that began with the day."""
+    blank = cold(terms=use().terms, policy_version=1, at_ms=0)
+    return msgspec.structs.replace(blank, session_id=session_id, **fields)
+
+
+def test_the_next_beat_counts_a_running_session_up_to_now_and_a_paused_one_up_to_the_grace() -> None:
+    running, paused = session(last_beat_ms=280_000), session(last_beat_ms=280_000, paused_since_ms=10_000)
+    assert counted_until_ms(running, at_ms=400_000, rules=Rules()) == 400_000
+    assert counted_until_ms(paused, at_ms=400_000, rules=Rules()) == 310_000
+    assert counted_until_ms(running, at_ms=580_001, rules=Rules()) == 280_000
+
+
+def test_a_session_is_counted_apart_from_what_it_did_not_count() -> None:
+    assert counted_ranges(session(uncounted=(10, 20, 40, 50)), until_ms=60) == [(0, 10), (20, 40), (50, 60)]
+    assert counted_ranges(session(session_id=""), until_ms=60) == []

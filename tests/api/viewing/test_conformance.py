@@ -24,7 +24,7 @@ from tests.scenes.households import Household, registered_at_noon
 VECTORS = Path(__file__).parents[3] / "docs" / "conformance" / "vectors.json"
 PUBLISHED = msgspec.json.decode(VECTORS.read_bytes(), type=Document)
 QUICKEST_MS = 4000
-PATIENT_MS = 1500
+PATIENT_MS = 3000
 SLOW_MS = 7_200_000
 """By how much the clock of the replaying machine is behind: the service's own is found out."""
 ROLES = {Caller.PLAYER: Role.HOUSEHOLD, Caller.PARENT: Role.PARENT, Caller.CATALOGUE: Role.SERVICE}

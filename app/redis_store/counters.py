@@ -7,7 +7,6 @@ import msgspec
 from redis.asyncio import Redis
 
 from app.domain.counters import Beat, Counters, Outcome, Rules, Share
-from app.domain.offline import counted_ranges
 from app.domain.policy import EarlierDay
 from app.errors import CountersUnavailable
 from app.observability import metrics
@@ -148,19 +147,18 @@ class RedisCounters:
             answer = await self._reserve(self._redis, keys, arguments)
         return None if answer == -1 else answer == 1
 
-    async def closed_ranges(self, profile_id: str) -> list[tuple[int, int]]:
-        """The time ranges in which finished sessions were counted that wait to be flushed, in ms.
+    async def outbox(self, profile_id: str) -> list[Counters]:
+        """The finished sessions and days of a child that wait to be flushed.
 
         Raises:
             CountersUnavailable: Redis did not answer in time.
         """
         key = self._keys.closed(self._keys.bucket(profile_id))
-        ranges: list[tuple[int, int]] = []
         with translate_errors():
-            async for _, raw in self._redis.hscan_iter(key, match=f"{profile_id}|*", count=_SCANNED):
-                counters = _decode_counters(cast("bytes", raw))
-                ranges += counted_ranges(counters, until_ms=counters.last_beat_ms)
-        return ranges
+            return [
+                _decode_counters(cast("bytes", raw))
+                async for _, raw in self._redis.hscan_iter(key, match=f"{profile_id}|*", count=_SCANNED)
+            ]
 
     async def ended_days(self, profile_id: str) -> list[EarlierDay]:
         """The viewing days of a child that wait to be flushed, as their week counts them.
@@ -168,13 +166,10 @@ class RedisCounters:
         Raises:
             CountersUnavailable: Redis did not answer in time.
         """
-        key = self._keys.closed(self._keys.bucket(profile_id))
         newest: dict[int, Counters] = {}
-        with translate_errors():
-            async for _, raw in self._redis.hscan_iter(key, match=f"{profile_id}|*", count=_SCANNED):
-                counters = _decode_counters(cast("bytes", raw))
-                known = newest.get(counters.day_number, counters)
-                newest[counters.day_number] = max(known, counters, key=lambda each: each.version)
+        for counters in await self.outbox(profile_id):
+            known = newest.get(counters.day_number, counters)
+            newest[counters.day_number] = max(known, counters, key=lambda each: each.version)
         return [counters.of_week for counters in newest.values()]
 
     async def closed_shares(self, profile_id: str, session_id: str, day_numbers: Sequence[int]) -> list[Share]:

@@ -184,9 +184,9 @@ class BeatRecorder:
         ended_ms = max((share.last_beat_ms for share in shares.values()), default=refusal.ended_ms)
         return sum(share.credited_ms for share in shares.values()), ended_ms
 
-    async def closed_ranges(self, profile_id: str) -> list[tuple[int, int]]:
-        """The intervals (ms) in which finished sessions of the outbox were counted."""
-        return await self._counters.closed_ranges(profile_id)
+    async def outbox(self, profile_id: str) -> list[Counters]:
+        """The finished sessions and days of a child that wait to be flushed."""
+        return await self._counters.outbox(profile_id)
 
     async def reserve(
         self, profile_id: str, known: KnownPolicy, counters: Counters, ranges: Sequence[tuple[int, int]]

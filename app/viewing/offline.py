@@ -157,7 +157,8 @@ class OfflineSync:
     async def _settle_batch(self, request: OfflineSyncRequest, known: KnownPolicy, calendar: Calendar) -> Synced | None:
         """Settle a batch. None if something was counted meanwhile."""
         known, at_ms, counters, terms = await self._recorder.last_counters(request.profile_id, known)
-        closed = await self._recorder.closed_ranges(request.profile_id)
+        outbox = await self._recorder.outbox(request.profile_id)
+        closed = [span for part in outbox for span in counted_ranges(part, until_ms=part.last_beat_ms)]
         intervals, named = await self._by_our_clock(request, at_ms)
         batch = OfflineBatch(
             profile_id=request.profile_id,
@@ -172,7 +173,7 @@ class OfflineSync:
         running = counted_ranges(counters, until_ms=counted_until_ms(counters, at_ms=at_ms, rules=self._rules))
 
         def decide(flushed: Sequence[TimeRange], past: PastTerms) -> Settlement:
-            days = _Days(calendar, terms, counters, past, ended=ended)
+            days = _Days(calendar, terms, counters, past, outbox=outbox, ended=ended)
             covered = [*flushed, *closed, *running]
             if batch.is_tampered:
                 return settle_tampered(
@@ -250,11 +251,13 @@ class _Days:
         counters: Counters,
         past: PastTerms,
         *,
+        outbox: Sequence[Counters],
         ended: Sequence[EarlierDay],
     ) -> None:
         self._calendar = calendar
         self._running = running
         self._live = counters
+        self._unflushed = [*outbox, counters]
         self._past = past
         self._ended = ended
 
@@ -265,14 +268,13 @@ class _Days:
         return self._past.kept_day_at(at_ms) or self._calendar.day_at(at_ms)
 
     def use_of(self, day: ViewingDay) -> DayUse:
-        """The counters of the last day that a beat came in are fresher than what was flushed of it."""
-        used_ms = self._past.beats_used_ms(day)
-        if day.number == self._live.day_number:
-            used_ms = max(used_ms, self._live.used_ms)
+        """Of each day, counters that wait for the flush are fresher than what was flushed."""
+        used_ms = [each.used_ms for each in self._unflushed if each.day_number == day.number]
         owed_ms = max(self._past.owed_ms(day), self._live.owed_on(day))
         is_running = day.number == self._running.number
         terms = self._past.terms(day, ended=self._ended, is_running=is_running)
-        return DayUse(terms, used_ms + self._past.offline_use(day).deducted_ms, owed_ms)
+        beats_ms = max([self._past.beats_used_ms(day), *used_ms])
+        return DayUse(terms, beats_ms + self._past.offline_use(day).deducted_ms, owed_ms)
 
 
 def _require_sound(intervals: Sequence[IntervalRequest]) -> None:

@@ -37,9 +37,8 @@ class CounterStore(Protocol):
         """A finished session's shares of some days, as far as they wait to be flushed."""
         ...
 
-    async def closed_ranges(self, profile_id: str) -> list[tuple[int, int]]:
-        """The time ranges (ms) in which finished sessions of the outbox were counted."""
-        ...
+    async def outbox(self, profile_id: str) -> list[Counters]:
+        """The finished sessions and days of a child that wait to be flushed. Raises CountersUnavailable."""
 
 
 class AdultSessions(Protocol):

@@ -28,8 +28,8 @@ TERMS = DayTerms(20_717, START_MS, START_MS + DAY_MS, -1, -1)
 class Household(Home):
     """Lived through by hand: a television that watched two minutes fell silent an hour ago."""
 
-    def fall_silent(self) -> None:
-        self.settle_in(zone="Europe/Oslo", hour=6, starts_ms=START_MS, limit=480)
+    def fall_silent(self, *, limit: int = 480) -> None:
+        self.settle_in(zone="Europe/Oslo", hour=6, starts_ms=START_MS, limit=limit)
         self.opens(device="sofa", title="film", process=0, is_paused=False)
         self.keeps_beating(device="sofa", process=0, gaps_ms=[30_000] * 4)
         self.time_passes(HOUR_MS)
@@ -119,6 +119,21 @@ def test_a_claim_after_everything_was_lost_gives_each_day_its_share(home: Househ
     home.offline.before_commit = home.claim
     assert home.sync(5, 4) == 4 * 60
     assert home.used_seconds() == 6 * 60
+
+
+def test_a_day_that_waits_for_the_flush_takes_no_more_than_its_limit() -> None:
+    """PostgreSQL knows two minutes of it, the outbox an hour more."""
+    with a_loop() as loop:
+        redis = fake_redis()
+        home: Any = type("TheHousehold", (Household,), {"redis": redis, "loop": loop})()
+        home.fall_silent(limit=70)
+        home.flushes(0)
+        home.run(home.claim())
+        home.the_reset_comes_near(-10 * MINUTE_MS)
+        home.opens(device="sofa", title="film", process=0, is_paused=False)
+        assert home.sync(60, 20) == 20 * 60
+        assert [(part.used_ms, part.overrun_ms) for part in home.offline.parts] == [(8 * MINUTE_MS, 12 * MINUTE_MS)]
+        loop.run_until_complete(redis.aclose())
 
 
 def test_a_redis_that_came_back_old_is_merged_with_what_was_flushed(home: Household) -> None:

@@ -212,8 +212,12 @@ class Settings(BaseSettings):
     weekend_days: Annotated[IntList, AfterValidator(_are_weekdays)] = Field(
         (5, 6), description="weekdays that count as weekend, Monday = 0"
     )
-    default_weekday_limit_minutes: int = Field(120, ge=15, le=480, description="limit of a new child, weekdays")
-    default_weekend_limit_minutes: int = Field(180, ge=15, le=480, description="limit of a new child, weekends")
+    default_weekday_limit_minutes: int = Field(
+        120, ge=15, le=480, multiple_of=15, description="limit of a new child, weekdays"
+    )
+    default_weekend_limit_minutes: int = Field(
+        180, ge=15, le=480, multiple_of=15, description="limit of a new child, weekends"
+    )
     default_reset_hour: int = Field(6, ge=0, le=23, description="hour at which a new child's day begins")
     default_warning_minutes: IntList = Field((15, 5), description="warning thresholds of a new child")
     max_gap_seconds: int = Field(300, ge=30, le=3600, description="longest gap that counts whole")

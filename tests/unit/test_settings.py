@@ -64,6 +64,11 @@ def test_every_problem_is_told_at_once(environment: pytest.MonkeyPatch) -> None:
     ]
 
 
+def test_a_default_limit_is_one_that_a_parent_could_choose(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("HOURGLASS_DEFAULT_WEEKDAY_LIMIT_MINUTES", "17")
+    assert refusal() == ["HOURGLASS_DEFAULT_WEEKDAY_LIMIT_MINUTES: Input should be a multiple of 15"]
+
+
 def test_a_refusal_does_not_repeat_a_secret(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("HOURGLASS_JWT_SECRET", "too-short-and-secret")
     assert refusal() == ["HOURGLASS_JWT_SECRET: must have at least 32 characters"]

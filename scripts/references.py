@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 from pydantic import SecretStr
-from typer.core import TyperGroup, TyperOption
+from typer.core import TyperArgument, TyperGroup, TyperOption
 
 from app.cli import app as command_line
 from app.feed.document import asyncapi_text, event_sections
@@ -41,7 +41,7 @@ def _default(value: object, *, required: bool) -> str:
 
 
 def cli_text() -> str:
-    """Every command with its options, as ``--help`` shows them."""
+    """Every command with its arguments and options, as ``--help`` shows them."""
     group = typer.main.get_command(command_line)
     if not isinstance(group, TyperGroup):
         raise TypeError("the command line has several commands")
@@ -51,6 +51,9 @@ def cli_text() -> str:
             continue
         summary = (command.help or "").strip().splitlines()[0]
         parts += [f"## hourglass {name}", "", summary, ""]
+        for argument in command.params:
+            if isinstance(argument, TyperArgument):
+                parts += [f"`{str(argument.name).upper()}`: {_cell(argument.help or '')}", ""]
         options = [option for option in command.params if isinstance(option, TyperOption) and not option.hidden]
         if options:
             parts += ["| option | meaning |", "|---|---|"]

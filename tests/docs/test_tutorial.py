@@ -22,3 +22,6 @@ def test_the_steps_lead_to_a_limit_that_counts() -> None:
     answer = json.loads(parts["watch"])
     assert 5 <= answer["used_seconds"] < 15
     assert 15 * 60 - 15 < answer["remaining_seconds"] <= 15 * 60 - 5
+    ended, _balance, why = (json.loads(line) for line in parts["end"].replace("}{", "}\n{").splitlines())
+    assert ended["total_seconds"] >= 5
+    assert why["sentences"]

@@ -25,7 +25,7 @@ def command(
         raise CommandError(f"{file.absolute().parent} is not a folder")
     with translate_connection_errors("PostgreSQL or Redis", "DATABASE_URL, REDIS_URL"):
         asyncio.run(_write(settings, file.absolute()))
-    print(f"written: {file} ({file.stat().st_size / 1e6:.1f} MB)")
+    print(f"written: {file} ({file.stat().st_size / 1e6:.3g} MB)")
 
 
 async def _write(settings: "Settings", file: Path) -> None:

@@ -151,7 +151,8 @@ class Supervisor:
         """End everything in order; a second request shortens it."""
         began = time.monotonic()
         pause = self._settings.drain_seconds
-        say("draining (repeat the signal to end at once)")
+        if self._signals.requests:
+            say("draining (repeat the signal to end at once)")
         names = [child.name for child in self._family]
         self._family.end(["demo"], deadline=began + DEMO_END_SECONDS)
         self._family.end([name for name in names if name.startswith("api")], deadline=began + pause + API_END_SECONDS)

@@ -34,7 +34,7 @@ from app.server import health
 from app.server.docs_page import add_docs_page
 from app.server.openapi import document
 from app.settings.settings import Settings, load_settings
-from app.viewing.endpoint import END_ROUTE, HEARTBEAT_PATH, Begin, HeartbeatEndpoint
+from app.viewing.endpoint import END_ROUTE, HEARTBEAT_PATH, Begin, HeartbeatEndpoint, Take
 from app.viewing.router import router as viewing_router
 from app.web.app import ConsoleApp
 from app.wiring.api import open_services
@@ -149,6 +149,11 @@ class Dispatcher:
             return end.begin_for(ending[1].decode()) if ending else None
 
         return begin_at
+
+    def take_beat(self) -> Take | None:
+        """For a server that goes short ways: the native module's reader of heartbeats; None without it."""
+        viewing: Viewing = self._api.state.services.viewing
+        return viewing.heartbeat.take
 
     @property
     def body_limit_bytes(self) -> int:

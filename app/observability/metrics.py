@@ -10,7 +10,7 @@ No label has values that clients choose: routes are templates, methods and codes
 
 import platform
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -156,6 +156,11 @@ BUILD = Gauge(
     ["version", "python"],
     multiprocess_mode="mostrecent",
 )
+NATIVE = Gauge(
+    "hourglass_native",
+    "1 if the native module answers ordinary heartbeats, 0 if Python does.",
+    multiprocess_mode="livemin",
+)
 
 
 class HotCounter:
@@ -177,18 +182,23 @@ class HotCounter:
 class HotHistogram:
     """A histogram that costs a search among its bounds and two additions."""
 
-    __slots__ = ("_bounds", "_child", "_counts", "_sum")
+    __slots__ = ("_child", "_counts", "_sum", "bounds")
 
     def __init__(self, child: Histogram) -> None:
         self._child: Any = child  # its buckets are private to the library, and the only way to add many at once
-        self._bounds: list[float] = child._upper_bounds  # noqa: SLF001  likewise
-        self._counts = [0] * len(self._bounds)
+        self.bounds: list[float] = child._upper_bounds  # noqa: SLF001  likewise
+        self._counts = [0] * len(self.bounds)
         self._sum = 0.0
         _HOT.append(self)
 
     def observe(self, value: float) -> None:
-        self._counts[bisect_left(self._bounds, value)] += 1
+        self._counts[bisect_left(self.bounds, value)] += 1
         self._sum += value
+
+    def add(self, counts: Sequence[int], total: float) -> None:
+        """Add what was observed elsewhere: how many up to each bound, and their sum."""
+        self._counts = [mine + more for mine, more in zip(self._counts, counts, strict=True)]
+        self._sum += total
 
     def publish(self) -> None:
         if not any(self._counts):
@@ -254,10 +264,10 @@ def sample(read: Callable[[], None]) -> Callable[[], None]:
 
 def publish() -> None:
     """Hand on what was counted since the last time."""
-    for hot in _HOT:
-        hot.publish()
     for read in _GAUGES:
         read()
+    for hot in _HOT:
+        hot.publish()
 
 
 def show_build() -> None:

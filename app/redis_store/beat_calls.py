@@ -75,7 +75,7 @@ class _Answer(msgspec.Struct, array_like=True, gc=False):
     unbroken_ms: list[int]
 
 
-_decode_answer = msgspec.msgpack.Decoder(_Answer).decode
+decode_answer = msgspec.msgpack.Decoder(_Answer).decode
 
 
 class BeatCall:
@@ -102,7 +102,11 @@ class BeatCall:
         self.rules: dict[int, int] = {}
         self._place_of_days: dict[int, int] = {}
         self._week_left_ms: dict[int, int] = {}  # by the place of the beat
+        self._with_breaks: list[int] = []  # the places of such beats
         self._packed: list[bytes] = []
+        self._add_all(beats, names, generations)
+
+    def _add_all(self, beats: Sequence[tuple[str, Beat]], names: Keys, generations: Sequence[int]) -> None:
         place_of: dict[int, int] = {}
         bucket_keys: list[str] = []
         for profile_id, beat in beats:
@@ -172,6 +176,8 @@ class BeatCall:
             kept = _text(_NOTHING_BEFORE_WEEK + _encode(week.days))
         elif breaks is not None:
             kept = _NO_WEEK_KEPT
+        if breaks is not None:
+            self._with_breaks.append(len(self.lengths))
         rules = _encode((beat.days, beat.synced, beat.closed, week, breaks, finish))
         self._add_ordinary(
             beat,
@@ -198,7 +204,7 @@ class BeatCall:
 
     def outcomes(self, answer: bytes) -> list[Outcome]:
         """The outcomes in the answer of the script, in the order of the beats."""
-        found = _decode_answer(answer)
+        found = decode_answer(answer)
         at_ms, figures, others = found.at_ms, iter(found.figures), iter(found.others)
         outcomes = [
             next(others)
@@ -212,11 +218,9 @@ class BeatCall:
 
     def _add_rules(self, outcomes: Sequence[Outcome], found: _Answer) -> None:
         """What the rules of a child add to the outcomes of ordinary beats."""
-        unbroken_ms = iter(found.unbroken_ms)
-        for place, (_, beat) in enumerate(self._beats):
-            if found.figures[3 * place] < 0:
-                continue
-            outcome = outcomes[place]
-            outcome.week_left_ms = self._week_left_ms.get(place, 0)
-            if beat.breaks is not None:
-                outcome.unbroken_ms, outcome.played_until_ms = next(unbroken_ms), found.at_ms
+        for place, left_ms in self._week_left_ms.items():
+            if found.figures[3 * place] >= 0:
+                outcomes[place].week_left_ms = left_ms
+        counted = [place for place in self._with_breaks if found.figures[3 * place] >= 0]
+        for place, unbroken_ms in zip(counted, found.unbroken_ms, strict=True):
+            outcomes[place].unbroken_ms, outcomes[place].played_until_ms = unbroken_ms, found.at_ms

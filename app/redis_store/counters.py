@@ -29,6 +29,7 @@ class RedisCounters:
         live_ttl_seconds: life of counters that PostgreSQL has.
         continuity: what is known of the server's marks; without it any server is trusted.
         at_ms: instant to count at instead of the server's clock; tests only.
+        call: makes the call of some beats.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class RedisCounters:
         live_ttl_seconds: int,
         rollback_guard: RollbackGuard | None = None,
         at_ms: int = 0,
+        call: type[BeatCall] = BeatCall,
     ) -> None:
         self._redis = redis
         self._keys = keys
         self._rules = rules
         self._live_ttl_seconds = live_ttl_seconds
         self.at_ms = at_ms
+        self._call = call
         self._rollback_guard = rollback_guard or NoRollbackGuard(keys.buckets)
         self.generations = rollback_guard.generations if rollback_guard else [0] * keys.buckets
         """By bucket; raised when Redis came back with an old state."""
@@ -74,7 +77,7 @@ class RedisCounters:
 
     async def _counted(self, node: str | None, beats: Sequence[tuple[str, Beat]]) -> list[Outcome] | None:
         """The outcomes; None when the server is not as it is known, and nothing was counted."""
-        call = BeatCall(beats, self._keys, self.generations)
+        call = self._call(beats, self._keys, self.generations)
         metrics.BEATS.inc(len(beats))
         metrics.SCRIPT_CALLS.inc()
         # A server that came back older did so with all its buckets, but a node may have got some from another one.

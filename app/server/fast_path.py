@@ -33,7 +33,7 @@ from app.observability.context import (
 )
 from app.observability.requests import CHOICE, Choice
 from app.server.known_heads import KnownHeads
-from app.viewing.endpoint import END_ROUTE, HEARTBEAT_PATH, SUCCESS_HEADERS, Begin, problem_of
+from app.viewing.endpoint import END_ROUTE, HEARTBEAT_PATH, SUCCESS_HEADERS, Begin, Take, problem_of
 from app.viewing.ports import ResponseWriter
 
 _MAX_HEAD_BYTES = 32_768
@@ -109,6 +109,11 @@ class FastRequest:
         self._began_seconds = time.perf_counter()
         self.begin(self.authorization, self.body, self)
 
+    def resume(self, began_seconds: float) -> None:
+        """Go on with a heartbeat that was read whole, when its native beat began."""
+        self.url, self.headers, self.more_body = _BEAT_URL, [], False
+        self._began_seconds = began_seconds
+
     def answer(self, body: bytes) -> None:
         seconds = time.perf_counter() - self._began_seconds
         if seconds > metrics.LATE_SECONDS:
@@ -172,6 +177,7 @@ class FastPathProtocol(HttpToolsProtocol):
         "_follows_beat",
         "_head_bytes",
         "_is_idle",
+        "_take",
         "_waits_since",
         "front",
         "url",
@@ -208,6 +214,7 @@ class FastPathProtocol(HttpToolsProtocol):
         self.front = front
         self._begin_at: Callable[[bytes], Begin | None] = front.fast_path()
         self._begin_beat = self._begin_at(_BEAT_URL) or _nothing
+        self._take: Take | None = front.take_beat()
         self._choose: Callable[[Sequence[tuple[bytes, bytes]]], Choice | None] | None = front.beat_choice()
         self._choice: Choice | None = None
         self._body_limit_bytes: int = front.body_limit_bytes
@@ -217,6 +224,7 @@ class FastPathProtocol(HttpToolsProtocol):
         self._follows_beat = True
         """Whether the parser has read nothing since it found the end of a heartbeat, or nothing at all."""
         self._head_bytes = 0
+        self.url = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -229,17 +237,31 @@ class FastPathProtocol(HttpToolsProtocol):
         if not (self._is_idle and self._follows_beat) or self._choose is not None or FastPathProtocol.is_draining:
             self._parse(data)
             return
+        if self._take is not None and self._take(self, data):
+            return
         known = self.known_heads.find(data)
         if known is None:
             self._parse(data)
             self._learn(data)
             return
         self.url, self.headers = _BEAT_URL, []
-        self._waits_since, self._is_idle = None, False
         beat = FastRequest(self, self._begin_beat, authorization=known.authorization, keep_alive=True)
-        self.cycle = beat  # type: ignore[assignment]
         beat.body = known.body
+        self.begin(beat)
         beat.start()
+
+    def begin(self, beat: Any) -> None:
+        """A heartbeat was read without the parser."""
+        self._waits_since, self._is_idle, self.cycle = None, False, beat
+
+    def take_back(self, beat: Any, authorization: bytes, began_seconds: float) -> FastRequest:
+        """Replace a native beat by a request that Python answers."""
+        request = FastRequest(self, self._begin_beat, authorization=authorization, keep_alive=beat.keep_alive)
+        request.resume(began_seconds)
+        request.disconnected, request.response_complete = beat.disconnected, beat.response_complete
+        if self.cycle is beat:
+            self.cycle = request  # type: ignore[assignment]
+        return request
 
     def _learn(self, data: bytes) -> None:
         """Remember the head of a read that was one usual heartbeat: nothing in it is meant for this request alone."""

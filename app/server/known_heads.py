@@ -31,10 +31,10 @@ class KnownHeads:
 
     def __init__(self, size: int = 4_096) -> None:
         self._size = size
-        self._body_bytes_of: dict[bytes, int] = {}
+        self.body_bytes_of: dict[bytes, int] = {}
 
     def __len__(self) -> int:
-        return len(self._body_bytes_of)
+        return len(self.body_bytes_of)
 
     def find(self, data: bytes) -> ReadRequest | None:
         """The request in a read that begins with a known head and ends with its body; None for any other read."""
@@ -43,7 +43,7 @@ class KnownHeads:
             return None
         starts, ends = bearer.span(1)
         body_starts = data.find(_END, ends) + len(_END)
-        body_bytes = self._body_bytes_of.get(data[:starts] + data[ends:body_starts])
+        body_bytes = self.body_bytes_of.get(data[:starts] + data[ends:body_starts])
         if body_bytes != len(data) - body_starts:
             return None
         return ReadRequest(data[starts:ends], data[body_starts:])
@@ -61,7 +61,7 @@ class KnownHeads:
             or len(_FIELD.findall(data, 0, body_starts)) != 1
         ):
             return
-        while len(self._body_bytes_of) >= self._size:
-            del self._body_bytes_of[next(iter(self._body_bytes_of))]
+        while len(self.body_bytes_of) >= self._size:
+            del self.body_bytes_of[next(iter(self.body_bytes_of))]
         starts, ends = bearer.span(1)
-        self._body_bytes_of[data[:starts] + data[ends:body_starts]] = len(body)
+        self.body_bytes_of[data[:starts] + data[ends:body_starts]] = len(body)

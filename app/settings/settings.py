@@ -249,6 +249,11 @@ class Settings(BaseSettings):
     max_calls_in_flight: int = Field(1, ge=1, description="concurrent script calls of a process to a server")
     max_batch: int = Field(256, ge=1, le=1000, description="heartbeats in one script call")
 
+    native: Literal["auto", "off", "required"] = Field(
+        "auto",
+        description="use of the native module for heartbeats (docs/howto/scale.md): where it is installed, never, or always",
+    )
+
     # --- PostgreSQL
     database_pool: int = Field(5, ge=1, description="connections per process")
     database_timeout_seconds: float = Field(5.0, gt=0, description="statement timeout of a request")

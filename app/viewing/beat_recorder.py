@@ -64,6 +64,11 @@ class BeatRecorder:
         self._recover_batcher = Batcher(usage.recover, max_batch=_MAX_RECOVERED, max_in_flight=_QUERIES_IN_FLIGHT)
         self._recoveries: SingleFlight[str, Counters | None] = SingleFlight(self._recover)
 
+    @property
+    def queue(self) -> Callable[..., None]:
+        """Takes beats of the native module, each with its callback. Raises Overloaded if it is full."""
+        return self._record.enqueue
+
     def submit(self, profile_id: str, beat: Beat) -> Awaitable[Outcome]:
         """Queue a beat for the next call and return a future of its outcome, which may be a miss.
 

@@ -29,6 +29,8 @@ from app.http.requests import API_PREFIX, ClientGone, Receive, read_body, requir
 from app.observability import context, metrics
 from app.observability.context import RequestContext, note_account
 from app.viewing.beats import PreparedBeat
+from app.viewing.effective_policy import EffectivePolicy
+from app.viewing.policy_cache import KnownPolicy
 from app.viewing.ports import PrincipalReader, ResponseWriter
 from app.viewing.schemas import MAX_BATCH, BatchRequest, EndRequest, HeartbeatRequest, RawBatch
 from app.viewing.service import ViewingService
@@ -59,6 +61,8 @@ _SESSION_ID = re.compile("[0-9a-f-]{36}")
 
 Begin = Callable[[bytes | None, bytes, "ResponseWriter"], None]
 """Starts to answer a request that was read whole. Takes the ``Authorization`` header, the body and the writer."""
+Take = Callable[[object, bytes], bool]
+"""Queues what a connection has read, if that is one ordinary heartbeat. Answers whether it did."""
 
 
 class HeartbeatEndpoint:
@@ -66,6 +70,7 @@ class HeartbeatEndpoint:
 
     Attributes:
         callers: the roles that may call.
+        take: the native module's, where it is in use.
     """
 
     callers: tuple[Role, ...] = (Role.HOUSEHOLD, Role.PARENT)
@@ -83,6 +88,7 @@ class HeartbeatEndpoint:
         self.body_limit_bytes = body_limit_bytes
         self._body_timeout_seconds = body_timeout_seconds
         self._answering: set[asyncio.Task[None]] = set()
+        self.take: Take | None = None
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         try:
@@ -117,6 +123,24 @@ class HeartbeatEndpoint:
             self._answer_with(self._beat_after_look_up(authorization, body), reply)
         except Exception as error:  # noqa: BLE001  _refusal_of logs what is unexpected
             reply.refuse(_refusal_of(error))
+
+    def resume(
+        self,
+        reply: ResponseWriter,
+        body: bytes,
+        known: KnownPolicy,
+        effective: EffectivePolicy,
+        is_educational: bool,
+        outcome: Outcome | None,
+        error: BaseException | None,
+    ) -> None:
+        """Go on with a beat that the native module has queued and does not answer."""
+        try:
+            ready = self._service.prepare_again(known, effective, decode_beat(body), is_educational=is_educational)
+        except Exception as failure:  # noqa: BLE001  likewise
+            reply.refuse(_refusal_of(failure))
+        else:
+            self._on_outcome(reply, ready, outcome, error)
 
     async def _beat_after_look_up(self, authorization: bytes | None, body: bytes) -> object:
         """The answer to a beat whose token names a key or an account that must be looked up first."""

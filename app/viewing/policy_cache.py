@@ -163,12 +163,20 @@ class PolicyCache:
 
     def confirm(self, known: KnownPolicy) -> None:
         """Renew the TTL: Redis has just compared this version and knows no newer one."""
-        fresh_until_ms = self._monotonic() + self._ttl_ms
+        fresh_until_ms, shared_ms = self.confirmation()
         if known.fresh_until_ms:  # else a newer version became known meanwhile
             metrics.POLICY_AGE_AT_USE.observe((fresh_until_ms - known.fresh_until_ms) / 1000)
+        known.fresh_until_ms = shared_ms
+
+    def confirmation(self) -> tuple[int, int]:
+        """Until when a policy is fresh that is confirmed now: exactly, and as it is kept.
+
+        All policies confirmed within a second share one int object.
+        """
+        fresh_until_ms = self._monotonic() + self._ttl_ms
         if not 0 <= fresh_until_ms - self._confirmed_until_ms < _CONFIRM_STEP_MS:
             self._confirmed_until_ms = fresh_until_ms
-        known.fresh_until_ms = self._confirmed_until_ms  # all policies confirmed within a second share one int object
+        return fresh_until_ms, self._confirmed_until_ms
 
     def extend_days(self, known: KnownPolicy, pinned: ViewingDay | None, at_ms: int) -> None:
         """Compute the days from the running one to an instant. ``pinned`` is None if there are no counters."""

@@ -160,6 +160,15 @@ class ViewingService:
         metrics.FOUND_IN_MEMORY.count += 1
         return self._prepared_beat(known, request, is_educational=is_educational)
 
+    def prepare_again(
+        self, known: KnownPolicy, effective: EffectivePolicy, request: HeartbeatRequest, *, is_educational: bool
+    ) -> PreparedBeat:
+        """A beat as it was queued with an effective policy, which the known one may have replaced since."""
+        queued = msgspec.structs.replace(known, effective=effective)
+        ready = self._prepared_beat(queued, request, is_educational=is_educational)
+        ready.known = known
+        return ready
+
     def enqueue(self, ready: PreparedBeat, callback: Callback[Outcome]) -> None:
         """Queue a beat for the next script call. ``callback`` gets its outcome or an error.
 

@@ -50,6 +50,7 @@ from app.wiring.external_identity import external_tombstones
 from app.wiring.feed import event_feed, receivers
 from app.wiring.identity import Identity, open_identity
 from app.wiring.markets import MarketsFile
+from app.wiring.native import call_of, open_native
 from app.wiring.parents import parents, profile_service, reports
 from app.wiring.process import repeat
 from app.wiring.stores import (
@@ -118,7 +119,9 @@ async def open_services(
         watch_servers(stack, stores)
         identity = await open_identity(stack, stores=stores, settings=settings, clock=clock)
         guard = await _open_rollback_guard(stack, stores, settings, clock)
-        shared, recorded = shared_policies(stores, settings, clock, guard), counters(stores, settings, guard)
+        native = open_native(settings, stores)
+        shared = shared_policies(stores, settings, clock, guard)
+        recorded = counters(stores, settings, guard, *call_of(native))
         postgres_policies = PostgresPolicies(stores.engine, clock)
         viewing = await open_viewing(
             stack,
@@ -130,6 +133,7 @@ async def open_services(
             identity=identity,
             shared_policies=shared,
             postgres_policies=postgres_policies,
+            native=native,
         )
         console = open_console(
             stack,

@@ -25,6 +25,7 @@ from app.postgres_store.engine import create_engine, pool_gauges, warm
 from app.postgres_store.feed import FeedWriter
 from app.redis_store.adults import RedisAdultSessions
 from app.redis_store.checkpoints import RedisCheckpoints
+from app.redis_store.beat_calls import BeatCall
 from app.redis_store.client import connection_gauges, create_client
 from app.redis_store.clustered import (
     ClusteredAdultSessions,
@@ -180,7 +181,9 @@ def rollback_guard(stores: Stores, clock: Clock) -> RollbackGuard:
     )
 
 
-def counters(stores: Stores, settings: Settings, guard: RollbackGuard) -> RedisCounters:
+def counters(
+    stores: Stores, settings: Settings, guard: RollbackGuard, call: type[BeatCall] = BeatCall
+) -> RedisCounters:
     adapter = ClusteredCounters if stores.is_cluster else RedisCounters
     return adapter(
         stores.redis,
@@ -188,6 +191,7 @@ def counters(stores: Stores, settings: Settings, guard: RollbackGuard) -> RedisC
         rules(settings),
         live_ttl_seconds=settings.live_ttl_seconds,
         rollback_guard=guard,
+        call=call,
     )
 
 

@@ -3,6 +3,7 @@
 import random
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Any
 
 from app.auth.lease_keys import LeaseKeys, LeaseKeyUnusable, published_keys
 from app.clock import Clock, ClockSteps
@@ -32,6 +33,7 @@ from app.viewing.service import HeartbeatTiming, ViewingService
 from app.viewing.tampering import TamperWatch
 from app.viewing.tickets import Tickets
 from app.wiring.identity import Identity
+from app.wiring.native import use_native
 from app.wiring.process import repeat
 from app.wiring.stores import Stores, adult_sessions, kept_positions, rules
 
@@ -80,6 +82,7 @@ async def open_viewing(
     identity: Identity,
     shared_policies: SharedPolicies,
     postgres_policies: PostgresPolicies,
+    native: Any | None,
 ) -> Viewing:
     randomness = random.Random()  # noqa: S311  jitter, and the part of session ids that need not be secret
     session_ids = SessionIds(*settings.accepted("session_secret"))
@@ -114,7 +117,7 @@ async def open_viewing(
         randomness=randomness,
     )
     _watch_tokens(stack, identity, notifier, ClockSteps(clock, monotonic))
-    return _faces(
+    viewing = _faces(
         stores=stores,
         settings=settings,
         clock=clock,
@@ -129,6 +132,19 @@ async def open_viewing(
         shared_policies=shared_policies,
         postgres_policies=postgres_policies,
     )
+    if native is not None:
+        use_native(
+            stack,
+            native,
+            viewing.heartbeat,
+            tokens=identity.token_cache,
+            policies=caches.policies,
+            titles=caches.titles,
+            queue=recorder.queue,
+            randomness=randomness,
+            timing=_timing(settings),
+        )
+    return viewing
 
 
 def _caches(

@@ -39,6 +39,9 @@ class Application:
     def beat_choice(self) -> None:
         return None
 
+    def take_beat(self) -> None:
+        return None
+
     def fast_path(self) -> Callable[[bytes], Any]:
         return lambda url: self.begin if url == URL else None
 

@@ -224,7 +224,6 @@ class FastPathProtocol(HttpToolsProtocol):
         self._follows_beat = True
         """Whether the parser has read nothing since it found the end of a heartbeat, or nothing at all."""
         self._head_bytes = 0
-        self.url = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -245,13 +244,15 @@ class FastPathProtocol(HttpToolsProtocol):
             self._learn(data)
             return
         self.url, self.headers = _BEAT_URL, []
+        self._waits_since, self._is_idle = None, False
         beat = FastRequest(self, self._begin_beat, authorization=known.authorization, keep_alive=True)
+        self.cycle = beat  # type: ignore[assignment]
         beat.body = known.body
-        self.begin(beat)
         beat.start()
 
     def begin(self, beat: Any) -> None:
-        """A heartbeat was read without the parser."""
+        """A native beat was read, and is under way."""
+        self.url, self.headers = _BEAT_URL, []
         self._waits_since, self._is_idle, self.cycle = None, False, beat
 
     def take_back(self, beat: Any, authorization: bytes, began_seconds: float) -> FastRequest:

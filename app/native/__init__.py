@@ -3,16 +3,17 @@
 The module is the distribution ``hourglass-native``, built from ``heartbeats.pyx`` here.
 """
 
+from collections.abc import Callable
 from hashlib import sha256
 from importlib import import_module
-from typing import Any, Literal
+from typing import Literal, Protocol, cast
 
 import structlog
 
 from app.auth.tokens import Principal
 from app.domain.counters import Beat, Counters, Outcome
 from app.domain.policy import DayTerms, Policy
-from app.redis_store.beat_calls import OrdinaryBeat
+from app.redis_store.beat_calls import BeatCall, OrdinaryBeat
 from app.viewing.effective_policy import EffectivePolicy
 from app.viewing.policy_cache import KnownPolicy
 from app.viewing.schemas import HeartbeatAnswer, HeartbeatRequest
@@ -35,6 +36,26 @@ _LAYOUTS = (
 log = structlog.get_logger(__name__)
 
 
+class NativeHeartbeats(Protocol):
+    """Takes heartbeats from connections and answers them."""
+
+    def take(self, connection: object, data: bytes) -> bool:
+        """Queue a read that is one ordinary heartbeat. Returns whether it did; if not, nothing has changed."""
+        ...
+
+    def publish(self) -> None:
+        """Add what was counted to the metrics."""
+        ...
+
+
+class NativeModule(Protocol):
+    """What ``hourglass_native`` has."""
+
+    LAYOUT: str
+    NativeHeartbeats: Callable[..., NativeHeartbeats]
+    NativeBeatCall: type[BeatCall]
+
+
 class NativeModuleUnusable(Exception):
     """The native module is required, and is not installed or was made for another version."""
 
@@ -45,7 +66,7 @@ def layout() -> str:
     return sha256(text.encode()).hexdigest()[:16]
 
 
-def load_native(choice: Literal["auto", "off", "required"]) -> Any | None:
+def load_native(choice: Literal["auto", "off", "required"]) -> NativeModule | None:
     """The native module; None if Python answers all heartbeats.
 
     Raises:
@@ -54,14 +75,16 @@ def load_native(choice: Literal["auto", "off", "required"]) -> Any | None:
     if choice == "off":
         return None
     try:
-        module = import_module(_MODULE)
+        module = cast("NativeModule", import_module(_MODULE))
     except ImportError as error:
         if choice == "required":
             raise NativeModuleUnusable(f"the native module cannot be imported: {error}") from None
         return None
-    if module.LAYOUT == layout():
+    if layout() == module.LAYOUT:
         return module
     if choice == "required":
-        raise NativeModuleUnusable("the native module was made for another version; install hourglass-native of this one")
+        raise NativeModuleUnusable(
+            "the native module was made for another version; install hourglass-native of this one"
+        )
     log.warning("native_module_unusable", reason="it was made for another version")
     return None

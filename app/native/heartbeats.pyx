@@ -6,6 +6,7 @@ decides nothing unusual: what it does not take goes to that code, and a beat tha
 """
 
 from time import perf_counter
+from zlib import crc32
 
 from app.domain.counters import Outcome, Status
 from app.domain.markets import ENFORCE
@@ -477,6 +478,34 @@ cdef bint _learn(_Facts facts, object effective) except -1:
     )
 
 
+# --- verified tokens
+
+@cython.final
+cdef class _Table:
+    """Reads a ``CompactTable`` where it is."""
+
+    cdef list buckets
+    cdef dict unusual
+    cdef Py_ssize_t places, record_bytes
+
+    def __init__(self, table):
+        self.buckets, self.unusual = table._buckets, table._unusual
+        self.places, self.record_bytes = table._places, table._record_bytes
+
+    cdef bytes find(self, bytes digest):
+        """As ``CompactTable.get``. The digest has 16 bytes, and so has that of a record."""
+        cdef bytes bucket = self.buckets[PyObject_Hash(digest) % self.places]
+        cdef const char *wanted = PyBytes_AS_STRING(digest)
+        cdef const char *records = PyBytes_AS_STRING(bucket)
+        cdef Py_ssize_t at = 0
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(bucket)
+        while at + self.record_bytes <= size:
+            if memcmp(records + at, wanted, DIGEST_BYTES) == 0:
+                return PyBytes_FromStringAndSize(records + at + DIGEST_BYTES, self.record_bytes - DIGEST_BYTES)
+            at += self.record_bytes
+        return self.unusual.get(digest)
+
+
 # --- metrics
 
 @cython.final
@@ -562,7 +591,13 @@ cdef class NativeBeat:
             self, PyBytes_FromStringAndSize(text.at, text.size), self.began_seconds
         )
         self.owner.resume(
-            reply, self.data[self.body_starts:], self.known, self.facts.effective, bool(self.is_educational), outcome, error
+            reply,
+            body=self.data[self.body_starts:],
+            known=self.known,
+            effective=self.facts.effective,
+            is_educational=bool(self.is_educational),
+            outcome=outcome,
+            error=error,
         )
 
     cdef bytes packed(self, int64_t place_of_days):
@@ -706,7 +741,8 @@ cdef class NativeHeartbeats:
 
     cdef object tokens, policies, wall, monotonic, is_revoked, enqueue, random, resume, sha256
     cdef dict known_policies, known_titles, facts_of
-    cdef object young, signed_in, others
+    cdef object young
+    cdef _Table signed_in, others
     cdef int64_t interval_ms, lease_ms, fresh_until_ms
     cdef object confirmed_until_ms
     cdef int64_t found_in_memory, counted, warned, late
@@ -823,9 +859,11 @@ cdef class NativeHeartbeats:
             return False
         young = self.tokens._young
         if young is not self.young:
-            self.young, self.signed_in, self.others = young, young._signed_in, young._others
+            self.young, self.signed_in, self.others = young, _Table(young._signed_in), _Table(young._others)
         digest = self.sha256(PyBytes_FromStringAndSize(authorization.at, authorization.size)).digest()[:DIGEST_BYTES]
-        cdef bytes packed = self.signed_in.get(digest) or self.others.get(digest)
+        cdef bytes packed = self.signed_in.find(digest)
+        if packed is None:
+            packed = self.others.find(digest)
         if packed is None or not _read_bearer(<const uint8_t *>PyBytes_AS_STRING(packed), len(packed), &bearer):
             return False
         cdef const char *owner = PyUnicode_AsUTF8AndSize(account_id, &size)
@@ -869,15 +907,18 @@ class NativeBeatCall(BeatCall):
         cdef list keys = self.keys, lengths = self.lengths, places = self.places, packed = self._packed
         cdef dict place_of_days = self._place_of_days
         cdef bytes bytes_of_beat
+        cdef list prefixes = names._live
+        cdef str profile_id
+        buckets = names.buckets
         for beat in beats:
             is_native = type(beat) is NativeBeat
             profile_id = (<NativeBeat>beat).profile_id if is_native else beat[0]
-            bucket = names.bucket(profile_id)
+            bucket = crc32(profile_id.encode()) % buckets
             place = place_of.get(bucket)
             if place is None:
                 place = place_of[bucket] = len(beats) + len(bucket_keys) + 1
                 bucket_keys += names.unflushed(bucket)
-            keys.append(names.counters_in(bucket, profile_id))
+            keys.append(prefixes[bucket] + profile_id)
             places.append(place)
             self.generations.append(generations[bucket])
             if not is_native:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from email.utils import formatdate
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -160,6 +160,14 @@ class FastRequest:
         connection.on_response_complete()
 
 
+class NativeBeat(Protocol):
+    """A heartbeat of the native module under way. It replaces uvicorn's request cycle too."""
+
+    keep_alive: bool
+    disconnected: bool
+    response_complete: bool
+
+
 class FastPathProtocol(HttpToolsProtocol):
     """One connection.
 
@@ -250,12 +258,13 @@ class FastPathProtocol(HttpToolsProtocol):
         beat.body = known.body
         beat.start()
 
-    def begin(self, beat: Any) -> None:
+    def begin(self, beat: NativeBeat) -> None:
         """A native beat was read, and is under way."""
         self.url, self.headers = _BEAT_URL, []
-        self._waits_since, self._is_idle, self.cycle = None, False, beat
+        self._waits_since, self._is_idle = None, False
+        self.cycle = beat  # type: ignore[assignment]
 
-    def take_back(self, beat: Any, authorization: bytes, began_seconds: float) -> FastRequest:
+    def take_back(self, beat: NativeBeat, authorization: bytes, began_seconds: float) -> FastRequest:
         """Replace a native beat by a request that Python answers."""
         request = FastRequest(self, self._begin_beat, authorization=authorization, keep_alive=beat.keep_alive)
         request.resume(began_seconds)

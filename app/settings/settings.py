@@ -251,7 +251,7 @@ class Settings(BaseSettings):
 
     native: Literal["auto", "off", "required"] = Field(
         "auto",
-        description="use of the native module for heartbeats (docs/howto/scale.md): where it is installed, never, or always",
+        description="use of the native module for heartbeats: where installed, never, or always (docs/howto/scale.md)",
     )
 
     # --- PostgreSQL

@@ -127,6 +127,7 @@ class HeartbeatEndpoint:
     def resume(
         self,
         reply: ResponseWriter,
+        *,
         body: bytes,
         known: KnownPolicy,
         effective: EffectivePolicy,

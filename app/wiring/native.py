@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from random import Random
-from typing import Any
 
 import structlog
 
 from app.auth.tokens import TokenCache
 from app.kit.ttl_cache import TtlCache
-from app.native import NativeModuleUnusable, load_native
+from app.native import NativeModule, NativeModuleUnusable, load_native
 from app.observability import metrics
 from app.redis_store.beat_calls import BeatCall
 from app.settings.settings import Settings, SettingsError, variable_of
@@ -21,7 +20,7 @@ from app.wiring.stores import Stores
 log = structlog.get_logger(__name__)
 
 
-def open_native(settings: Settings, stores: Stores) -> Any | None:
+def open_native(settings: Settings, stores: Stores) -> NativeModule | None:
     """The native module; None if Python answers all heartbeats. On a cluster it does: calls go to several servers.
 
     Raises:
@@ -38,14 +37,14 @@ def open_native(settings: Settings, stores: Stores) -> Any | None:
     return native
 
 
-def call_of(native: Any | None) -> tuple[type[BeatCall], ...]:
+def call_of(native: NativeModule | None) -> tuple[type[BeatCall], ...]:
     """What makes script calls of beats, if it is not the usual one."""
     return () if native is None else (native.NativeBeatCall,)
 
 
 def use_native(
     stack: AsyncExitStack,
-    native: Any,
+    native: NativeModule,
     heartbeat: HeartbeatEndpoint,
     *,
     tokens: TokenCache,

@@ -24,8 +24,8 @@ from app.postgres_store.checkpoints import PostgresCheckpoints
 from app.postgres_store.engine import create_engine, pool_gauges, warm
 from app.postgres_store.feed import FeedWriter
 from app.redis_store.adults import RedisAdultSessions
-from app.redis_store.checkpoints import RedisCheckpoints
 from app.redis_store.beat_calls import BeatCall
+from app.redis_store.checkpoints import RedisCheckpoints
 from app.redis_store.client import connection_gauges, create_client
 from app.redis_store.clustered import (
     ClusteredAdultSessions,

@@ -3,12 +3,12 @@
 import random
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any
 
 from app.auth.lease_keys import LeaseKeys, LeaseKeyUnusable, published_keys
 from app.clock import Clock, ClockSteps
 from app.domain.ids import SessionIds
 from app.kit.ttl_cache import TtlCache
+from app.native import NativeModule
 from app.postgres_store.lookups import PostgresLookups
 from app.postgres_store.offline import PostgresOffline
 from app.postgres_store.policies import PostgresPolicies
@@ -82,7 +82,7 @@ async def open_viewing(
     identity: Identity,
     shared_policies: SharedPolicies,
     postgres_policies: PostgresPolicies,
-    native: Any | None,
+    native: NativeModule | None,
 ) -> Viewing:
     randomness = random.Random()  # noqa: S311  jitter, and the part of session ids that need not be secret
     session_ids = SessionIds(*settings.accepted("session_secret"))

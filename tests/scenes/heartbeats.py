@@ -92,9 +92,10 @@ class HeartbeatProcess:
         self.token_cache = TokenCache(
             self.tokens, size=1_000, clock=lambda: self.wall_ms, is_revoked=self.revoked.__contains__
         )
+        nothing: Any = _Nothing()
         self.policies = PolicyCache(
-            shared=_Nothing(),
-            source=_Nothing(),
+            shared=nothing,
+            source=nothing,
             markets=Markets(Market()),
             ttl_ms=60_000,
             stale_ms=600_000,
@@ -132,7 +133,7 @@ class HeartbeatProcess:
                 answered=metrics.requests_of("POST", HEARTBEAT_PATH, 200),
             )
         self.taken = 0
-        self._config = Config(self, http=FastPathProtocol, log_config=None, server_header=False, date_header=False)  # type: ignore[arg-type]
+        self._config = Config(self, http=FastPathProtocol, log_config=None, server_header=False, date_header=False)
         self._config.load()
         self._state = ServerState()
         self.known_heads = KnownHeads()
@@ -142,23 +143,23 @@ class HeartbeatProcess:
         counters = RedisCounters(redis, Keys(4), Rules(), live_ttl_seconds=3_600, call=call)
         script: Any = self._run
         counters._record = script
+        nothing: Any = _Nothing()
         recorder = BeatRecorder(
             counters=counters,
-            usage=_Nothing(),  # type: ignore[arg-type]
+            usage=nothing,
             policies=self.policies,
             session_ids=SessionIds(b"s" * 32),
             randomness=self.random,
             max_batch=64,
             max_calls_in_flight=1,
         )
-        nothing: Any = SimpleNamespace()
         external: Any = SimpleNamespace(peek_profile=lambda *_: None)
         service = ViewingService(
             recorder=recorder,
             policies=self.policies,
             titles=self.titles,
             households=nothing,
-            events=_Nothing(),  # type: ignore[arg-type]
+            events=_Nothing(),
             session_ids=SessionIds(b"s" * 32),
             active_sessions=nothing,
             leases=nothing,
@@ -277,5 +278,3 @@ def answer_of(
 ) -> bytes:
     """What the script answers: the same figures for each beat."""
     return _pack((at_ms, [*figures] * beats, [*others], []))
-
-

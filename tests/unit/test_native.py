@@ -18,7 +18,6 @@ from app.domain.viewing_day import DAY_MS
 from app.errors import CountersUnavailable
 from app.native import NativeModuleUnusable, layout, load_native
 from app.observability import metrics
-from app.server.fast_path import FastPathProtocol
 from tests.scenes.heartbeats import NOW, SESSION, HeartbeatProcess, answer_of, body_of, id_of, policy_of, request_of
 
 native = pytest.importorskip("hourglass_native", reason="the native module is not built: scripts/test builds it")
@@ -92,7 +91,9 @@ def test_the_module_was_made_for_these_layouts() -> None:
 
 USES = st.one_of(
     st.integers(0, 7_300_000),
-    st.sampled_from([0, 1, 999, 6_299_999, 6_300_000, 6_300_001, 6_899_999, 6_900_000, 7_199_999, 7_200_000, 7_200_001]),
+    st.sampled_from(
+        [0, 1, 999, 6_299_999, 6_300_000, 6_300_001, 6_899_999, 6_900_000, 7_199_999, 7_200_000, 7_200_001]
+    ),
 )
 CHANGES: list[dict[str, Any]] = [
     {},
@@ -137,7 +138,7 @@ CHANGES: list[dict[str, Any]] = [
     ),
 )
 @settings(max_examples=400, deadline=None)
-async def test_generated_beats_are_answered_alike(
+async def test_generated_beats_are_answered_alike(  # noqa: PLR0917  Hypothesis names them
     change: dict[str, Any], used_ms: int, counted_ms: int, at_ms: int, title: str, fields: dict[str, Any]
 ) -> None:
     pair = twins()
@@ -309,7 +310,8 @@ async def test_what_changes_between_two_beats_holds_for_the_second(
     await told(pair, ordinary, ordinary)
     pair.do(change)
     await told(pair, ordinary, ordinary)
-    assert [process.policies.last_known(id_of(1)) for process in pair.both][0] == pair.python.policies.last_known(id_of(1))
+    of_native, of_python = (process.policies.last_known(id_of(1)) for process in pair.both)
+    assert of_native == of_python
 
 
 @pytest.mark.parametrize("ended", [50, 51])
@@ -327,7 +329,7 @@ async def test_a_token_of_the_older_generation_goes_to_python_once() -> None:
     pair = twins()
     ordinary = beat(pair, body_of())
     await told(pair, ordinary)
-    pair.do(lambda process: _grow_old(process))
+    pair.do(_grow_old)
     await told(pair, ordinary, ordinary)
     assert pair.native.taken == 1
 
@@ -343,7 +345,6 @@ CHANGES_UNDER_WAY: list[Callable[[HeartbeatProcess], object]] = [
     lambda process: process.policies.extend_days(_known(process), None, NOW + DAY_MS),
     lambda process: setattr(_known(process), "effective", _other(process)),
     lambda process: process.keep(policy_of(version=3)),
-    lambda process: setattr(FastPathProtocol, "is_draining", False),
 ]
 
 
@@ -435,12 +436,13 @@ async def test_beats_of_both_kinds_share_a_call_in_their_order() -> None:
 
 
 async def test_a_lost_connection_and_one_that_must_close() -> None:
-    for change in (
+    changes: tuple[Callable[[Any], object], ...] = (
         lambda line: line.connection.connection_lost(None),
         lambda line: line.connection.shutdown(),
         lambda line: line.wire.close(),
         lambda line: line.send(b"GET / HTTP/1.1\r\n\r\n"),
-    ):
+    )
+    for change in changes:
         pair = twins()
         ordinary = beat(pair, body_of())
         await told(pair, ordinary)
@@ -480,5 +482,3 @@ def test_a_module_for_other_layouts_is_left_alone(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(NativeModuleUnusable):
         load_native("required")
     assert load_native("off") is None
-
-

@@ -3,17 +3,17 @@
 The module is the distribution ``hourglass-native``, built from ``heartbeats.pyx`` here.
 """
 
-from collections.abc import Callable
 from hashlib import sha256
 from importlib import import_module
-from typing import Literal, Protocol, cast
+from typing import Literal, cast
 
 import structlog
 
 from app.auth.tokens import Principal
 from app.domain.counters import Beat, Counters, Outcome
 from app.domain.policy import DayTerms, Policy
-from app.redis_store.beat_calls import BeatCall, OrdinaryBeat
+from app.native.ports import NativeModule
+from app.redis_store.beat_calls import OrdinaryBeat
 from app.viewing.effective_policy import EffectivePolicy
 from app.viewing.policy_cache import KnownPolicy
 from app.viewing.schemas import HeartbeatAnswer, HeartbeatRequest
@@ -34,26 +34,6 @@ _LAYOUTS = (
 )
 
 log = structlog.get_logger(__name__)
-
-
-class NativeHeartbeats(Protocol):
-    """Takes heartbeats from connections and answers them."""
-
-    def take(self, connection: object, data: bytes) -> bool:
-        """Queue a read that is one ordinary heartbeat. Returns whether it did; if not, nothing has changed."""
-        ...
-
-    def publish(self) -> None:
-        """Add what was counted to the metrics."""
-        ...
-
-
-class NativeModule(Protocol):
-    """What ``hourglass_native`` has."""
-
-    LAYOUT: str
-    NativeHeartbeats: Callable[..., NativeHeartbeats]
-    NativeBeatCall: type[BeatCall]
 
 
 class NativeModuleUnusable(Exception):

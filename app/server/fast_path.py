@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from email.utils import formatdate
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -34,7 +34,7 @@ from app.observability.context import (
 from app.observability.requests import CHOICE, Choice
 from app.server.known_heads import KnownHeads
 from app.viewing.endpoint import END_ROUTE, HEARTBEAT_PATH, SUCCESS_HEADERS, Begin, Take, problem_of
-from app.viewing.ports import ResponseWriter
+from app.viewing.ports import NativeBeat, ResponseWriter
 
 _MAX_HEAD_BYTES = 32_768
 _TICKS_A_ROUND = 10
@@ -158,14 +158,6 @@ class FastRequest:
         if not self.keep_alive:
             connection.transport.close()
         connection.on_response_complete()
-
-
-class NativeBeat(Protocol):
-    """A heartbeat of the native module under way. It replaces uvicorn's request cycle too."""
-
-    keep_alive: bool
-    disconnected: bool
-    response_complete: bool
 
 
 class FastPathProtocol(HttpToolsProtocol):

@@ -64,6 +64,7 @@ WHEN_TO_CHANGE: dict[str, str] = {
     "live_ttl_seconds": "Redis is short of memory, or children return after days.",
     "max_calls_in_flight": "Redis is far away, so that a call takes longer than a few milliseconds.",
     "max_batch": _CAPACITY,
+    "native": "A deployment must not run without the module that it was sized with: `required`.",
     "database_pool": "`hourglass doctor` finds too few or too many connections.",
     "database_timeout_seconds": "Reports of a large database need longer.",
     "database_pgbouncer": "PgBouncer pools by transaction.",

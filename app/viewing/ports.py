@@ -159,6 +159,14 @@ class PrincipalReader(Protocol):
         ...
 
 
+class NativeBeat(Protocol):
+    """A heartbeat of the native module under way. It replaces uvicorn's request cycle too."""
+
+    keep_alive: bool
+    disconnected: bool
+    response_complete: bool
+
+
 class ResponseWriter(Protocol):
     """Where one answer goes. The client may be gone by then."""
 

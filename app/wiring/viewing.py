@@ -5,10 +5,12 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from app.auth.lease_keys import LeaseKeys, LeaseKeyUnusable, published_keys
+from app.auth.tokens import TokenCache
 from app.clock import Clock, ClockSteps
 from app.domain.ids import SessionIds
 from app.kit.ttl_cache import TtlCache
-from app.native import NativeModule
+from app.native.ports import NativeModule
+from app.observability import metrics
 from app.postgres_store.lookups import PostgresLookups
 from app.postgres_store.offline import PostgresOffline
 from app.postgres_store.policies import PostgresPolicies
@@ -24,7 +26,7 @@ from app.redis_store.tickets import RedisTickets
 from app.settings.settings import Settings, SettingsError, variable_of
 from app.viewing.active_sessions import ActiveSessions
 from app.viewing.beat_recorder import BeatRecorder
-from app.viewing.endpoint import BatchEndpoint, EndEndpoint, HeartbeatEndpoint
+from app.viewing.endpoint import HEARTBEAT_PATH, BatchEndpoint, EndEndpoint, HeartbeatEndpoint
 from app.viewing.events import EventStreams, StreamNotifier
 from app.viewing.leases import PlaybackLeases
 from app.viewing.offline import OfflineSync
@@ -33,7 +35,6 @@ from app.viewing.service import HeartbeatTiming, ViewingService
 from app.viewing.tampering import TamperWatch
 from app.viewing.tickets import Tickets
 from app.wiring.identity import Identity
-from app.wiring.native import use_native
 from app.wiring.process import repeat
 from app.wiring.stores import Stores, adult_sessions, kept_positions, rules
 
@@ -100,21 +101,8 @@ async def open_viewing(
         stores, settings, clock, counters=counters, caches=caches, session_ids=session_ids, randomness=randomness
     )
     active_sessions = _active_sessions(stores, settings, counters, caches, session_ids)
-    service = ViewingService(
-        external_ids=identity.external_ids,
-        recorder=recorder,
-        policies=caches.policies,
-        titles=caches.titles,
-        households=caches.households,
-        events=events,
-        session_ids=session_ids,
-        active_sessions=active_sessions,
-        leases=_open_leases(stack, settings),
-        tampering=_tamper_watch(stores, settings),
-        timing=_timing(settings),
-        markets=stores.markets,
-        clock=clock,
-        randomness=randomness,
+    service = _service(
+        stack, stores, settings, clock, identity, caches, recorder, events, session_ids, active_sessions, randomness
     )
     _watch_tokens(stack, identity, notifier, ClockSteps(clock, monotonic))
     viewing = _faces(
@@ -133,17 +121,7 @@ async def open_viewing(
         postgres_policies=postgres_policies,
     )
     if native is not None:
-        use_native(
-            stack,
-            native,
-            viewing.heartbeat,
-            tokens=identity.token_cache,
-            policies=caches.policies,
-            titles=caches.titles,
-            queue=recorder.queue,
-            randomness=randomness,
-            timing=_timing(settings),
-        )
+        _use_native(stack, native, viewing, caches, recorder, identity.token_cache, randomness, _timing(settings))
     return viewing
 
 
@@ -211,6 +189,37 @@ def _recorder(
         max_batch=settings.max_batch,
         max_calls_in_flight=settings.max_calls_in_flight,
         shard_of=counters.shard_of if isinstance(counters, ClusteredCounters) else None,
+    )
+
+
+def _service(  # noqa: PLR0917  all parts of the flow
+    stack: AsyncExitStack,
+    stores: Stores,
+    settings: Settings,
+    clock: Clock,
+    identity: Identity,
+    caches: _Caches,
+    recorder: BeatRecorder,
+    events: RedisEvents,
+    session_ids: SessionIds,
+    active_sessions: ActiveSessions,
+    randomness: random.Random,
+) -> ViewingService:
+    return ViewingService(
+        external_ids=identity.external_ids,
+        recorder=recorder,
+        policies=caches.policies,
+        titles=caches.titles,
+        households=caches.households,
+        events=events,
+        session_ids=session_ids,
+        active_sessions=active_sessions,
+        leases=_open_leases(stack, settings),
+        tampering=_tamper_watch(stores, settings),
+        timing=_timing(settings),
+        markets=stores.markets,
+        clock=clock,
+        randomness=randomness,
     )
 
 
@@ -310,6 +319,33 @@ async def _open_invalidations(
             on_gap=expire_everything,
         )
     )
+
+
+def _use_native(  # noqa: PLR0917  all that a heartbeat needs
+    stack: AsyncExitStack,
+    native: NativeModule,
+    viewing: Viewing,
+    caches: _Caches,
+    recorder: BeatRecorder,
+    tokens: TokenCache,
+    randomness: random.Random,
+    timing: HeartbeatTiming,
+) -> None:
+    """Let the native module take heartbeats before the endpoint sees them, and have its metrics published."""
+    heartbeats = native.NativeHeartbeats(
+        tokens=tokens,
+        policies=caches.policies,
+        titles=caches.titles,
+        queue=recorder.queue,
+        randomness=randomness,
+        interval_ms=timing.interval_ms,
+        lease_ms=timing.lease_ms,
+        resume=viewing.heartbeat.resume,
+        answered=metrics.requests_of("POST", HEARTBEAT_PATH, 200),
+    )
+    stack.callback(heartbeats.publish)
+    stack.callback(metrics.sample(heartbeats.publish))
+    viewing.heartbeat.take = heartbeats.take
 
 
 def _faces(

@@ -573,8 +573,15 @@ cdef class NativeBeat:
             if outcome is not self or not self.answer():
                 self.hand_back(self.counted_outcome() if outcome is self else outcome, error)
         except Exception as failure:
-            self.hand_back(None, failure)
+            self.fail(failure)
         self.owner = self.connection = self.known = self.facts = self.data = self.profile_id = None
+
+    cdef fail(self, failure):
+        """Refuse the beat. It must not raise: the others of its batch are answered after it."""
+        try:
+            self.hand_back(None, failure)
+        except Exception:
+            self.connection.transport.close()
 
     cdef object counted_outcome(self):
         cdef Text text = self.fields.session_id

@@ -482,3 +482,26 @@ def test_a_module_for_other_layouts_is_left_alone(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(NativeModuleUnusable):
         load_native("required")
     assert load_native("off") is None
+
+
+async def test_a_beat_that_cannot_go_back_harms_no_other() -> None:
+    process = HeartbeatProcess(is_native=True)
+    numbers = (1, 2)
+    for number in numbers:
+        process.keep(policy_of(number))
+    requests = [request_of(process.token(number), body_of(number)) for number in numbers]
+    for request in requests:
+        await heard(process, [request])
+    lines = [process.connect() for _ in numbers]
+    lines[0].connection.take_back = _fail  # type: ignore[assignment]
+    for line, request in zip(lines, requests, strict=True):
+        line.send(request)
+    assert process.taken == 2
+    _known(process).effective = _other(process)  # so that the first one goes back
+    told = [await line.sent() for line in lines]
+    assert (told[0], lines[0].wire.is_closed) == (b"", True)
+    assert told[1].startswith(b"HTTP/1.1 200 OK")
+
+
+def _fail(*_: object) -> Any:
+    raise RuntimeError("anything")

@@ -1,9 +1,10 @@
-"""scripts/release makes a complete release: wheel, sdist, SBOM, licences and notes, each with its digest."""
+"""scripts/release makes a complete release: wheel, sdists, SBOM, licences and notes, each with its digest."""
 
 import hashlib
 import json
 import os
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,12 @@ def test_every_file_has_its_digest(release: Path) -> None:
         if path.name not in {"SHA256SUMS", ".gitignore"}
     }
     assert {Path(name).suffix for name in sums} == {".whl", ".gz", ".json", ".md"}
+
+
+def test_the_native_module_can_be_built_from_its_sdist(release: Path) -> None:
+    with tarfile.open(release / f"hourglass_native-{__version__}.tar.gz") as sdist:
+        names = {Path(name).name for name in sdist.getnames()}
+    assert {"heartbeats.pyx", "pyproject.toml"} <= names
 
 
 def test_the_bill_of_materials_lists_what_is_locked(release: Path) -> None:

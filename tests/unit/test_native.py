@@ -1,6 +1,8 @@
 """The native module answers what Python answers, byte for byte, and sends Redis the same call."""
 
+import gc
 import random
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -150,6 +152,16 @@ async def test_generated_beats_are_answered_alike(  # noqa: PLR0917  Hypothesis 
 
 def _answer(at_ms: int, used_ms: int, counted_ms: int) -> Callable[[int], bytes]:
     return lambda beats: answer_of(beats, at_ms=at_ms, figures=(used_ms, counted_ms, used_ms + 5_000))
+
+
+@pytest.mark.parametrize(
+    "figures", [(600_000, -1, 900_000), (600_000, 30_000, -1), (2**62, 1, 2**62), (0, 2**62, -(2**62))]
+)
+async def test_impossible_figures_are_answered_alike(figures: tuple[int, int, int]) -> None:
+    pair = twins()
+    pair.do(lambda process: setattr(process, "script", lambda beats: answer_of(beats, figures=figures)))
+    ordinary = beat(pair, body_of())
+    await told(pair, ordinary, ordinary)
 
 
 HOSTILE: list[bytes] = [
@@ -482,6 +494,35 @@ def test_a_module_for_other_layouts_is_left_alone(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(NativeModuleUnusable):
         load_native("required")
     assert load_native("off") is None
+
+
+def test_a_missing_module_is_an_error_only_if_it_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "hourglass_native", None)
+    assert load_native("auto") is None
+    with pytest.raises(NativeModuleUnusable):
+        load_native("required")
+
+
+async def test_beats_leave_nothing_behind() -> None:
+    process = HeartbeatProcess(is_native=True)
+    process.keep(policy_of())
+    ordinary = request_of(process.token(), body_of())
+    line = process.connect()
+
+    async def held_after(beats: int) -> tuple[int, int, int]:
+        for _ in range(beats):
+            line.send(ordinary)
+            assert (await line.sent()).startswith(b"HTTP/1.1 200 OK")
+        process.calls.clear()
+        gc.collect()
+        known = _known(process)
+        return sys.getrefcount(known), sys.getrefcount(known.effective), len(gc.get_objects())
+
+    first = await held_after(300)
+    assert process.taken == 299
+    later = await held_after(1_000)
+    assert later[:2] == first[:2]
+    assert later[2] <= first[2] + 100, "objects of a thousand beats"
 
 
 async def test_a_beat_that_cannot_go_back_harms_no_other() -> None:

@@ -183,8 +183,11 @@ def _reads_many(node: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def _read(plans: Plans, *, first: date, last: date, least: int = 1) -> Iterator[None]:
-    """What the block asks uses indexes and reads the partitions of these days only, in so many statements at least."""
+def _read(plans: Plans, *, first: date, last: date, least: int = 1, children: int = CHILDREN) -> Iterator[None]:
+    """What the block asks uses indexes and reads the partitions of these days only, in so many statements at least.
+
+    It looks into a week of sessions once for each child at most, not once for each session.
+    """
     plans.told.clear()
     yield
     assert len(plans.told) >= least, "auto_explain told nothing"
@@ -192,6 +195,8 @@ def _read(plans: Plans, *, first: date, last: date, least: int = 1) -> Iterator[
     assert scans, "usage was not read"
     assert [node for node in scans if "Seq Scan" in node["Node Type"] and _reads_many(node)] == []
     assert plans.read_outside(first, last) == set()
+    looked = [node["Actual Loops"] for node in scans if node["Relation Name"].startswith("viewing_sessions")]
+    assert max(looked, default=0) <= children
 
 
 def _weekly(plans: Plans) -> WeeklyReports:
@@ -227,7 +232,7 @@ async def test_weekly_report(plans: Plans, family: Scene) -> None:
 
 
 async def test_preparing_weekly_reports(plans: Plans, family: Scene) -> None:
-    with _read(plans, first=date(2026, 2, 16), last=TODAY, least=5):
+    with _read(plans, first=date(2026, 2, 16), last=TODAY, least=5, children=100):  # those of other tests, too
         assert await _weekly(plans).prepare(at_ms=NOON) >= 1
     assert await PostgresWeeklyReports(plans.engine).find(family.account, date(2026, 3, 1)) is not None
 
@@ -240,6 +245,7 @@ async def test_preview(plans: Plans, family: Scene) -> None:
         ended_days=unused,
         announcements=unused,
         markets=Markets(),
+        pause_grace_ms=0,
     )
     with _read(plans, first=date(2026, 2, 1), last=TODAY, least=3):
         preview = await settings.preview(

@@ -15,7 +15,8 @@ import httpx
 import pytest
 from jose import jws
 
-from app.auth.hashing import QueueSlot
+from app.auth.hashing import Hasher, QueueSlot
+from app.auth.hashing_queue import HashingKind
 from app.auth.tokens import ALGORITHM
 from app.errors import Unauthenticated
 from app.http.requests import API_PREFIX
@@ -312,14 +313,16 @@ async def test_row_44_right_and_wrong_pins_and_addresses_cost_the_same_hashing(
 ) -> None:
     """Counted, not timed: as many computations, of the same cost."""
     costs: list[bytes] = []
-    run = QueueSlot.run
+    run = Hasher._run
 
-    async def counted(self: QueueSlot, salt: bytes, secrets: Sequence[bytes]) -> list[bytes]:
+    async def counted(
+        self: Hasher, salt: bytes, secrets: Sequence[bytes], kind: HashingKind, account_id: str
+    ) -> list[bytes]:
         assert len(secrets) == 1, "one pepper, one computation"
         costs.append(salt.split(b"$")[2])
-        return await run(self, salt, secrets)
+        return await run(self, salt, secrets, kind, account_id)
 
-    monkeypatch.setattr(QueueSlot, "run", counted)
+    monkeypatch.setattr(Hasher, "_run", counted)
 
     async def spent(path: str, body: dict[str, object]) -> list[bytes]:
         costs.clear()

@@ -111,6 +111,7 @@ async def test_a_limit_is_lowered_after_a_look_at_its_preview(visit: Visit, serv
     page = await (await visit()).sign_in(home)
     await page.goto(f"/children/{home.child()}")
     await page.get_by_role("link", name="Limits").click()
+    await page.wait_for_load_state()  # a change before the scripts ran would be nobody's
     await page.select_option("#weekday_limit_minutes", "30")
     await expect(page.locator("#preview")).to_contain_text("days it would have been over")
     await expect(page.locator("#preview canvas")).to_be_visible()

@@ -1,5 +1,7 @@
 """Servers for every test that asks for one: started once per run, on unix sockets, in temporary folders."""
 
+import asyncio
+import asyncio.runners
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +18,22 @@ settings.register_profile("hourglass", settings(), deadline=None)
 settings.load_profile("hourglass")
 start_quickly()  # a third of the time of collecting six thousand tests
 
+
+END_SECONDS = 20
+
+
+def _cancel_in_time(loop: asyncio.AbstractEventLoop) -> None:
+    """As asyncio's own, but a task that does not end when it is cancelled is named, not waited for without end."""
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        _, left = loop.run_until_complete(asyncio.wait(tasks, timeout=END_SECONDS))
+        for task in left:
+            task.print_stack()
+
+
+asyncio.runners._cancel_all_tasks = _cancel_in_time  # type: ignore[attr-defined]
 
 LONG_SECONDS = 1800
 LONG_FIRST = (

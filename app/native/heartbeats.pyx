@@ -19,9 +19,8 @@ from app.viewing.schemas import MAX_WATCHED_SECONDS
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.dict cimport PyDict_GetItemWithError
 from cpython.long cimport PyLong_FromVoidPtr
-from cpython.object cimport PyObject, PyObject_Hash
+from cpython.object cimport PyObject_Hash
 from cpython.unicode cimport PyUnicode_DecodeASCII
 from libc.math cimport rint
 from libc.stdint cimport int64_t, uint8_t, uint64_t
@@ -78,6 +77,10 @@ cdef struct Bearer:
     Text device_id
     Text sign_in_id
     int64_t expires_s
+
+
+cdef inline str _ascii(Text text):
+    return PyUnicode_DecodeASCII(text.at, text.size, NULL)
 
 
 cdef inline bint _is(Text text, const char *other) noexcept nogil:
@@ -584,9 +587,7 @@ cdef class NativeBeat:
             self.connection.transport.close()
 
     cdef object counted_outcome(self):
-        cdef Text text = self.fields.session_id
-        session_id = PyUnicode_DecodeASCII(text.at, text.size, NULL)
-        day_number = self.facts.day_number
+        session_id, day_number = _ascii(self.fields.session_id), self.facts.day_number
         return Outcome(
             _OK, self.at_ms, self.at_ms, session_id, self.total_ms, self.used_ms, self.counted_ms, "", day_number
         )
@@ -797,19 +798,16 @@ cdef class NativeHeartbeats:
         cdef double began_seconds = perf_counter()
         if not _read_fields(body, end, &fields):
             return False
-        profile_id = PyUnicode_DecodeASCII(fields.profile_id.at, fields.profile_id.size, NULL)
-        found = PyDict_GetItemWithError(self.known_policies, profile_id)
-        if found == NULL:
+        profile_id = _ascii(fields.profile_id)
+        known = self.known_policies.get(profile_id)
+        if known is None:
             return False
-        known = <object>found
         cdef _Facts facts = self.facts(known.effective)
         if not facts.is_plain or not known.fresh_until_ms or not self.is_admitted(authorization, known.account_id):
             return False
-        title_id = PyUnicode_DecodeASCII(fields.title_id.at, fields.title_id.size, NULL)
-        found = PyDict_GetItemWithError(self.known_titles, title_id)
-        if found == NULL:
+        title = self.known_titles.get(_ascii(fields.title_id))
+        if title is None:
             return False
-        title = <object>found
         is_educational = title.value
         if not isinstance(is_educational, bool) or not self.monotonic() < title.fresh_until_ms:
             return False
@@ -842,15 +840,15 @@ cdef class NativeHeartbeats:
         memcpy(PyBytes_AS_STRING(head), start, before)
         memcpy(PyBytes_AS_STRING(head) + before, authorization.at + authorization.size, after)
         cdef dict heads = connection.known_heads.body_bytes_of
-        found = PyDict_GetItemWithError(heads, head)
-        return found != NULL and <Py_ssize_t>(<object>found) == end - body
+        body_bytes = heads.get(head)
+        return body_bytes is not None and <Py_ssize_t>body_bytes == end - body
 
     cdef _Facts facts(self, effective):
         """The facts of an effective policy. Few are kept, so that policies that nobody uses any more do not stay."""
         key = PyLong_FromVoidPtr(<void *>effective)
-        found = PyDict_GetItemWithError(self.facts_of, key)
-        if found != NULL:
-            return <_Facts>found
+        cdef _Facts facts = self.facts_of.get(key)
+        if facts is not None:
+            return facts
         if len(self.facts_of) >= MAX_FACTS:
             self.facts_of.clear()
         facts = self.facts_of[key] = _facts_of(effective)

@@ -19,8 +19,9 @@ from app.timestamps import ms_of, rfc3339
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 API_PREFIX = "/api/v1"
-NDJSON = "application/x-ndjson"
 """Prefix of every path except health and metrics."""
+NDJSON = "application/x-ndjson"
+"""The media type of one JSON value a line."""
 MAX_DEPTH = 32
 _MAX_DIGITS = 20
 _MAX_ZONE = 50

@@ -18,6 +18,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from app.auth.lease_keys import PublicKeySet
 from app.feed.schemas import FeedAnswer
+from app.http.requests import NDJSON
 from app.reports.schemas import HistoryAnswer, WeeklyAnswer
 from app.server.error_catalogue import CATALOGUE, codes_of, example, kinds
 from app.server.openapi_examples import EXAMPLES, REFUSAL, Example
@@ -492,7 +493,7 @@ def _heartbeats() -> dict[str, Any]:
             "required": True,
             "content": {
                 "application/json": {"schema": batch},
-                "application/x-ndjson": {"schema": {"type": "string"}},
+                NDJSON: {"schema": {"type": "string"}},
             },
         },
         "responses": {"200": _success(results)},

@@ -25,7 +25,7 @@ from app.errors import (
     Unauthenticated,
     Unexpected,
 )
-from app.http.requests import API_PREFIX, ClientGone, Receive, read_body, require_printable, validation_problem
+from app.http.requests import API_PREFIX, NDJSON, ClientGone, Receive, read_body, require_printable, validation_problem
 from app.observability import context, metrics
 from app.observability.context import RequestContext, note_account
 from app.viewing.beats import PreparedBeat
@@ -48,7 +48,7 @@ _decode_beat = msgspec.json.Decoder(HeartbeatRequest).decode
 _decode_end = msgspec.json.Decoder(EndRequest).decode
 _decode_batch = msgspec.json.Decoder(BatchRequest).decode
 _split_batch = msgspec.json.Decoder(RawBatch).decode
-_NDJSON = b"application/x-ndjson"
+_NDJSON = NDJSON.encode()
 _encode = msgspec.json.Encoder().encode
 SUCCESS_HEADERS = (
     (b"content-type", b"application/json"),

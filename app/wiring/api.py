@@ -37,6 +37,7 @@ from app.privacy import Privacy
 from app.privacy.erasure import Erasure
 from app.privacy.export import Export
 from app.profiles.service import ProfileService
+from app.redis_store.beat_calls import BeatCall
 from app.redis_store.counters import RedisCounters
 from app.redis_store.erasure import RedisErasure
 from app.redis_store.events import RedisEvents
@@ -50,7 +51,7 @@ from app.wiring.external_identity import external_tombstones
 from app.wiring.feed import event_feed, receivers
 from app.wiring.identity import Identity, open_identity
 from app.wiring.markets import MarketsFile
-from app.wiring.native import call_of, open_native
+from app.wiring.native import open_native
 from app.wiring.parents import parents, profile_service, reports
 from app.wiring.process import repeat
 from app.wiring.stores import (
@@ -121,7 +122,7 @@ async def open_services(
         guard = await _open_rollback_guard(stack, stores, settings, clock)
         native = open_native(settings, stores)
         shared = shared_policies(stores, settings, clock, guard)
-        recorded = counters(stores, settings, guard, *call_of(native))
+        recorded = counters(stores, settings, guard, call=BeatCall if native is None else native.NativeBeatCall)
         postgres_policies = PostgresPolicies(stores.engine, clock)
         viewing = await open_viewing(
             stack,

@@ -5,7 +5,6 @@ import structlog
 from app.native import NativeModuleUnusable, load_native
 from app.native.ports import NativeModule
 from app.observability import metrics
-from app.redis_store.beat_calls import BeatCall
 from app.settings.settings import Settings, SettingsError, variable_of
 from app.wiring.stores import Stores
 
@@ -27,8 +26,3 @@ def open_native(settings: Settings, stores: Stores) -> NativeModule | None:
     metrics.NATIVE.set(0 if native is None else 1)
     log.info("heartbeat_path", native=native is not None)
     return native
-
-
-def call_of(native: NativeModule | None) -> tuple[type[BeatCall], ...]:
-    """What makes script calls of beats, if it is not the usual one."""
-    return () if native is None else (native.NativeBeatCall,)

@@ -182,7 +182,7 @@ def rollback_guard(stores: Stores, clock: Clock) -> RollbackGuard:
 
 
 def counters(
-    stores: Stores, settings: Settings, guard: RollbackGuard, call: type[BeatCall] = BeatCall
+    stores: Stores, settings: Settings, guard: RollbackGuard, *, call: type[BeatCall] = BeatCall
 ) -> RedisCounters:
     adapter = ClusteredCounters if stores.is_cluster else RedisCounters
     return adapter(

@@ -106,12 +106,13 @@ async def _measured_in_storm(
     is_over = asyncio.Event()
 
     async def verify(connection: LoadConnection, request: bytes) -> None:
-        status, answer = await connection.send(request)
-        if status in REFUSED_FOR_NOW:
+        while True:
+            status, answer = await connection.send(request)
+            if status == OK:
+                return
+            if status not in REFUSED_FOR_NOW:
+                raise BenchFailed(f"{PATH} answers {status}: {answer.decode(errors='replace')}")
             await asyncio.sleep(RETRY_SECONDS)
-            await verify(connection, request)
-        elif status != OK:
-            raise BenchFailed(f"{PATH} answers {status}: {answer.decode(errors='replace')}")
 
     async def verify_again(connection: LoadConnection, request: bytes) -> None:
         while not is_over.is_set():

@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from app.embedded.deployment import locate
 from app.lab.chaos.deployment import ChaosDeployment
@@ -44,6 +45,12 @@ class Run:
 
     def count(self, event: str) -> int:
         return sum(found["event"] == event for found in self.events)
+
+    @property
+    def ports(self) -> list[int]:
+        """Where it said that it listens."""
+        told = [found for found in self.events if found["event"] == "listening"]
+        return [urlsplit(str(found["url"])).port or 0 for found in told]
 
     def ended(self, *, seconds: float = 60.0) -> int:
         return self.process.wait(timeout=seconds)

@@ -305,5 +305,5 @@ def test_one_api_process_serves_and_says_where(server: Databases, environment: d
     variables = {**environment, "DATABASE_URL": server.fresh(), "HOURGLASS_WORKERS": "1"}
     with started(folder, variables, "api") as run:
         assert wait_until(lambda: _count(run, "listening") == 1, seconds=SECONDS), run.lines
-        [url] = [urlsplit(str(told["url"])) for told in run.events if told["event"] == "listening"]
-        assert wait_until(lambda: is_ready("127.0.0.1", url.port or 0), seconds=SECONDS), run.lines
+        [port] = run.ports
+        assert wait_until(lambda: is_ready("127.0.0.1", port), seconds=SECONDS), run.lines

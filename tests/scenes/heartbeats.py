@@ -73,6 +73,11 @@ class Wire:
     def resume_reading(self) -> None: ...
 
 
+def without_ids(sent: bytes) -> bytes:
+    """What was sent up to a request id, which is made anew for each refusal."""
+    return sent.partition(b"x-request-id")[0]
+
+
 class HeartbeatProcess:
     """All that answers heartbeats, with or without the native module.
 

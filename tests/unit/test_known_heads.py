@@ -15,6 +15,7 @@ from app.server.fast_path import FastPathProtocol
 from app.server.known_heads import KnownHeads, ReadRequest
 from app.viewing.endpoint import HEARTBEAT_PATH
 from app.viewing.ports import ResponseWriter
+from tests.scenes.heartbeats import Wire, without_ids
 
 URL = HEARTBEAT_PATH.encode()
 
@@ -63,30 +64,6 @@ class Application:
         await send({"type": "http.response.body", "body": b""})
 
 
-class Wire:
-    """The transport of a connection."""
-
-    def __init__(self) -> None:
-        self.sent: list[bytes] = []
-        self.is_closed = False
-
-    def write(self, data: bytes) -> None:
-        self.sent.append(data)
-
-    def close(self) -> None:
-        self.is_closed = True
-
-    def is_closing(self) -> bool:
-        return self.is_closed
-
-    def get_extra_info(self, name: str, default: object = None) -> object:
-        return ("192.0.2.1", 80) if name.endswith("name") else default
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
-
-
 async def read(chunks: Sequence[bytes], known_heads: KnownHeads) -> tuple[list[object], list[bytes], bool]:
     """What the endpoints got from a connection, what it answered, and whether it was closed."""
     application = Application()
@@ -108,12 +85,7 @@ async def read(chunks: Sequence[bytes], known_heads: KnownHeads) -> tuple[list[o
         for _ in range(8):
             await asyncio.sleep(0)
     connection.connection_lost(None)
-    return application.seen, [_without_ids(sent) for sent in wire.sent], wire.is_closed
-
-
-def _without_ids(sent: bytes) -> bytes:
-    """A refusal names a request id that is made anew each time."""
-    return sent.partition(b"x-request-id")[0]
+    return application.seen, [without_ids(sent) for sent in wire.sent], wire.is_closed
 
 
 def beat(

@@ -20,7 +20,17 @@ from app.domain.viewing_day import DAY_MS
 from app.errors import CountersUnavailable
 from app.native import NativeModuleUnusable, layout, load_native
 from app.observability import metrics
-from tests.scenes.heartbeats import NOW, SESSION, HeartbeatProcess, answer_of, body_of, id_of, policy_of, request_of
+from tests.scenes.heartbeats import (
+    NOW,
+    SESSION,
+    HeartbeatProcess,
+    answer_of,
+    body_of,
+    id_of,
+    policy_of,
+    request_of,
+    without_ids,
+)
 
 native = pytest.importorskip("hourglass_native", reason="the native module is not built: scripts/test builds it")
 TODAY = NOW // DAY_MS
@@ -61,16 +71,10 @@ async def heard(process: HeartbeatProcess, reads: Sequence[bytes]) -> list[bytes
 async def told(pair: Twins, *reads: bytes) -> list[bytes]:
     """What both say, which must be the same, after both have sent Redis the same."""
     answers = [await heard(process, reads) for process in pair.both]
-    of_native, of_python = ([_without_ids(each) for each in some] for some in answers)
+    of_native, of_python = ([without_ids(each) for each in some] for some in answers)
     assert of_native == of_python
     assert pair.native.calls == pair.python.calls
     return of_native
-
-
-def _without_ids(sent: bytes) -> bytes:
-    """A refusal names a request id that is made anew each time."""
-    head, has_id, _ = sent.partition(b"x-request-id")
-    return head if has_id else sent
 
 
 def beat(pair: Twins, body: bytes, *lines: bytes, **token: Any) -> bytes:

@@ -84,7 +84,7 @@ class ScriptedServer:
                         is_counted = True
                         await self._send(self.reply_to(command[1]), writer)
                     else:
-                        writer.write(b":0\r\n" if command[0] == b"PUBLISH" else b"+OK\r\n")
+                        await self._send([b":0\r\n" if command[0] == b"PUBLISH" else b"+OK\r\n"], writer)
         except (ConnectionError, asyncio.CancelledError):
             pass
         finally:
@@ -98,6 +98,8 @@ class ScriptedServer:
                 raise ConnectionResetError
             elif isinstance(chunk, float):
                 await asyncio.sleep(chunk)
+            elif writer.is_closing():  # the client has gone away: uvloop refuses to write then
+                raise ConnectionResetError
             elif isinstance(chunk, bytes):
                 writer.write(chunk)
                 await writer.drain()

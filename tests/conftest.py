@@ -10,7 +10,7 @@ from hypothesis import settings
 from app.embedded.valkey import Valkey
 from app.kit.garbage import collect_rarely, start_quickly
 from tests.clusters import ClusterOfServers, SentinelServers, running_cluster, running_sentinels
-from tests.servers import DEBIAN_REDIS, Databases, debian_postgres, running_postgres, running_valkey
+from tests.servers import DEBIAN_REDIS, Databases, debian_postgres, emptied, running_postgres, running_valkey
 
 # Where CI is set, Hypothesis loads a repeatable profile by itself; this one builds on whichever is loaded. A deadline
 # for each example would only tell how busy the machine is.
@@ -103,19 +103,29 @@ def database_url(postgres: Databases) -> str:
 
 
 @pytest.fixture(scope="session")
-def valkey() -> Iterator[Valkey]:
-    """Valkey from its wheel."""
+def valkey_server() -> Iterator[Valkey]:
     with running_valkey() as server:
         yield server
 
 
+@pytest.fixture(scope="module")
+def valkey(valkey_server: Valkey) -> Valkey:
+    """Valkey from its wheel, without what another module's tests left to be flushed into a database of their own."""
+    return emptied(valkey_server)
+
+
 @pytest.fixture(scope="session")
-def redis7() -> Iterator[Valkey]:
-    """The distribution's redis-server."""
+def redis7_server() -> Iterator[Valkey]:
     if not DEBIAN_REDIS.exists():
         pytest.skip("redis-server is not installed")
     with running_valkey(binary=DEBIAN_REDIS) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def redis7(redis7_server: Valkey) -> Valkey:
+    """The distribution's redis-server, emptied likewise."""
+    return emptied(redis7_server)
 
 
 @pytest.fixture(scope="session")

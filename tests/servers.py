@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
+from redis import Redis
+
 from app.embedded.postgres import Postgres
 from app.embedded.valkey import NO_OPTIONS, Valkey
 from app.postgres_store.migrate import upgrade
@@ -80,6 +82,13 @@ def running_valkey(*, binary: Path | None = None, options: Mapping[str, str] = N
             yield server
         finally:
             server.stop()
+
+
+def emptied(server: Valkey) -> Valkey:
+    """The same server, without keys."""
+    with Redis.from_url(server.url) as redis:
+        redis.flushall()
+    return server
 
 
 @contextmanager

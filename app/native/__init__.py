@@ -56,15 +56,14 @@ def load_native(choice: Literal["auto", "off", "required"]) -> NativeModule | No
         return None
     try:
         module = cast("NativeModule", import_module(_MODULE))
-    except ImportError as error:
-        if choice == "required":
-            raise NativeModuleUnusable(f"the native module cannot be imported: {error}") from None
-        return None
-    if layout() == module.LAYOUT:
-        return module
+        if layout() == module.LAYOUT:
+            return module
+        reason = "the native module was made for another version"
+    except Exception as error:  # noqa: BLE001  one for another version may miss anything of ours
+        if choice == "auto" and isinstance(error, ModuleNotFoundError) and error.name == _MODULE:
+            return None
+        reason = f"the native module cannot be imported: {error}"
     if choice == "required":
-        raise NativeModuleUnusable(
-            "the native module was made for another version; install hourglass-native of this one"
-        )
-    log.warning("native_module_unusable", reason="it was made for another version")
+        raise NativeModuleUnusable(f"{reason}; install hourglass-native of this version")
+    log.warning("native_module_unusable", reason=reason)
     return None

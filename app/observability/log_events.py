@@ -23,7 +23,7 @@ MEANINGS: dict[str, str] = {
     "action_postponed": "A repeated action failed because a server was away. The next run catches up.",
     "markets_changed": "The file of markets changed and its rules are in force in this process.",
     "markets_file_refused": "The file of markets cannot be used; the rules before stay in force. `reason` says why.",
-    "native_module_unusable": "The native module is of another version. Python answers all heartbeats until it fits.",
+    "native_module_unusable": "The native module is of another version or broken. Python answers until it fits.",
     "partition_dropped": "Rows have been kept long enough; their partition was dropped.",
     "partition_missing": "Rows lie in no partition, and none could be made; the worker's job should have made it.",
     "partitions_made_on_the_spot": "Rows had no partition and got one. Was the worker away, or a clock wrong?",

@@ -5,12 +5,14 @@ import random
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from app.auth.tokens import Role
 from app.domain.counters import Outcome, Status
@@ -504,6 +506,20 @@ def test_a_missing_module_is_an_error_only_if_it_is_required(monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "hourglass_native", None)
     assert load_native("auto") is None
     with pytest.raises(NativeModuleUnusable):
+        load_native("required")
+
+
+@pytest.mark.parametrize("missing", ["AttributeError", "ImportError", "ModuleNotFoundError"])
+def test_a_module_that_misses_something_of_ours_is_left_alone_and_said(
+    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hourglass_native.py").write_text(f"raise {missing}('gone')", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "hourglass_native")
+    with capture_logs() as lines:
+        assert load_native("auto") is None
+    assert [line["event"] for line in lines] == ["native_module_unusable"]
+    with pytest.raises(NativeModuleUnusable, match="gone"):
         load_native("required")
 
 

@@ -41,14 +41,18 @@ def described(needed: "Size") -> list[tuple[str, str]]:
         ("API processes", f"{needed.api_processes}, a processor each"),
         ("memory of an API process", _bytes(needed.api_bytes)),
         ("policies, tokens remembered", f"{needed.cache_entries:,}{' as preset' if is_preset else ' of each'}"),
-        ("Redis", f"{redis}, {needed.redis_cores:.1f} processors busy in all"),
+        ("Redis", f"{redis}, {_processors(needed.redis_cores)} busy in all"),
         ("memory of a Redis", f"{_bytes(needed.redis_bytes)}, room for the fork included"),
-        ("PostgreSQL", f"{needed.postgres_cores:.1f} processors, {needed.postgres_connections} connections"),
+        ("PostgreSQL", f"{_processors(needed.postgres_cores)}, {needed.postgres_connections} connections"),
         ("rows written a second", f"{needed.rows_per_second:,.0f}"),
         ("disk of PostgreSQL", f"{_bytes(needed.disk_bytes)} after a year"),
-        ("worker", f"{needed.worker_cores:.1f} processors"),
+        ("worker", f"{_processors(needed.worker_cores)}"),
         ("network", f"{_bits(needed.in_bits_per_second)} in, {_bits(needed.out_bits_per_second)} out, without TLS"),
     ]
+
+
+def _processors(count: float) -> str:
+    return f"{count:.1f} processors" if count >= 0.1 else "under 0.1 processors"  # noqa: PLR2004  what is shown
 
 
 def _bytes(count: float) -> str:

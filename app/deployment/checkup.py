@@ -249,7 +249,7 @@ async def examine_postgres(settings: Settings) -> list[Finding]:
             revision, compatible_from = await read_marks(connection)
             schema = validation_problem(revision, compatible_from)
             allowed = int(await connection.fetchval("SHOW max_connections"))
-            parked = await _parked(connection)
+            dead_letters = await _dead_letters(connection)
             synchronous = await connection.fetchval("SHOW synchronous_commit")
             offset_ms = await _offset(lambda: _postgres_time(connection))
         finally:
@@ -263,7 +263,7 @@ async def examine_postgres(settings: Settings) -> list[Finding]:
             good=int(version.split(".")[0]) >= OLDEST_POSTGRES,
         ),
         judged("schema", schema or revision, f"{known_revisions()[-1]}, or newer and compatible", good=schema is None),
-        judged("parked rows", parked, "0: see table parked_rows", good=parked == 0),
+        judged("dead letters", dead_letters, "0: see table parked_rows", good=dead_letters == 0),
         judged("synchronous_commit", synchronous, "on", good=synchronous != "off", otherwise=CheckResult.WARNING),
         _clock("PostgreSQL clock", offset_ms),
         judged("PostgreSQL connections", allowed, f"{needed} for this host", good=allowed >= needed),
@@ -339,7 +339,7 @@ def _clock(subject: str, offset_ms: float) -> Finding:
     )
 
 
-async def _parked(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
+async def _dead_letters(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
     """Dead letters. Each one is missing time in a child's history."""
     if await connection.fetchval("SELECT to_regclass('parked_rows')") is None:
         return 0

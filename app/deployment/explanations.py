@@ -64,7 +64,7 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "Code and schema must fit; processes refuse to start otherwise.",
         "Run hourglass migrate of the newest version in use, or upgrade Hourglass.",
     ),
-    "parked rows": Explanation(
+    "dead letters": Explanation(
         "PostgreSQL refused these rows: that time is missing from the children's history.",
         "Read the column error of table parked_rows; correct the cause, then insert the rows by hand or delete them.",
     ),

@@ -262,7 +262,7 @@ async def test_a_row_that_can_never_be_written_is_parked_and_the_rest_goes_on(
         )
         assert rows.all() == [(poisoned,)]
     findings = await examine_postgres(settings_for(database_url=servers[0], redis_url="redis://unused"))
-    assert [finding.verdict for finding in findings if finding.subject == "parked rows"] == [CheckResult.FAILURE]
+    assert [finding.verdict for finding in findings if finding.subject == "dead letters"] == [CheckResult.FAILURE]
 
 
 async def test_every_row_that_is_set_aside_is_counted_whatever_the_lanes_do(home: Household) -> None:

@@ -402,8 +402,8 @@ async def test_what_was_watched_offline_outlives_its_page(stage: Scene) -> None:
     await child.until_played(3)
     played = await child.played()
     await page.goto("about:blank")
-    await context.set_offline(False)
     assert await used_seconds(home) == 0
+    await context.set_offline(False)
     again = await opened(context, home)  # nothing is played there: the page alone syncs
 
     async def is_counted() -> bool:

@@ -1,13 +1,14 @@
 """What parents read about past viewing days: rows as they were flushed, and what they add up to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from enum import StrEnum
 from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
-from app.domain.co_viewing import CoViewed
+from app.domain.co_viewing import CoViewed, Overlap
 from app.domain.policy import MINUTE_MS
 from app.domain.tampering import TamperHint
 from app.domain.viewing_day import DAY_MS, HOUR_MS, Calendar, ViewingDay, day_number_of, reset_ms
@@ -20,14 +21,13 @@ _LATEST_END_MS = 3 * DAY_MS
 
 
 class Viewer(msgspec.Struct, frozen=True, kw_only=True):
-    """The profile of a report. ``calendar`` is None for an adult. ``has_siblings``: the account has other profiles."""
+    """The profile of a report. ``calendar`` is None for an adult."""
 
     account_id: str
     profile_id: str
     name: str
     timezone: str
     calendar: Calendar | None
-    has_siblings: bool = False
 
 
 class DayAsked(msgspec.Struct, frozen=True):
@@ -130,6 +130,13 @@ class TitleTime(msgspec.Struct, frozen=True):
     title_id: str
     name: str | None
     total_ms: int
+
+
+class Watched(NamedTuple):
+    """The titles that each profile watched longest, and sessions that overlap one of another child of the account."""
+
+    titles: Mapping[str, Sequence[TitleTime]]
+    overlaps: Sequence[Overlap]
 
 
 class ChildWeek(msgspec.Struct, frozen=True):

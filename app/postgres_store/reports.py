@@ -6,7 +6,8 @@ that only the partitions in question are touched.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
+from typing import TypedDict
 
 import msgspec
 from asyncpg import Record
@@ -27,6 +28,7 @@ from app.domain.report import (
     Source,
     TitleTime,
     Viewer,
+    Watched,
 )
 from app.domain.tampering import TamperHint
 from app.domain.viewing_day import DAY_MS, Calendar, day_number_of
@@ -64,10 +66,8 @@ _HINTS = """(SELECT json_agg(json_build_array(t.kind, t.session_id, t.day - DATE
 
 _VIEWED = Query(f"""
 SELECT {_AS_OF}, p.account_id::text AS account_id, p.id::text AS profile_id, p.name, p.timezone, p.is_kids,
-       c.calendar::text AS calendar, p.has_siblings, {_TOTALS}, {_SAVED_LATER}, {_HINTS}
-  FROM (SELECT one.*, EXISTS (SELECT FROM profiles other
-                               WHERE other.account_id = one.account_id AND other.id <> one.id) AS has_siblings
-          FROM profiles one) p
+       c.calendar::text AS calendar, {_TOTALS}, {_SAVED_LATER}, {_HINTS}
+  FROM profiles p
   LEFT JOIN viewing_time_configs c ON c.profile_id = p.id
   LEFT JOIN viewing_time_balances b ON b.profile_id = p.id AND b.day BETWEEN :first AND :last{_LATER}
  WHERE p.id = :profile_id AND p.account_id = :account_id
@@ -150,40 +150,21 @@ SELECT a.profile_id::text AS profile_id, a.day, {_TOTALS},
                       ORDER BY version DESC LIMIT 1) h ON true{_GRANTED.format(day="a")}
 """)  # noqa: S608  fixed text
 
-# Offline playback is known by its intervals, which lie in no viewing day of their own: each child's days bound them.
-_TOP_TITLES = Query("""
-SELECT r.profile_id::text AS profile_id, r.title_id, t.name, r.total_ms
-  FROM (SELECT profile_id, title_id, SUM(watched_ms)::bigint AS total_ms,
-               ROW_NUMBER() OVER (PARTITION BY profile_id ORDER BY SUM(watched_ms) DESC, title_id) AS place
-          FROM (SELECT profile_id, title_id, used_ms + educational_ms + overrun_ms AS watched_ms
-                  FROM viewing_sessions
-                 WHERE profile_id = ANY(CAST(:profile_ids AS uuid[])) AND day BETWEEN :first AND :last
-                   AND started_at >= :from_at AND started_at < :until_at
-                 UNION ALL
-                SELECT o.profile_id, o.title_id, o.credited_ms
-                  FROM (SELECT profile_id, MIN(starts_ms) AS from_ms, MAX(ends_ms) AS until_ms
-                          FROM viewing_time_balances
-                         WHERE profile_id = ANY(CAST(:profile_ids AS uuid[])) AND day BETWEEN :first AND :last
-                         GROUP BY profile_id) w
-                  JOIN offline_intervals o
-                    ON o.profile_id = w.profile_id AND o.ends_ms > w.from_ms AND o.ends_ms <= w.until_ms) watched
-         GROUP BY profile_id, title_id) r
-  LEFT JOIN titles t ON t.id = r.title_id
- WHERE r.place <= :most AND r.total_ms > 0
- ORDER BY r.profile_id, r.place
-""")
-
 # Sessions of two children on one device with one title at one time. A part of a session is shorter than two days.
 # Those of a family are read once and then compared: an index scan for each pair of session and sibling takes fifteen
 # times as long.
-_OVERLAPS = Query("""
-WITH family AS MATERIALIZED (
+_FAMILY = """
+family AS MATERIALIZED (
     SELECT p.account_id, p.name, s.profile_id, s.id, s.day, s.device_id, s.title_id, s.started_at,
-           (EXTRACT(EPOCH FROM s.started_at) * 1000)::bigint AS started_ms, s.last_beat_ms, s.uncounted_ms
+           (EXTRACT(EPOCH FROM s.started_at) * 1000)::bigint AS started_ms, s.last_beat_ms, s.uncounted_ms,
+           s.used_ms + s.educational_ms + s.overrun_ms AS watched_ms
       FROM profiles p
       JOIN viewing_sessions s ON s.profile_id = p.id AND s.started_at >= :near_at AND s.started_at < :far_at
-     WHERE p.account_id IN (SELECT account_id FROM profiles WHERE id = ANY(CAST(:profile_ids AS uuid[])))
-)
+     WHERE p.account_id IN ({accounts})
+)"""
+_ASKED = """m.profile_id = ANY(CAST(:profile_ids AS uuid[])) AND m.day BETWEEN :first AND :last
+   AND m.started_at >= :from_at AND m.started_at < :until_at"""
+_OVERLAPS = f"""
 SELECT m.profile_id::text AS profile_id, m.id::text AS session_id, m.day, m.started_ms, m.last_beat_ms, m.uncounted_ms,
        o.profile_id::text AS other_id, o.name AS other_name,
        o.started_ms AS other_started_ms, o.last_beat_ms AS other_last_beat_ms, o.uncounted_ms AS other_uncounted_ms
@@ -193,9 +174,38 @@ SELECT m.profile_id::text AS profile_id, m.id::text AS session_id, m.day, m.star
    AND o.profile_id <> m.profile_id
    AND o.started_at > m.started_at - INTERVAL '2 days'
    AND o.started_ms < m.last_beat_ms AND o.last_beat_ms > m.started_ms
- WHERE m.profile_id = ANY(CAST(:profile_ids AS uuid[])) AND m.day BETWEEN :first AND :last
-   AND m.started_at >= :from_at AND m.started_at < :until_at
-""")
+ WHERE {_ASKED}
+"""  # noqa: S608  fixed text
+_WITH_SIBLINGS = """SELECT one.account_id FROM profiles one JOIN profiles other USING (account_id)
+                            WHERE one.id = ANY(CAST(:profile_ids AS uuid[])) AND other.id <> one.id"""
+_CO_VIEWED = Query(f"WITH {_FAMILY.format(accounts=_WITH_SIBLINGS)} {_OVERLAPS}")
+
+# Offline playback is known by its intervals, which lie in no viewing day of their own: each child's days bound them.
+_WATCHED = Query(f"""
+WITH {_FAMILY.format(accounts="SELECT account_id FROM profiles WHERE id = ANY(CAST(:profile_ids AS uuid[]))")},
+longest AS (
+    SELECT r.profile_id::text AS profile_id, r.title_id, t.name, r.total_ms
+      FROM (SELECT profile_id, title_id, SUM(watched_ms)::bigint AS total_ms,
+                   ROW_NUMBER() OVER (PARTITION BY profile_id ORDER BY SUM(watched_ms) DESC, title_id) AS place
+              FROM (SELECT m.profile_id, m.title_id, m.watched_ms
+                      FROM family m
+                     WHERE {_ASKED}
+                     UNION ALL
+                    SELECT o.profile_id, o.title_id, o.credited_ms
+                      FROM (SELECT profile_id, MIN(starts_ms) AS from_ms, MAX(ends_ms) AS until_ms
+                              FROM viewing_time_balances
+                             WHERE profile_id = ANY(CAST(:profile_ids AS uuid[])) AND day BETWEEN :first AND :last
+                             GROUP BY profile_id) w
+                      JOIN offline_intervals o
+                        ON o.profile_id = w.profile_id AND o.ends_ms > w.from_ms AND o.ends_ms <= w.until_ms) watched
+             GROUP BY profile_id, title_id) r
+      LEFT JOIN titles t ON t.id = r.title_id
+     WHERE r.place <= :most AND r.total_ms > 0
+     ORDER BY r.profile_id, r.place
+), shared AS ({_OVERLAPS})
+SELECT (SELECT json_agg(found) FROM longest found)::text AS titles,
+       (SELECT json_agg(found) FROM shared found)::text AS overlaps
+""")  # noqa: S608  fixed text
 _PART_MS = 2 * DAY_MS
 
 
@@ -283,50 +293,31 @@ class PostgresReports:
             grouped[row["profile_id"]].append(ReportedDay(lifted, granted))
         return list(grouped.values())
 
-    async def top_titles(
+    async def watched(
         self, profile_ids: Sequence[str], *, first: date, last: date, from_ms: int, until_ms: int
-    ) -> dict[str, list[TitleTime]]:
-        """What each profile watched longest on these days, which began and ended in ``from_ms`` to ``until_ms``."""
+    ) -> Watched:
+        """What the profiles watched on these days, which began and ended in ``from_ms`` to ``until_ms``."""
         if not profile_ids:
-            return {}
-        rows = await _TOP_TITLES.rows(
+            return Watched({}, [])
+        [row] = await _WATCHED.rows(
             self._engine,
             profile_ids=profile_ids,
             first=first,
             last=last,
-            from_at=utc(from_ms),
-            until_at=utc(until_ms),
             most=TOP_TITLES,
+            **_near(from_ms, until_ms),
         )
-        found: dict[str, list[TitleTime]] = defaultdict(list)
-        for row in rows:
-            found[row["profile_id"]].append(TitleTime(row["title_id"], row["name"], row["total_ms"]))
-        return dict(found)
+        titles: dict[str, list[TitleTime]] = defaultdict(list)
+        for found in _decode_titles(row["titles"] or "[]"):
+            titles[found["profile_id"]].append(TitleTime(found["title_id"], found["name"], found["total_ms"]))
+        return Watched(dict(titles), [_overlap(found) for found in _decode_overlaps(row["overlaps"] or "[]")])
 
-    async def overlaps(
-        self, profile_ids: Sequence[str], *, first: date, last: date, from_ms: int, until_ms: int
-    ) -> list[Overlap]:
+    async def overlaps(self, profile_id: str, *, first: date, last: date, from_ms: int, until_ms: int) -> list[Overlap]:
         """Sessions that began in ``from_ms`` to ``until_ms``, each with one of another child that overlaps it."""
-        rows = await _OVERLAPS.rows(
-            self._engine,
-            profile_ids=profile_ids,
-            first=first,
-            last=last,
-            from_at=utc(from_ms),
-            until_at=utc(until_ms),
-            near_at=utc(from_ms - _PART_MS),
-            far_at=utc(until_ms + _PART_MS),
+        rows = await _CO_VIEWED.rows(
+            self._engine, profile_ids=[profile_id], first=first, last=last, **_near(from_ms, until_ms)
         )
-        return [
-            Overlap(
-                profile_id=row["profile_id"],
-                part=PartKey(row["session_id"], row["day"]),
-                counted=_counted(row["started_ms"], row["last_beat_ms"], row["uncounted_ms"]),
-                other=CoViewed(row["other_id"], row["other_name"]),
-                others_counted=_counted(row["other_started_ms"], row["other_last_beat_ms"], row["other_uncounted_ms"]),
-            )
-            for row in rows
-        ]
+        return [_overlap(row) for row in rows]
 
     def _totals(self, row: Record) -> DayTotals:
         kept_minutes = None if row["limit_ms"] is None else row["limit_ms"] // MINUTE_MS
@@ -352,6 +343,51 @@ class PostgresReports:
         return limits.minutes_on(day_number_of(day), weekend_days=self._markets.weekend_days(row["market"]))
 
 
+class _TitleRow(TypedDict):
+    profile_id: str
+    title_id: str
+    name: str | None
+    total_ms: int
+
+
+class _OverlapRow(TypedDict):
+    profile_id: str
+    session_id: str
+    day: date
+    started_ms: int
+    last_beat_ms: int
+    uncounted_ms: list[int]
+    other_id: str
+    other_name: str
+    other_started_ms: int
+    other_last_beat_ms: int
+    other_uncounted_ms: list[int]
+
+
+_decode_titles = msgspec.json.Decoder(list[_TitleRow]).decode
+_decode_overlaps = msgspec.json.Decoder(list[_OverlapRow]).decode
+
+
+def _near(from_ms: int, until_ms: int) -> dict[str, datetime]:
+    """A time range, and one in which every session's part lies that may overlap one of it."""
+    return {
+        "from_at": utc(from_ms),
+        "until_at": utc(until_ms),
+        "near_at": utc(from_ms - _PART_MS),
+        "far_at": utc(until_ms + _PART_MS),
+    }
+
+
+def _overlap(row: _OverlapRow | Record) -> Overlap:
+    return Overlap(
+        profile_id=row["profile_id"],
+        part=PartKey(row["session_id"], row["day"]),
+        counted=_counted(row["started_ms"], row["last_beat_ms"], row["uncounted_ms"]),
+        other=CoViewed(row["other_id"], row["other_name"]),
+        others_counted=_counted(row["other_started_ms"], row["other_last_beat_ms"], row["other_uncounted_ms"]),
+    )
+
+
 def _as_of(rows: Sequence[Record]) -> int | None:
     return rows[0]["as_of_ms"] if rows else None
 
@@ -364,7 +400,6 @@ def _viewer(row: Record) -> Viewer:
         name=row["name"],
         timezone=row["timezone"],
         calendar=calendar,
-        has_siblings=row.get("has_siblings", False),
     )
 
 

@@ -1,7 +1,7 @@
 """History of one child, by viewing day and session."""
 
 from collections import defaultdict
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
@@ -60,8 +60,8 @@ class History:
     ) -> HistoryPage:
         """Return a page of at most ``limit`` sessions.
 
-        Runs two statements at the same time. One more says who watched along, if the account has other profiles. Empty
-        days need one more, and so do days longer or shorter than their names suggest.
+        Runs three statements at the same time. Empty days need one more. Days longer or shorter than their names
+        suggest need two of them again.
 
         Args:
             account_id: owner of the profile.
@@ -94,8 +94,6 @@ class History:
         if empty_days:
             totals = await self._with_empty_days(viewer, totals, first=first, last=min(last, newest), at_ms=at_ms)
         shown, has_more = sessions[:limit], len(sessions) > limit
-        if viewer.has_siblings:
-            shown = await self._with_co_viewers(profile_id, shown)
         following = (
             CursorPosition(first, last, shown[-1].day, shown[-1].started_ms, shown[-1].session_id) if has_more else None
         )
@@ -105,7 +103,7 @@ class History:
             as_of_ms=at_ms if as_of_ms is None else as_of_ms,
         )
 
-    def _sessions(
+    async def _sessions(
         self,
         profile_id: str,
         first: date,
@@ -114,25 +112,20 @@ class History:
         place: CursorPosition | None,
         *,
         most: int,
-    ) -> Awaitable[list[SessionPart]]:
+    ) -> list[SessionPart]:
+        """Sessions with those who watched along, newest first."""
         from_ms, until_ms = span_ms
         before = None if place is None else (place.started_ms, place.session_id)
-        return self._past.sessions(
-            profile_id, first=first, last=last, from_ms=from_ms, until_ms=until_ms, before=before, most=most
-        )
-
-    async def _with_co_viewers(self, profile_id: str, shown: Sequence[SessionPart]) -> list[SessionPart]:
-        if not shown:
-            return []
-        overlaps = await self._past.overlaps(
-            [profile_id],
-            first=shown[-1].day,
-            last=shown[0].day,
-            from_ms=shown[-1].started_ms,
-            until_ms=shown[0].started_ms + 1,
+        if place is not None:
+            until_ms = min(until_ms, place.started_ms + 1)
+        sessions, overlaps = await gather_pair(
+            self._past.sessions(
+                profile_id, first=first, last=last, from_ms=from_ms, until_ms=until_ms, before=before, most=most
+            ),
+            self._past.overlaps(profile_id, first=first, last=last, from_ms=from_ms, until_ms=until_ms),
         )
         found = together_of(overlaps)
-        return [_with_together(part, found.get(PartKey(part.session_id, part.day))) for part in shown]
+        return [_with_together(part, found.get(PartKey(part.session_id, part.day))) for part in sessions]
 
     async def _with_empty_days(
         self, viewer: Viewer, totals: Sequence[DayTotals], *, first: date, last: date, at_ms: int

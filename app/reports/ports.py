@@ -5,7 +5,7 @@ from datetime import date
 from typing import Protocol
 
 from app.domain.co_viewing import Overlap
-from app.domain.report import DayAsked, DayTotals, ReportedDay, SessionPart, TitleTime, Viewer, WeeklyReport
+from app.domain.report import DayAsked, DayTotals, ReportedDay, SessionPart, Viewer, Watched, WeeklyReport
 
 
 class PastViewing(Protocol):
@@ -45,14 +45,12 @@ class PastViewing(Protocol):
     async def reported_days(self, asked: Sequence[DayAsked]) -> list[list[ReportedDay]]:
         """The requested days, grouped by profile in the order of the first mention of each profile."""
 
-    async def top_titles(
+    async def watched(
         self, profile_ids: Sequence[str], *, first: date, last: date, from_ms: int, until_ms: int
-    ) -> dict[str, list[TitleTime]]:
-        """The titles that each profile watched longest on these days, within ``from_ms`` to ``until_ms``."""
+    ) -> Watched:
+        """What the profiles watched on these days, in sessions that began in ``from_ms`` to ``until_ms``."""
 
-    async def overlaps(
-        self, profile_ids: Sequence[str], *, first: date, last: date, from_ms: int, until_ms: int
-    ) -> list[Overlap]:
+    async def overlaps(self, profile_id: str, *, first: date, last: date, from_ms: int, until_ms: int) -> list[Overlap]:
         """Sessions of these days that began in ``from_ms`` to ``until_ms``, each with one of another child.
 
         Both children are of one account, watched the same title on the same device, and their sessions overlap.

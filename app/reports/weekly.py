@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from itertools import groupby
 
-from app.domain.co_viewing import together_of
+from app.domain.co_viewing import Overlap, together_of
 from app.domain.report import (
     WEEK,
     DayAsked,
@@ -39,8 +39,8 @@ class WeeklyReports:
     async def report(self, *, account_id: str, week_ending: date | None, at_ms: int) -> WeeklyReport:
         """The week that ends with the given viewing day, by default the last one that has ended for every child.
 
-        Runs three statements, two of them at the same time, and a fourth for several children, whatever their number.
-        A prepared week without sessions needs one.
+        Runs three statements, two of them at the same time, whatever the number of children. A prepared week without
+        sessions needs one.
 
         Raises:
             InvalidInput: the week has not ended for every child.
@@ -100,8 +100,7 @@ class WeeklyReports:
     ) -> dict[str, WeeklyReport]:
         """One week of the children of several accounts, by account, with two statements at the same time.
 
-        One more says what children of one account watched together, if there are several. Days longer or shorter than
-        their names suggest need one more as well.
+        Days longer or shorter than their names suggest need one of them again.
         """
         viewers = [viewer for family in families.values() for viewer in family]
         days = [week_end - timedelta(days=age) for age in reversed(range(_FORTNIGHT))]
@@ -114,18 +113,18 @@ class WeeklyReports:
         week = days[WEEK:]
         profile_ids = [viewer.profile_id for viewer in viewers]
         span_ms = likely_span_ms(week[0], week_end)
-        found, titles = await gather_pair(
+        found, watched = await gather_pair(
             self._past.reported_days(asked),
-            self._past.top_titles(profile_ids, first=week[0], last=week_end, from_ms=span_ms[0], until_ms=span_ms[1]),
+            self._past.watched(profile_ids, first=week[0], last=week_end, from_ms=span_ms[0], until_ms=span_ms[1]),
         )
         reported = dict(zip(profile_ids, found, strict=True))
-        watched = [day.totals for days in found for day in days if day.totals.day >= week[0] and day.totals.ends_ms]
-        if not lie_within(watched, span_ms):
-            span_ms = min(day.starts_ms for day in watched), max(day.ends_ms for day in watched)
-            titles = await self._past.top_titles(
-                profile_ids, first=week[0], last=week_end, from_ms=span_ms[0], until_ms=span_ms[1]
+        counted = [day.totals for days in found for day in days if day.totals.day >= week[0] and day.totals.ends_ms]
+        if not lie_within(counted, span_ms):
+            from_ms, until_ms = min(day.starts_ms for day in counted), max(day.ends_ms for day in counted)
+            watched = await self._past.watched(
+                profile_ids, first=week[0], last=week_end, from_ms=from_ms, until_ms=until_ms
             )
-        together_ms = await self._together_ms(families, first=week[0], last=week_end, span_ms=span_ms)
+        together_ms = _together_ms(watched.overlaps)
         return {
             account_id: WeeklyReport(
                 week_start=week[0],
@@ -137,7 +136,7 @@ class WeeklyReports:
                         viewer.name,
                         reported[viewer.profile_id],
                         week_end=week_end,
-                        titles=titles.get(viewer.profile_id, ()),
+                        titles=watched.titles.get(viewer.profile_id, ()),
                         together_ms=together_ms.get(viewer.profile_id, 0),
                     )
                     for viewer in family
@@ -146,19 +145,14 @@ class WeeklyReports:
             for account_id, family in families.items()
         }
 
-    async def _together_ms(
-        self, families: Mapping[str, Sequence[Viewer]], *, first: date, last: date, span_ms: tuple[int, int]
-    ) -> dict[str, int]:
-        """How long each child watched with others, of families with several children."""
-        siblings = [viewer.profile_id for family in families.values() if len(family) > 1 for viewer in family]
-        if not siblings:
-            return {}
-        overlaps = await self._past.overlaps(siblings, first=first, last=last, from_ms=span_ms[0], until_ms=span_ms[1])
-        profile_of = {overlap.part: overlap.profile_id for overlap in overlaps}
-        found: Counter[str] = Counter()
-        for part, together in together_of(overlaps).items():
-            found[profile_of[part]] += together.together_ms
-        return found
+
+def _together_ms(overlaps: Sequence[Overlap]) -> Mapping[str, int]:
+    """How long each child watched with others."""
+    profile_of = {overlap.part: overlap.profile_id for overlap in overlaps}
+    found: Counter[str] = Counter()
+    for part, together in together_of(overlaps).items():
+        found[profile_of[part]] += together.together_ms
+    return found
 
 
 def _finished(viewers: Sequence[Viewer], at_ms: int) -> date:

@@ -203,12 +203,12 @@ def test_children_who_watch_together_play_at_the_instant_that_all_share_and_neve
         return all(child.decided(instant_ms).may_play for child in group)
 
     again_ms = first_shared_ms([child.playable(at_ms) for child in group])
-    if again_ms is None:
+    if again_ms is None:  # they never play together in the days that are looked at, though one alone may, on the last
         again_ms = at_ms + 10 * DAY_MS
     else:
         assert may_all_play(again_ms)
-    alone = [each.available_again_ms for child in group if not (each := child.decided(at_ms)).may_play]
-    assert again_ms >= max((instant_ms for instant_ms in alone if instant_ms is not None), default=at_ms)
+        alone = [each.available_again_ms for child in group if not (each := child.decided(at_ms)).may_play]
+        assert again_ms >= max((instant_ms for instant_ms in alone if instant_ms is not None), default=at_ms)
     if again_ms > at_ms:
         for before_ms in (again_ms - 1, *(at_ms + int(place * (again_ms - at_ms)) for place in places)):
             assert not may_all_play(before_ms)

@@ -54,8 +54,11 @@ class Clock:
 
 
 async def test_what_a_child_played_leaves_the_file_after_its_erasure(postgres: Databases) -> None:
-    """Over the API and the worker's own job; only the clock of that job is moved."""
-    with running_valkey() as server:
+    """Over the API and the worker's own job; only the clock of that job is moved.
+
+    A compressed file would hide text, sometimes.
+    """
+    with running_valkey(options={"rdbcompression": "no"}) as server:
         settings = settings_for(database_url=postgres.fresh(), redis_url=server.url)
         async with open_worker(settings) as worker:
             await worker.make_partitions()

@@ -314,6 +314,8 @@ class PostgresReports:
 
     async def overlaps(self, profile_id: str, *, first: date, last: date, from_ms: int, until_ms: int) -> list[Overlap]:
         """Sessions that began in ``from_ms`` to ``until_ms``, each with one of another child that overlaps it."""
+        if not is_uuid(profile_id):
+            return []
         rows = await _CO_VIEWED.rows(
             self._engine, profile_ids=[profile_id], first=first, last=last, **_near(from_ms, until_ms)
         )

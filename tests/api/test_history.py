@@ -10,6 +10,7 @@ import pytest
 
 from app.auth.tokens import Role
 from app.domain.viewing_day import day_number_of
+from app.observability import metrics
 from app.postgres_store import tables
 from app.postgres_store.partitions import make_partitions
 from app.timestamps import utc
@@ -369,9 +370,11 @@ async def test_an_adult_has_a_history_without_days(api: Api) -> None:
 async def test_only_the_parents_of_a_child_may_read_it(api: Api, past: ChildHistory) -> None:
     account = await api.rows.account()
     stranger = api.signed_in(account)
+    errors = metrics.SQL_ERRORS._value.get()
     for profile_id in (past.child, str(uuid4()), "x", "%00"):
         answer = await stranger.get(path_of(profile_id))
         assert (answer.status_code, answer.json()["code"]) == (403, "profile_access_denied")
+    assert metrics.SQL_ERRORS._value.get() == errors, "what is no id is not asked for"
     assert (await api.signed_in(account, Role.HOUSEHOLD).get(path_of(past.child))).status_code == 403
     assert (await api.http.get(path_of(past.child))).status_code == 401
 

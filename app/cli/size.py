@@ -46,7 +46,7 @@ def described(needed: "Size") -> list[tuple[str, str]]:
         ("PostgreSQL", f"{_processors(needed.postgres_cores)}, {needed.postgres_connections} connections"),
         ("rows written a second", f"{needed.rows_per_second:,.0f}"),
         ("disk of PostgreSQL", f"{_bytes(needed.disk_bytes)} after a year"),
-        ("worker", f"{_processors(needed.worker_cores)}"),
+        ("worker", _processors(needed.worker_cores)),
         ("network", f"{_bits(needed.in_bits_per_second)} in, {_bits(needed.out_bits_per_second)} out, without TLS"),
     ]
 

@@ -184,7 +184,7 @@ _CO_VIEWED = Query(f"WITH {_FAMILY.format(accounts=_WITH_SIBLINGS)} {_OVERLAPS}"
 _WATCHED = Query(f"""
 WITH {_FAMILY.format(accounts="SELECT account_id FROM profiles WHERE id = ANY(CAST(:profile_ids AS uuid[]))")},
 longest AS (
-    SELECT r.profile_id::text AS profile_id, r.title_id, t.name, r.total_ms
+    SELECT r.profile_id::text AS profile_id, r.title_id, t.name, r.total_ms, r.place
       FROM (SELECT profile_id, title_id, SUM(watched_ms)::bigint AS total_ms,
                    ROW_NUMBER() OVER (PARTITION BY profile_id ORDER BY SUM(watched_ms) DESC, title_id) AS place
               FROM (SELECT m.profile_id, m.title_id, m.watched_ms
@@ -201,9 +201,8 @@ longest AS (
              GROUP BY profile_id, title_id) r
       LEFT JOIN titles t ON t.id = r.title_id
      WHERE r.place <= :most AND r.total_ms > 0
-     ORDER BY r.profile_id, r.place
 ), shared AS ({_OVERLAPS})
-SELECT (SELECT json_agg(found) FROM longest found)::text AS titles,
+SELECT (SELECT json_agg(found ORDER BY found.place) FROM longest found)::text AS titles,
        (SELECT json_agg(found) FROM shared found)::text AS overlaps
 """)  # noqa: S608  fixed text
 _PART_MS = 2 * DAY_MS
